@@ -1,0 +1,1 @@
+"""Published PyTorch checkpoints -> our parameter trees; one table of names a network. No PyTorch needed."""

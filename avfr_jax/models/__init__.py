@@ -1,0 +1,1 @@
+"""Networks and models, one file a family; `registry.py` names them."""

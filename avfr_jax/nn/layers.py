@@ -1,0 +1,147 @@
+"""Convolution and normalisation layers that behave as the published PyTorch programs' do: same initial weights, same
+running statistics, same epsilon."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avfr_jax.typing import Array, Float
+
+Initialiser = Callable[..., Any]
+
+
+def uniform_fan_in(shape: tuple[int, ...], fan_in: int, key: Array, dtype: Any = jnp.float32) -> Array:
+    """U(-b, b), b = 1/sqrt(fan_in): PyTorch's default for convolution kernels (He uniform, a = sqrt 5) and biases."""
+    bound = 1 / np.sqrt(fan_in)
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class Conv(nn.Module):
+    """Convolution over 1–3 spatial axes, channels last, with optional spectral normalisation.
+
+    Spectral normalisation divides the kernel by its largest singular value, estimated by one power iteration a
+    training step (Miyato et al. 2018); the vectors `u` and `v` live in the collection `spectral`, laid out as
+    PyTorch's are.
+
+    Attributes:
+      features: output channels.
+      kernel_size: one number an axis.
+      padding: zeros added on either side of every axis, or one number an axis.
+      strides: step along every axis.
+      spectral: normalise the kernel.
+      dtype: dtype of the computation; parameters stay float32.
+    """
+
+    features: int
+    kernel_size: tuple[int, ...]
+    padding: int | tuple[int, ...] = 0
+    strides: int = 1
+    use_bias: bool = True
+    spectral: bool = False
+    kernel_init: Initialiser | None = None
+    bias_init: Initialiser | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n *space c"], train: bool = False) -> Float[Array, "n *space2 features"]:
+        dims = len(self.kernel_size)
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        fan_in = int(np.prod(shape[:-1]))
+        kernel = self.param("kernel", self.kernel_init or (lambda k, s: uniform_fan_in(s, fan_in, k)), shape)
+        if self.spectral:
+            kernel = self._normalised(kernel, train)
+        dtype = self.dtype or jnp.result_type(x, kernel)
+        pad = self.padding if isinstance(self.padding, tuple) else (self.padding,) * dims
+        space = "DHW"[3 - dims :]
+        y = jax.lax.conv_general_dilated(
+            x.astype(dtype),
+            kernel.astype(dtype),
+            (self.strides,) * dims,
+            [(p, p) for p in pad],
+            dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
+        )
+        if self.use_bias:
+            init = self.bias_init or (lambda k, s: uniform_fan_in(s, fan_in, k))
+            y = y + self.param("bias", init, (self.features,)).astype(dtype)
+        return y
+
+    def _normalised(self, kernel: Array, train: bool) -> Array:
+        matrix = jnp.moveaxis(kernel, (-1, -2), (0, 1)).reshape(self.features, -1)
+
+        def unit(x: Array) -> Array:
+            return x / jnp.maximum(jnp.linalg.norm(x), 1e-12)
+
+        def draw(size: int) -> Array:
+            return unit(jax.random.normal(self.make_rng("params"), (size,)))
+
+        u = self.variable("spectral", "u", draw, matrix.shape[0])
+        v = self.variable("spectral", "v", draw, matrix.shape[1])
+        left, right = u.value, v.value
+        if train:
+            fixed = jax.lax.stop_gradient(matrix)
+            right = unit(fixed.T @ left)
+            left = unit(fixed @ right)
+            if not self.is_initializing():
+                u.value, v.value = left, right
+        return kernel / (left @ matrix @ right)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with PyTorch's bookkeeping: epsilon 1e-5, momentum 0.1, and a running variance that takes
+    the *unbiased* estimate while the normalisation uses the biased one (Flax's own layer stores the biased one).
+
+    Under `jit` over a sharded batch the statistics are those of the whole batch; under `shard_map`, name the mesh
+    axis in `axis_name`. Statistics are float32 whatever the dtype of the input.
+    """
+
+    axis_name: str | None = None
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n *space c"], train: bool = False) -> Float[Array, "n *space c"]:
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            wide = x.astype(jnp.float32)
+            now = self._across(jnp.mean(wide, axis=axes))
+            spread = self._across(jnp.mean((wide - now) ** 2, axis=axes))
+            if not self.is_initializing():
+                count = x.size // channels * (jax.lax.axis_size(self.axis_name) if self.axis_name else 1)
+                unbiased = spread * (count / max(count - 1, 1))
+                mean.value = (1 - self.momentum) * mean.value + self.momentum * now
+                var.value = (1 - self.momentum) * var.value + self.momentum * unbiased
+        else:
+            now, spread = mean.value, var.value
+        gain = scale * jax.lax.rsqrt(spread + self.epsilon)
+        return (x - now.astype(x.dtype)) * gain.astype(x.dtype) + bias.astype(x.dtype)
+
+    def _across(self, x: Array) -> Array:
+        return jax.lax.pmean(x, self.axis_name) if self.axis_name else x
+
+
+class InstanceNorm(nn.Module):
+    """Normalisation of each channel of each sample over space; epsilon 1e-5, biased variance, no running statistics."""
+
+    affine: bool = True
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n *space c"]) -> Float[Array, "n *space c"]:
+        axes = tuple(range(1, x.ndim - 1))
+        wide = x.astype(jnp.float32)
+        mean = jnp.mean(wide, axis=axes, keepdims=True)
+        variance = jnp.mean((wide - mean) ** 2, axis=axes, keepdims=True)
+        y = (wide - mean) * jax.lax.rsqrt(variance + self.epsilon)
+        if self.affine:
+            y = y * self.param("scale", nn.initializers.ones, (x.shape[-1],))
+            y = y + self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return y.astype(x.dtype)

@@ -1,0 +1,223 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avfr_jax.convert import fomm as convert
+from avfr_jax.models import fomm
+from avfr_jax.models.discriminators import DiscriminatorConfig
+from avfr_jax.ops.keypoints import Keypoints
+from tests.golden import channels_last, rule_states
+
+
+def small(**changes):
+    """A FOMM of a few thousand parameters, for what does not need the real widths."""
+    return fomm.FommConfig(
+        image_size=64,
+        num_keypoints=4,
+        keypoint_detector=fomm.KeypointDetectorConfig(
+            block_expansion=4, num_blocks=2, max_features=16, scale_factor=0.5
+        ),
+        dense_motion=fomm.DenseMotionConfig(4, 2, 16, scale_factor=0.25),
+        generator=fomm.GeneratorConfig(block_expansion=4, max_features=16, num_bottleneck_blocks=1),
+        discriminator=DiscriminatorConfig(block_expansion=4, num_blocks=2, max_features=16),
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny(shared_dir):
+    golden = shared_dir / "golden"
+    config, variables = convert.import_checkpoint(
+        golden / "fomm_tiny.pth.tar", golden / "fomm_tiny.yaml", align_corners=False
+    )
+    z = np.load(golden / "fomm_tiny_io.npz")
+    return config, variables, channels_last(z["source_NCHW"]), channels_last(z["driving_NCHW"])
+
+
+def _near(got, want, tolerance=1e-4):
+    np.testing.assert_allclose(np.asarray(got), want, atol=tolerance, rtol=0)
+
+
+@pytest.mark.shared
+def test_tiny_networks_equal_the_reference_in_evaluation(tiny, shared_dir):
+    config, variables, source, driving = tiny
+    z = np.load(shared_dir / "golden" / "fomm_tiny_io.npz")
+    detector, generator = fomm.keypoint_detector(config), fomm.generator(config)
+    kps = {}
+    for which, frames in (("source", source), ("driving", driving)):
+        kps[which], heatmap = detector.apply(variables["keypoint_detector"], frames)
+        _near(kps[which].value, z[f"eval/kp_{which}_value"])
+        _near(kps[which].jacobian, z[f"eval/kp_{which}_jacobian"])
+        _near(heatmap, channels_last(z[f"eval/kp_{which}_heatmap_NCHW"]))
+    out = generator.apply(variables["generator"], source, kps["source"], kps["driving"])
+    _near(jnp.moveaxis(out.motion.sparse_deformed, -1, 2), z["eval/dm_sparse_deformed_NKCHW"])
+    _near(out.motion.mask, channels_last(z["eval/dm_mask_NKHW"]))
+    _near(out.motion.deformation, z["eval/dm_deformation_NHW2"])
+    _near(out.motion.occlusion_map, channels_last(z["eval/dm_occlusion_map_NCHW"]))
+    _near(out.bottleneck_in, channels_last(z["eval/gen_bottleneck_in_NCHW"]))
+    _near(out.bottleneck_out, channels_last(z["eval/gen_bottleneck_out_NCHW"]))
+    _near(out.prediction, channels_last(z["eval/gen_prediction_NCHW"]))
+    deformed = generator.apply(variables["generator"], source, out.motion.deformation, method="deform")
+    _near(deformed, channels_last(z["eval/gen_deformed_NCHW"]))
+    judged = fomm.discriminator(config).apply(variables["discriminator"], out.prediction, kps["driving"])["1"]
+    for i, maps in enumerate(judged[0]):
+        _near(maps, channels_last(z[f"eval/disc1_feature{i}_NCHW"]))
+    _near(judged[1], channels_last(z["eval/disc1_prediction_map_NCHW"]))
+
+
+@pytest.mark.shared
+def test_tiny_networks_equal_the_reference_in_training(tiny, shared_dir):
+    config, variables, source, driving = tiny
+    z = np.load(shared_dir / "golden" / "fomm_tiny_train_fwd.npz")
+    detector, generator = fomm.keypoint_detector(config), fomm.generator(config)
+
+    def detect(variables, frames):
+        (kp, heat), after = detector.apply(variables, frames, train=True, mutable=["batch_stats"])
+        return kp, heat, {**variables, **after}
+
+    kp_source, heat_source, state = detect(variables["keypoint_detector"], source)
+    kp_driving, heat_driving, state = detect(state, driving)
+    out, after = generator.apply(
+        variables["generator"], source, kp_source, kp_driving, train=True, mutable=["batch_stats"]
+    )
+    _near(kp_source.value, z["train/kp_source_value"])
+    _near(kp_driving.jacobian, z["train/kp_driving_jacobian"])
+    _near(heat_source, channels_last(z["train/kp_source_heatmap_NCHW"]))
+    _near(heat_driving, channels_last(z["train/kp_driving_heatmap_NCHW"]))
+    _near(out.motion.mask, channels_last(z["train/dm_mask_NKHW"]))
+    _near(out.motion.occlusion_map, channels_last(z["train/dm_occlusion_map_NCHW"]))
+    _near(out.prediction, channels_last(z["train/gen_prediction_NCHW"]))
+    judged = fomm.discriminator(config).apply(variables["discriminator"], out.prediction, kp_driving, train=True)["1"]
+    _near(judged[1], channels_last(z["train/disc1_prediction_map_NCHW"]))
+    states = {"kp_detector": state["batch_stats"], "generator": after["batch_stats"]}
+    compared = 0
+    for key in z.files:
+        if key.startswith("train/bn_after/"):
+            network, path = key[len("train/bn_after/") :].split("/")
+            module, _, name = path.rpartition(".")
+            node = states[network]
+            for part in convert.rename(module).split("."):
+                node = node[part]
+            _near(node[{"running_mean": "mean", "running_var": "var"}[name]], z[key])
+            compared += 1
+    assert compared == 12
+
+
+@pytest.mark.shared
+def test_full_size_equals_the_reference(shared_dir):
+    states = rule_states(shared_dir / "golden" / "rule_manifest_fomm_full.json")
+    z = np.load(shared_dir / "golden" / "fomm_full_rule_io.npz")
+    config = fomm.vox_adv_256()
+    variables = convert.to_tree(states, config)
+    source, driving = (channels_last(z[f"{w}_NCHW_uint8"]).astype(np.float32) / 255 for w in ("source", "driving"))
+    detector = fomm.keypoint_detector(config)
+    kp_source, _ = detector.apply(variables["keypoint_detector"], source)
+    kp_driving, _ = detector.apply(variables["keypoint_detector"], driving)
+    _near(kp_source.value, z["kp_source_value"], 1e-3)
+    _near(kp_source.jacobian, z["kp_source_jacobian"], 1e-3)
+    _near(kp_driving.value, z["kp_driving_value"], 1e-3)
+    _near(kp_driving.jacobian, z["kp_driving_jacobian"], 1e-3)
+    out = fomm.generator(config).apply(variables["generator"], source, kp_source, kp_driving)
+    _near(out.motion.mask, channels_last(z["mask_NKHW"]), 1e-3)
+    _near(out.motion.occlusion_map, channels_last(z["occlusion_map_NCHW"]), 1e-3)
+    _near(out.prediction, channels_last(z["prediction_NCHW"]), 1e-3)
+    judged = fomm.discriminator(config).apply(variables["discriminator"], out.prediction, kp_driving)["1"]
+    _near(judged[1], channels_last(z["disc_prediction_map_NCHW"]), 1e-3)
+
+
+def test_published_sizes():
+    shapes = jax.eval_shape(lambda k: fomm.init(fomm.vox_adv_256(), k), jax.random.key(0))
+    count = {n: sum(x.size for x in jax.tree.leaves(v["params"])) for n, v in shapes.items()}
+    assert count == {"keypoint_detector": 14_215_368, "generator": 45_575_391, "discriminator": 2_769_089}
+    plain = jax.eval_shape(lambda k: fomm.init(fomm.without_jacobian(fomm.vox_256()), k), jax.random.key(0))
+    assert "jacobian" not in plain["keypoint_detector"]["params"]
+    assert "spectral" in plain["discriminator"]
+
+
+@pytest.mark.parametrize("jacobian", [True, False])
+def test_a_fresh_network_runs_jits_and_has_finite_gradients(jacobian):
+    config = small(estimate_jacobian=jacobian)
+    variables = fomm.init(config, jax.random.key(0))
+    frames = jax.random.uniform(jax.random.key(1), (2, 64, 64, 3))
+
+    @jax.jit
+    def loss(variables):
+        (kp, _), _ = fomm.keypoint_detector(config).apply(
+            variables["keypoint_detector"], frames, train=True, mutable=["batch_stats"]
+        )
+        out, _ = fomm.generator(config).apply(
+            variables["generator"], frames, kp, kp[::-1], train=True, mutable=["batch_stats"]
+        )
+        return jnp.abs(out.prediction - frames[::-1]).mean(), out.prediction
+
+    (value, prediction), gradient = jax.value_and_grad(loss, has_aux=True)(variables)
+    assert prediction.shape == frames.shape
+    assert 0 <= float(prediction.min()) <= float(prediction.max()) <= 1
+    assert np.isfinite(value)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+    learns = gradient["keypoint_detector"]["params"]["kp"]["kernel"]
+    assert float(jnp.abs(learns).max()) > 0
+
+
+def test_twice_the_size_keeps_the_motion_at_its_resolution():
+    config = fomm.at_size(small(), 128)
+    variables = fomm.init(config, jax.random.key(0))
+    frames = jax.random.uniform(jax.random.key(1), (1, 128, 128, 3))
+    kp, heat = fomm.keypoint_detector(config).apply(variables["keypoint_detector"], frames)
+    out = fomm.generator(config).apply(variables["generator"], frames, kp, kp)
+    assert heat.shape[1] == 32 - 6
+    assert out.motion.deformation.shape[1] == 16
+    assert out.prediction.shape == frames.shape
+    shapes = jax.tree.map(lambda x: x.shape, variables)
+    assert shapes == jax.tree.map(lambda x: x.shape, fomm.init(small(), jax.random.key(0)))
+
+
+def test_fresh_jacobians_are_the_identity():
+    config = small()
+    variables = fomm.init(config, jax.random.key(0))
+    kp, _ = fomm.keypoint_detector(config).apply(variables["keypoint_detector"], jnp.ones((1, 64, 64, 3)) * 0.4)
+    np.testing.assert_allclose(kp.jacobian, jnp.broadcast_to(jnp.eye(2), kp.jacobian.shape), atol=1e-5)
+
+
+def test_aligned_corners_make_the_identity_warp_exact():
+    """The reference's identity grid is corner-aligned: only under that convention does it return the image."""
+    image = jax.random.uniform(jax.random.key(0), (1, 64, 64, 3))
+    kp = Keypoints(jnp.zeros((1, 4, 2)), jnp.broadcast_to(jnp.eye(2), (1, 4, 2, 2)))
+    errors = {}
+    for corners in (True, False):
+        config = small(align_corners=corners)
+        variables = fomm.init(config, jax.random.key(0))
+        generator = fomm.generator(config)
+        motion = generator.apply(variables["generator"], image, kp, kp).motion
+        small_image = generator.apply(variables["generator"], image, method="encode").small
+        errors[corners] = float(jnp.abs(motion.sparse_deformed[:, 0] - small_image).max())
+    assert errors[True] < 1e-5 < errors[False]
+
+
+def test_the_discriminator_wants_its_keypoints():
+    config = small()
+    variables = fomm.init(config, jax.random.key(0))
+    with pytest.raises(ValueError, match="keypoints"):
+        fomm.discriminator(config).apply(variables["discriminator"], jnp.zeros((1, 64, 64, 3)))
+
+
+def test_bfloat16_stays_near_float32():
+    config = small()
+    variables = fomm.init(config, jax.random.key(0))
+    frames = jax.random.uniform(jax.random.key(1), (2, 64, 64, 3))
+    out = {}
+    for dtype in (None, jnp.bfloat16):
+        kp, _ = fomm.keypoint_detector(config, dtype=dtype).apply(variables["keypoint_detector"], frames)
+        assert kp.value.dtype == jnp.float32
+        out[dtype] = fomm.generator(config, dtype=dtype).apply(variables["generator"], frames, kp, kp[::-1]).prediction
+    assert float(jnp.abs(out[None] - out[jnp.bfloat16]).mean()) < 0.02
+
+
+def test_configs_survive_json():
+    from avfr_jax.config import from_dict, to_dict
+
+    config = dataclasses.replace(small(), discriminator=DiscriminatorConfig(scales=(1.0, 0.5)))
+    assert from_dict(fomm.FommConfig, to_dict(config)) == config

@@ -1,0 +1,68 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from avfr_jax.ops.resize import (
+    antialias_downsample,
+    antialias_kernel,
+    average_pool,
+    pyramid,
+    resize_linear,
+    upsample_nearest,
+)
+from tests.golden import channels_last
+
+
+@pytest.mark.shared
+def test_interpolation_equals_the_reference(shared_dir):
+    z = np.load(shared_dir / "golden" / "ops_misc.npz")
+    x = channels_last(z["interp2d/input_NCHW"])
+    for h, w in ((12, 20), (3, 5), (9, 13), (4, 7)):
+        for corners, tag in ((False, "F"), (True, "T")):
+            want = channels_last(z[f"interp2d/bilinear_ac{tag}_{h}x{w}"])
+            np.testing.assert_allclose(resize_linear(x, (h, w), align_corners=corners), want, atol=1e-5)
+    np.testing.assert_allclose(upsample_nearest(x, (2, 2)), channels_last(z["interp2d/nearest_x2"]), atol=1e-6)
+    np.testing.assert_allclose(average_pool(x, (2, 2)), channels_last(z["avgpool2d_2"]), atol=1e-6)
+    odd = channels_last(z["avgpool_odd_input_NCHW"])
+    np.testing.assert_allclose(average_pool(odd, (2, 2)), channels_last(z["avgpool_odd_2"]), atol=1e-6)
+    v = channels_last(z["interp3d/input_NCDHW"])
+    for shape in ((8, 7, 9), (4, 10, 12)):
+        want = channels_last(z["interp3d/trilinear_acF_" + "x".join(map(str, shape))])
+        np.testing.assert_allclose(resize_linear(v, shape), want, atol=1e-5)
+    np.testing.assert_allclose(upsample_nearest(v, (1, 2, 2)), channels_last(z["interp3d/nearest_1x2x2"]), atol=1e-6)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("scale", [0.5, 0.25, 0.125, 1])
+def test_antialiasing_equals_the_reference(shared_dir, scale):
+    z = np.load(shared_dir / "golden" / "ops_misc.npz")
+    x = channels_last(z["antialias/input_NCHW"])
+    if scale != 1:
+        np.testing.assert_allclose(antialias_kernel(scale), z[f"antialias/scale{scale}_kernel_C1hw"][0, 0], atol=1e-6)
+    want = channels_last(z[f"antialias/scale{scale}_output_NCHW"])
+    np.testing.assert_allclose(antialias_downsample(x, scale), want, atol=1e-5)
+
+
+def test_downsampling_keeps_a_flat_image_flat_away_from_the_border():
+    out = antialias_downsample(jnp.full((1, 64, 64, 2), 0.3), 0.25)
+    assert out.shape == (1, 16, 16, 2)
+    np.testing.assert_allclose(out[:, 2:-2, 2:-2], 0.3, atol=1e-5)
+
+
+def test_pyramid_sizes_and_bfloat16():
+    levels = pyramid(jnp.ones((1, 64, 64, 3), jnp.bfloat16))
+    assert [l.shape[1] for l in levels] == [64, 32, 16, 8]
+    assert all(l.dtype == jnp.bfloat16 for l in levels)
+
+
+def test_linear_resize_is_differentiable_and_jits():
+    f = jax.jit(lambda x: resize_linear(x, (5, 9)))
+    x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
+    check_grads(f, (x,), 1, ["rev"], 1e-2, 1e-2)
+
+
+def test_a_scale_that_is_no_fraction_is_refused():
+    with pytest.raises(ValueError, match="whole number"):
+        antialias_downsample(jnp.zeros((1, 8, 8, 1)), 0.3)
