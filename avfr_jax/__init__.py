@@ -1,3 +1,33 @@
-"""Talking-head reenactment, few-byte video calls and free-view heads in JAX."""
+"""Talking-head reenactment, few-byte video calls and free-view heads in JAX.
+
+>>> import avfr_jax
+>>> model = avfr_jax.load_model("landmark-warp")
+>>> for frame in avfr_jax.Reenactor(model).reenact("portrait.jpg", "driving.mp4"): ...
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from avfr_jax.model_store import list_models, load_model
+    from avfr_jax.ops.keypoints import Keypoints
+    from avfr_jax.reenact import Reenactor
+
+__all__ = ["Keypoints", "Reenactor", "list_models", "load_model"]
+
+_WHERE = {
+    "Keypoints": "avfr_jax.ops.keypoints",
+    "Reenactor": "avfr_jax.reenact",
+    "list_models": "avfr_jax.model_store",
+    "load_model": "avfr_jax.model_store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names of the front door are imported when first used, so that `avfr_jax.ops` imports alone."""
+    if name in _WHERE:
+        import importlib
+
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'avfr_jax' has no attribute {name!r}")

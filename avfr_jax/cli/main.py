@@ -1,0 +1,85 @@
+"""`avfr`: parses the words, runs one command, and turns what can go wrong into one sentence and an exit status."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import avfr_jax
+from avfr_jax.errors import AvfrError
+
+# Order of the help page; each is a module of this package with `add_arguments(parser)` and `run(arguments)`.
+_COMMANDS = {
+    "reenact": "move a portrait as the face in a video moves",
+    "demo": "run the main job with what is bundled and show the result",
+    "import": "turn a published checkpoint into a model folder",
+    "models": "list the models that can be used by name",
+    "inspect": "tell what a video, picture or model folder is, and whether it is marked as generated",
+    "doctor": "check devices, versions, face backend, codecs and weights",
+}
+_EPILOG = """\
+examples:
+  avfr demo
+  avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4
+  avfr COMMAND --help      what a command takes, with an example
+"""
+
+
+def _module(command: str) -> str:
+    return f"avfr_jax.cli.{'import_' if command == 'import' else command}"
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="avfr",
+        description="Talking-head reenactment: portraits that move, in JAX.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"avfr {avfr_jax.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in _COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        if name in argv[:1]:  # the other commands' modules need not be imported
+            module = importlib.import_module(_module(name))
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+      0; 2 for bad input, with one sentence on stderr; 130 when interrupted from the keyboard.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = _parser(words).parse_args(words)
+        from avfr_jax.runtime import log_to_stderr
+
+        log_to_stderr()
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except AvfrError as error:
+        print(f"avfr: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\navfr: stopped; nothing was written.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The one interface of every model that animates.
+
+A model is pure functions and a config. It declares what it needs beyond pixels; the reenactor, the training
+objectives, the codec and the evaluation read that declaration, so that a new model works everywhere at once.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from avfr_jax.errors import FaceError
+from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.typing import Float
+
+MotionMode = Literal["absolute", "relative"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Priors:
+    """What a face backend knows of N frames, in the frames' own coordinates.
+
+    Attributes:
+      landmarks: `[N, 478, 3]` float32, (x, y) in [-1, 1] by pixel centres, z in the units of x; NaN where no face
+        was found.
+      person_mask: `[N, H, W]` float32 in [0, 1], or None where it was not asked for.
+    """
+
+    landmarks: Any
+    person_mask: Any = None
+
+    def require(self) -> None:
+        """Raises FaceError if any frame has no face."""
+        missing = np.flatnonzero(np.isnan(np.asarray(self.landmarks)).any((1, 2)))
+        if missing.size:
+            raise FaceError(
+                f"No face was found in {missing.size} of {len(self.landmarks)} frames, the first of them frame "
+                f"{missing[0]}; give frames in which a face is in view."
+            )
+
+
+def normalise_landmarks(landmarks: Float[np.ndarray, "*n 3"], width: int, height: int) -> Float[np.ndarray, "*n 3"]:
+    """Landmarks in pixels (centres at whole numbers) -> x and y in [-1, 1], z in the units of x; NaN stays NaN."""
+    scale = np.asarray([2 / width, 2 / height, 2 / width], np.float32)
+    offset = np.asarray([1 / width - 1, 1 / height - 1, 0], np.float32)
+    return (landmarks * scale + offset).astype(np.float32)
+
+
+# Frames [N, H, W, 3] float32 in [0, 1] -> their priors. A model that needs priors is given one.
+FindPriors = Callable[[Float[np.ndarray, "n h w 3"], bool], Priors]
+
+
+class Encoded(NamedTuple):
+    """A source with everything that a model computes once for it; `content` is the model's own pytree."""
+
+    image: Any
+    content: Any
+
+
+@runtime_checkable
+class Animator(Protocol):
+    """A model that animates a source image by keypoints.
+
+    Attributes:
+      name: by which it is found.
+      family: which implementation it is (`landmark-warp`, `fomm`, …).
+      needs: what it wants beyond pixels, of {"priors", "audio"}.
+      image_size: side of the square frames it was made for, in pixels.
+      num_keypoints: K.
+      batch_size: frames at once that suit a small machine.
+    """
+
+    name: str
+    family: str
+    needs: frozenset[str]
+    image_size: int
+    num_keypoints: int
+    batch_size: int
+
+    def keypoints(self, frames: Any, priors: Priors | None = None) -> Keypoints:
+        """Keypoints of frames `[N, H, W, 3]` float32 in [0, 1]. Priors that are needed and not given are found."""
+        ...
+
+    def encode_source(self, source: Any, source_keypoints: Keypoints, priors: Priors | None = None) -> Encoded:
+        """What depends on the source `[H, W, 3]` alone, for reuse with many driving frames."""
+        ...
+
+    def animate(self, source: Any, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None) -> Any:
+        """Frames `[N, H, W, 3]` float32 in [0, 1]: the source `[H, W, 3]` (or its `Encoded`) posed as the driving
+        keypoints of N frames say."""
+        ...
+
+    def retarget(
+        self,
+        source: Keypoints,
+        driving: Keypoints,
+        initial: Keypoints,
+        *,
+        mode: MotionMode = "relative",
+        adapt_scale: bool = True,
+    ) -> Keypoints:
+        """Driving keypoints of N frames as keypoints for this source.
+
+        Args:
+          source: of the source, one frame.
+          driving: of N driving frames.
+          initial: of the driving frame that shows the source's pose, one frame.
+          mode: `absolute` takes the driving keypoints as they are; `relative` moves the source's own as the driving
+            ones have moved since `initial`.
+          adapt_scale: scale relative motion by the ratio of the two faces' sizes.
+        """
+        ...

@@ -1,0 +1,62 @@
+"""FOMM behind the interface that every model shares; inference runs on prepared weights (`fomm_inference`)."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from avfr_jax.models import fomm_inference as inference
+from avfr_jax.models.base import Encoded, MotionMode, Priors
+from avfr_jax.models.fomm import FommConfig
+from avfr_jax.ops.keypoints import Keypoints, movement_scale, relative_motion
+
+_detect = jax.jit(inference.detect, static_argnums=0)
+_encode = jax.jit(inference.encode_source, static_argnums=0)
+_animate = jax.jit(inference.animate, static_argnums=0)
+
+
+class FommAnimator:
+    """A FOMM with weights. Keypoints and frames are computed at the model's own size; see `Animator`."""
+
+    family = "fomm"
+    needs: frozenset[str] = frozenset()
+    batch_size = 4
+
+    def __init__(self, config: FommConfig, variables: Any, name: str = "fomm") -> None:
+        self.config, self.name = config, name
+        self.image_size, self.num_keypoints = config.image_size, config.num_keypoints
+        self._variables = variables
+
+    @functools.cached_property
+    def _prepared(self) -> Any:
+        return inference.prepare(self.config, self._variables)
+
+    def keypoints(self, frames: Any, priors: Priors | None = None) -> Keypoints:
+        """See `Animator.keypoints`; FOMM looks at pixels alone."""
+        return _detect(self.config, self._prepared, jnp.asarray(frames, jnp.float32))
+
+    def encode_source(self, source: Any, source_keypoints: Keypoints, priors: Priors | None = None) -> Encoded:
+        """See `Animator.encode_source`."""
+        image = jnp.asarray(source, jnp.float32)
+        return Encoded(image, _encode(self.config, self._prepared, image[None]))
+
+    def animate(self, source: Any, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None) -> Any:
+        """See `Animator.animate`."""
+        encoded = source if isinstance(source, Encoded) else self.encode_source(source, source_keypoints)
+        return _animate(self.config, self._prepared, encoded.content, source_keypoints, driving_keypoints)
+
+    def retarget(
+        self,
+        source: Keypoints,
+        driving: Keypoints,
+        initial: Keypoints,
+        *,
+        mode: MotionMode = "relative",
+        adapt_scale: bool = True,
+    ) -> Keypoints:
+        """See `Animator.retarget`; FOMM, section 3.3."""
+        if mode == "absolute":
+            return driving
+        scale = movement_scale(source, initial) if adapt_scale else 1.0
+        return relative_motion(source, driving, initial, scale)

@@ -1,0 +1,65 @@
+"""Which model families there are, and how each is made from a config and weights."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from avfr_jax.config import from_dict
+from avfr_jax.errors import ConfigError
+from avfr_jax.models.base import Animator, FindPriors
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One implementation of the model interface.
+
+    Attributes:
+      config: its config dataclass.
+      make: (config, weights, name, find_priors) -> model.
+      shapes: config -> the tree of weights as `jax.ShapeDtypeStruct`, or None for a family without weights.
+    """
+
+    config: type
+    make: Callable[[Any, Any, str, FindPriors | None], Animator]
+    shapes: Callable[[Any], Any] | None = None
+
+
+def _fomm(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Animator:
+    from avfr_jax.models.fomm_animator import FommAnimator
+
+    return FommAnimator(config, variables, name)
+
+
+def _landmark_warp(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Animator:
+    from avfr_jax.models.landmark_animator import LandmarkAnimator
+
+    return LandmarkAnimator(config, find_priors, name)
+
+
+def family(name: str) -> Family:
+    """A family by its name.
+
+    Raises:
+      ConfigError: there is none of that name.
+    """
+    if name == "fomm":
+        from avfr_jax.models import fomm
+
+        return Family(
+            fomm.FommConfig, _fomm, lambda config: jax.eval_shape(lambda k: fomm.init(config, k), jax.random.key(0))
+        )
+    if name == "landmark-warp":
+        from avfr_jax.models.landmark_warp import LandmarkWarpConfig
+
+        return Family(LandmarkWarpConfig, _landmark_warp)
+    raise ConfigError(f"There is no model family {name!r}; there are fomm and landmark-warp.")
+
+
+def make_model(
+    family_name: str, config: dict[str, Any], variables: Any, name: str, find_priors: FindPriors | None = None
+) -> Animator:
+    """A model from plain settings and weights."""
+    kind = family(family_name)
+    return kind.make(from_dict(kind.config, config), variables, name, find_priors)

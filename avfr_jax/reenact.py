@@ -1,0 +1,605 @@
+"""Reenactment: a source picture moves as the face in a driving clip does. The library's front door."""
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import os
+import pathlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Literal, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avfr_jax.errors import ConfigError, FaceError, InputError
+from avfr_jax.model_store import DEFAULT_MODEL, load_model
+from avfr_jax.models.base import Animator, Encoded, MotionMode, Priors, normalise_landmarks
+from avfr_jax.ops.keypoints import Keypoints, hull_area
+from avfr_jax.typing import Float, UInt8
+
+T = TypeVar("T")
+Frame = UInt8[np.ndarray, "h w 3"]
+MissingFace = Literal["hold", "skip", "fail"]
+CropMode = Literal["auto", "none"]
+
+_log = logging.getLogger("avfr_jax")
+_LARGEST_PASTE = 1280  # pixels: a larger portrait is reduced before results are pasted into it
+_SAMPLES = 48  # frames looked at to place the one crop of a clip and to find its reference frame
+_SETTLE = 4  # times a tracker sees its first frame: its landmarks move by a pixel until then
+
+
+class _View(Protocol):
+    """A part of a frame, brought to the model's size: a crop, or the whole."""
+
+    def apply(self, image: Any, size: int) -> Any: ...
+
+    def to_crop(self, points: Any, size: int) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Whole:
+    """The whole frame resized to a square, as `--crop none` asks."""
+
+    width: int
+    height: int
+
+    def apply(self, image: Any, size: int) -> Any:
+        import cv2
+
+        if image.shape[:2] == (size, size):
+            return image
+        shrinks = image.shape[0] > size or image.shape[1] > size
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+    def to_crop(self, points: Any, size: int) -> Any:
+        scale = np.asarray([size / self.width, size / self.height, size / self.width], np.float32)
+        shift = np.asarray([0.5, 0.5, 0], np.float32)
+        return (points + shift) * scale - shift
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One frame of the result.
+
+    Attributes:
+      frame: the result, uint8 `[S, S, 3]`, or the source's own size with `paste_back`.
+      generated: what the model drew, uint8 `[S, S, 3]`.
+      driving: the driving frame as the model saw it, uint8 `[S, S, 3]`.
+      source: the source as the model saw it, uint8 `[S, S, 3]`.
+      index: number of the driving frame.
+      held: no face was in view, so the last pose was held.
+    """
+
+    frame: Any
+    generated: Any
+    driving: Any
+    source: Any
+    index: int
+    held: bool
+
+
+@dataclasses.dataclass
+class Report:
+    """What happened; filled in while frames are drawn.
+
+    Attributes:
+      frames: frames drawn, the held ones included.
+      missing: numbers of the driving frames in which no face was found.
+      held: how many of them repeat the last pose.
+      skipped: how many of them were left out.
+      reference: number of the driving frame that stands for the source's pose.
+      first_frame_seconds: from the start to the first frame.
+      seconds: from the start to the last frame so far.
+      warnings: sentences for the user.
+    """
+
+    frames: int = 0
+    missing: list[int] = dataclasses.field(default_factory=list)
+    held: int = 0
+    skipped: int = 0
+    reference: int | None = None
+    first_frame_seconds: float | None = None
+    seconds: float = 0.0
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def frames_per_second(self) -> float:
+        """Of the whole run, start-up included."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """A driving frame after tracking and cropping; landmarks are normalised in the crop, or None."""
+
+    index: int
+    view: Any
+    landmarks: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """The source, cropped and encoded."""
+
+    full: Any
+    view: Any
+    crop: Any
+    keypoints: Keypoints
+    encoded: Encoded
+    landmarks: Any
+
+
+class Reenactor:
+    """Moves a source picture as a driving clip moves.
+
+    The source's features are computed once, and frames in batches of one size, so that nothing is compiled anew.
+    Memory does not grow with the clip.
+
+    Args:
+      model: a model, its folder or its name.
+      motion: `relative` moves the source from its own pose as the driving face moves from its reference frame;
+        `absolute` takes over the driving face's pose.
+      adapt_scale: scale the motion by the ratio of the faces' sizes.
+      best_frame: the driving frame that stands for the source's pose: a number; `first`, the first that shows a face;
+        or `auto`, the most similar to the source of 48 frames spread over the clip, where the model or the crop has
+        faces looked for at all (else the first).
+      crop: `auto` finds the face and crops to it, once a clip; `none` takes frames that are face crops already and
+        only resizes them.
+      missing_face: what becomes of driving frames without a face: `hold` the last pose, `skip` them, or `fail`.
+      source_face: which face of the source, where it shows several: `largest`, `left`, `right`, `center` or a number
+        counted from the left; None takes the largest and says so.
+      driving_face: the same for the driving clip.
+      paste_back: put the result back into the whole source picture.
+      batch_size: frames at once; None takes what suits the model.
+      face_backend: see `avfr_jax.faces.open_priors`.
+
+    Raises:
+      ConfigError: a setting is impossible, or there is no such model.
+      CheckpointError: the model's folder is broken.
+    """
+
+    def __init__(
+        self,
+        model: Animator | str | os.PathLike[str] = DEFAULT_MODEL,
+        *,
+        motion: MotionMode = "relative",
+        adapt_scale: bool = True,
+        best_frame: int | Literal["auto", "first"] = "auto",
+        crop: CropMode = "auto",
+        missing_face: MissingFace = "hold",
+        source_face: Any = None,
+        driving_face: Any = None,
+        paste_back: bool = False,
+        batch_size: int | None = None,
+        face_backend: Literal["auto", "solutions", "tasks"] = "auto",
+    ) -> None:
+        for name, value, known in (
+            ("motion", motion, ("absolute", "relative")),
+            ("crop", crop, ("auto", "none")),
+            ("missing_face", missing_face, ("hold", "skip", "fail")),
+        ):
+            if value not in known:
+                raise ConfigError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
+        if paste_back and crop == "none":
+            raise ConfigError("Pasting back needs a crop: a face crop is the whole picture already.")
+        if not (best_frame in ("auto", "first") or (isinstance(best_frame, int) and best_frame >= 0)):
+            raise ConfigError(f"best_frame must be auto, first, or a number from 0, not {best_frame!r}.")
+        self.model = load_model(model) if isinstance(model, str | os.PathLike) else model
+        self.motion, self.adapt_scale, self.best_frame = motion, adapt_scale, best_frame
+        self.crop, self.missing_face, self.paste_back = crop, missing_face, paste_back
+        self.source_face, self.driving_face, self.face_backend = source_face, driving_face, face_backend
+        self.batch_size = batch_size or self.model.batch_size
+        self.report = Report()
+
+    @property
+    def _needs_faces(self) -> bool:
+        return self.crop == "auto" or "priors" in self.model.needs
+
+    def reenact(self, source: Any, driving: Any) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Draw the frames one after another.
+
+        Args:
+          source: a picture's path, or an image `[H, W, 3]`, uint8 or float in [0, 1]; a video's path stands for its
+            first frame.
+          driving: a video's path (read at 25 frames a second), an array `[N, H, W, 3]`, or an iterable of images.
+
+        Yields:
+          uint8 frames: `[S, S, 3]` with S the model's size, or the source's size with `paste_back`.
+
+        Raises:
+          InputError, FaceError: at the first frame, or (with `missing_face="fail"`) at the frame without a face.
+        """
+        for step in self.steps(source, driving):
+            yield step.frame
+
+    def steps(self, source: Any, driving: Any) -> Generator[Step, None, None]:
+        """As `reenact`, with the source and driving crops beside each frame."""
+        self.report = report = Report()
+        start = time.perf_counter()
+        clip = _Clip.of(driving)
+        with contextlib.ExitStack() as stack:
+            priors = None
+            if self._needs_faces:
+                from avfr_jax.faces import open_priors
+
+                priors = stack.enter_context(open_priors(self.face_backend))
+            prepared = self._prepare_source(_read_source(source), priors, str(_name(source, "the source")))
+            samples = clip.sample(_SAMPLES if priors else 1)
+            faces = self._sampled_faces(samples, clip, priors)
+            view = self._driving_view(samples[0][1].shape, faces, clip)
+            initial = self._reference(clip, samples, faces, view, priors, prepared)
+            seen = stack.enter_context(contextlib.closing(_ahead(self._track(clip, view, priors), 2 * self.batch_size)))
+            for step in self._draw(seen, prepared, initial):
+                report.seconds = time.perf_counter() - start
+                report.first_frame_seconds = report.first_frame_seconds or report.seconds
+                report.frames += 1
+                yield step
+        if not report.frames:
+            raise FaceError(f"No face was found in any frame of {clip.name}.")
+        if report.missing:
+            what = "the last pose was held" if self.missing_face == "hold" else "they were left out"
+            self._warn(f"No face was found in {len(report.missing)} of the driving frames; {what}.")
+
+    # --- source ---------------------------------------------------------------------------------------------------
+
+    def _prepare_source(self, image: Any, priors: Any, name: str) -> _Source:
+        size = self.model.image_size
+        if min(image.shape[:2]) < 2:
+            raise InputError(f"{name} is {image.shape[1]}×{image.shape[0]} pixels; that is too small for a portrait.")
+        height, width = image.shape[:2]
+        crop: Any = None
+        view: _View = _Whole(width, height)
+        landmarks = mask = None
+        if priors is not None:
+            from avfr_jax.faces import choose_face, crop_for_face
+
+            face = _settled(priors, image, choose_face(priors.detect(image), self.source_face, name=name, width=width))
+            if self.crop == "auto":
+                view = crop = crop_for_face(face, image.shape)
+            landmarks = self._placed_landmarks(face, view)
+        square = view.apply(image, size)
+        if priors is not None and "priors" in self.model.needs:
+            mask = priors.person_mask(square)
+        given = None if landmarks is None else Priors(landmarks[None], None if mask is None else mask[None])
+        pixels = square.astype(np.float32) / 255
+        keypoints = self.model.keypoints(pixels[None], given)
+        encoded = self.model.encode_source(pixels, keypoints, given)
+        full, crop = _reduced(image, crop) if self.paste_back else (None, crop)
+        return _Source(full, square, crop, keypoints, encoded, landmarks)
+
+    # --- driving --------------------------------------------------------------------------------------------------
+
+    def _sampled_faces(self, samples: Sequence[tuple[int, Any]], clip: "_Clip", priors: Any) -> list[Any]:
+        """The followed face in each of some frames spread over the clip, or None."""
+        if priors is None:
+            return []
+        from avfr_jax.faces import choose_face
+
+        faces: list[Any] = []
+        last = None
+        for _, frame in samples:
+            found = priors.detect(frame)
+            if found and last is None:
+                last = choose_face(found, self.driving_face, name=clip.name, width=frame.shape[1])
+            elif found:
+                last = _nearest(found, last)
+            faces.append(last if found else None)
+        if last is None:
+            raise FaceError(f"No face was found in {clip.name}; use a clip that shows one from the front.")
+        return faces
+
+    def _driving_view(self, shape: tuple[int, ...], faces: Sequence[Any], clip: "_Clip") -> _View:
+        """One crop for the whole clip."""
+        if self.crop == "none":
+            return _Whole(shape[1], shape[0])
+        from avfr_jax.faces import crop_for_clip
+
+        crop = crop_for_clip([face for face in faces if face is not None], shape)
+        outside = crop.outside(shape)
+        if outside > 0.25:
+            self._warn(f"{outside:.0%} of the crop lies outside {clip.name}; its border was repeated there.")
+        return crop
+
+    def _track(self, clip: "_Clip", view: _View, priors: Any) -> Iterator[_Seen]:
+        size, settled = self.model.image_size, False
+        if priors is not None:
+            priors.reset()
+        for index, frame in enumerate(clip):
+            landmarks = None
+            if priors is not None:
+                if not settled and self.driving_face not in (None, "largest"):
+                    self._follow_chosen(frame, priors, clip.name)
+                face = priors.track(frame)
+                if face is not None and not settled:
+                    face, settled = _settled(priors, frame, None), True
+                if face is not None:
+                    landmarks = self._placed_landmarks(face, view)
+            yield _Seen(index, view.apply(frame, size), landmarks)
+
+    def _follow_chosen(self, frame: Any, priors: Any, name: str) -> None:
+        from avfr_jax.faces import choose_face
+
+        if found := priors.detect(frame):
+            with contextlib.suppress(FaceError):
+                priors.follow(choose_face(found, self.driving_face, name=name, width=frame.shape[1]))
+
+    def _reference(
+        self,
+        clip: "_Clip",
+        samples: Sequence[tuple[int, Any]],
+        faces: Sequence[Any],
+        view: _View,
+        priors: Any,
+        source: _Source,
+    ) -> Keypoints | None:
+        """Keypoints of the driving frame that stands for the source's pose; None leaves it to the first one."""
+        if self.best_frame == "first":
+            return None
+        if self.best_frame == "auto":
+            apart = [np.inf if f is None else _unlike(source.landmarks, f.landmarks) for f in faces]
+            best = int(np.argmin(apart)) if apart else 0
+            if best == 0:
+                return None
+            index, frame = samples[best]
+            face = faces[best]
+        else:
+            index = int(self.best_frame)
+            frame, face = self._frame(clip, index), None
+        landmarks = None
+        if priors is not None:
+            face = _settled(priors, frame, face)
+            if face is None:
+                raise FaceError(f"Frame {index} of {clip.name} shows no face; choose another best frame.")
+            landmarks = self._placed_landmarks(face, view)
+        self.report.reference = index
+        return self._keypoints([_Seen(index, view.apply(frame, self.model.image_size), landmarks)])
+
+    def _frame(self, clip: "_Clip", index: int) -> Any:
+        if not clip.repeatable:
+            raise ConfigError("A best frame needs a clip that can be read twice: pass a path or an array.")
+        frame = next(itertools.islice(iter(clip), index, None), None)
+        if frame is None:
+            raise ConfigError(f"{clip.name} has no frame {index}.")
+        return frame
+
+    def _placed_landmarks(self, face: Any, view: _View) -> Any:
+        size = self.model.image_size
+        return normalise_landmarks(view.to_crop(face.landmarks, size), size, size)
+
+    # --- drawing --------------------------------------------------------------------------------------------------
+
+    def _keypoints(self, seen: Sequence[_Seen]) -> Keypoints:
+        frames = np.stack([s.view for s in seen]).astype(np.float32) / 255
+        landmarks = None if seen[0].landmarks is None else Priors(np.stack([s.landmarks for s in seen]))
+        return self.model.keypoints(frames, landmarks)
+
+    def _draw(self, frames: Iterable[_Seen], source: _Source, initial: Keypoints | None) -> Iterator[Step]:
+        last = source.view
+        for run in self._batches(frames):
+            found = [s for s in run if not self._is_missing(s)]
+            drawn: list[Any] = []
+            if found:
+                padded = found + [found[-1]] * (self.batch_size - len(found))
+                keypoints = self._keypoints(padded)
+                if initial is None:
+                    initial, self.report.reference = keypoints[0], found[0].index
+                drawn = list(self._animate(source, keypoints, initial)[: len(found)])
+            for seen in run:
+                missing = self._is_missing(seen)
+                if missing:
+                    self._note_missing(seen)
+                    if self.missing_face == "skip":
+                        continue
+                else:
+                    last = drawn.pop(0)
+                yield Step(self._placed(last, source), last, seen.view, source.view, seen.index, missing)
+
+    def _animate(self, source: _Source, keypoints: Keypoints, initial: Keypoints) -> Any:
+        target = self.model.retarget(
+            source.keypoints, keypoints, initial, mode=self.motion, adapt_scale=self.adapt_scale
+        )
+        return np.asarray(_to_bytes(self.model.animate(source.encoded, source.keypoints, target)))
+
+    def _is_missing(self, seen: _Seen) -> bool:
+        return self._needs_faces and seen.landmarks is None
+
+    def _note_missing(self, seen: _Seen) -> None:
+        if self.missing_face == "fail":
+            raise FaceError(
+                f"No face was found in driving frame {seen.index} ({seen.index / 25:.2f} s); "
+                "pass --missing-face hold or skip to go on without it."
+            )
+        self.report.missing.append(seen.index)
+        if self.missing_face == "skip":
+            self.report.skipped += 1
+        else:
+            self.report.held += 1
+
+    def _batches(self, frames: Iterable[_Seen]) -> Iterator[list[_Seen]]:
+        """Runs of frames with at most `batch_size` faces in each; the frames without a face come on top."""
+        run: list[_Seen] = []
+        faces = 0
+        for seen in frames:
+            run.append(seen)
+            faces += not self._is_missing(seen)
+            if faces == self.batch_size or len(run) >= 4 * self.batch_size:
+                yield run
+                run, faces = [], 0
+        if run:
+            yield run
+
+    def _placed(self, generated: Any, source: _Source) -> Any:
+        if not self.paste_back:
+            return generated
+        from avfr_jax.faces import paste_back
+
+        return paste_back(source.full, generated, source.crop)
+
+    def _warn(self, sentence: str) -> None:
+        self.report.warnings.append(sentence)
+        _log.warning(sentence)
+
+
+@jax.jit
+def _to_bytes(frames: Any) -> Any:
+    return (jnp.clip(frames, 0, 1) * 255 + 0.5).astype(jnp.uint8)
+
+
+def side_by_side(step: Step) -> UInt8[np.ndarray, "h w 3"]:
+    """Source, driving frame and result beside each other, for `--compare`."""
+    return np.concatenate([step.source, step.driving, step.generated], axis=1)
+
+
+def _reduced(image: Any, crop: Any) -> tuple[Any, Any]:
+    """The picture that results are pasted into, at most 1280 pixels on its longer side, and the crop in it."""
+    import cv2
+
+    factor = _LARGEST_PASTE / max(image.shape[:2])
+    if factor >= 1:
+        return image, crop
+    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    scaled = dataclasses.replace(crop, x=crop.x * factor, y=crop.y * factor, side=crop.side * factor)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scaled
+
+
+def _settled(priors: Any, image: Any, face: Any) -> Any:
+    """The face as the tracker sees it once it has settled on one frame: landmarks found in a single look differ from
+    tracked ones by about a pixel, which would show as motion. `face` None goes on with the face being followed."""
+    if face is not None:
+        priors.reset()
+        priors.follow(face)
+    for _ in range(_SETTLE):
+        face = priors.track(image) or face
+    return face
+
+
+def _nearest(faces: Sequence[Any], last: Any) -> Any:
+    return min(faces, key=lambda f: float(np.hypot(*(np.subtract(f.centre, last.centre)))))
+
+
+def _unlike(a: Float[np.ndarray, "k 3"], b: Float[np.ndarray, "k 3"]) -> float:
+    """FOMM's measure for the best frame: squared distance of two faces' points about their mean, in units of the
+    hull's size."""
+    shapes = []
+    for points in (a[:468, :2], b[:468, :2]):
+        centred = points - points.mean(0)
+        shapes.append(centred / np.sqrt(max(hull_area(centred), 1e-9)))
+    return float(((shapes[0] - shapes[1]) ** 2).sum())
+
+
+def _name(value: Any, otherwise: str) -> Any:
+    return value if isinstance(value, str | os.PathLike) else otherwise
+
+
+def _as_frame(image: Any, name: str) -> Any:
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise InputError(f"{name} must be an image of shape [H, W, 3], not {list(image.shape)}.")
+    if image.dtype == np.uint8:
+        return image
+    if not np.issubdtype(image.dtype, np.floating):
+        raise InputError(f"{name} must be uint8, or float in [0, 1], not {image.dtype}.")
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _read_source(source: Any) -> Any:
+    if not isinstance(source, str | os.PathLike):
+        return _as_frame(source, "the source")
+    from avfr_jax.media.image import read_image
+    from avfr_jax.media.video import VideoReader, is_image, is_video
+
+    if pathlib.Path(source).is_file() and not is_image(source) and is_video(source):
+        return next(iter(VideoReader(source)))
+    return read_image(source)
+
+
+class _Clip:
+    """Driving frames from wherever they come, uint8."""
+
+    def __init__(self, frames: Callable[[], Iterator[Any]], name: str, repeatable: bool, sample: Any = None) -> None:
+        self._frames, self.name, self.repeatable, self._sample = frames, name, repeatable, sample
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._frames()
+
+    def sample(self, count: int) -> list[tuple[int, Any]]:
+        """At most `count` frames spread over the clip, with their numbers; only the first of one that cannot be read
+        twice."""
+        frames = self._sample(count)
+        if not frames:
+            raise InputError(f"{self.name} has no frames.")
+        return frames
+
+    @classmethod
+    def of(cls, driving: Any) -> "_Clip":
+        if isinstance(driving, str | os.PathLike):
+            from avfr_jax.media.image import read_image
+            from avfr_jax.media.video import VideoReader, is_image
+
+            if pathlib.Path(driving).is_file() and is_image(driving):
+                return cls.of([read_image(driving)])
+            reader = VideoReader(driving)
+            return cls(lambda: iter(reader), str(driving), True, reader.sample)
+        name = "the driving clip"
+        if isinstance(driving, Sequence) or hasattr(driving, "shape"):
+
+            def spread(count: int) -> list[tuple[int, Any]]:
+                chosen = np.unique(np.linspace(0, len(driving) - 1, min(count, len(driving))).round().astype(int))
+                return [(int(i), _as_frame(driving[int(i)], name)) for i in chosen]
+
+            return cls(lambda: (_as_frame(f, name) for f in driving), name, True, spread)
+        frames = (_as_frame(f, name) for f in driving)
+        kept: list[Any] = []
+
+        def peek(count: int) -> list[tuple[int, Any]]:
+            if not kept:
+                kept.extend(f for f in [next(frames, None)] if f is not None)
+            return [(0, f) for f in kept]
+
+        def all_frames() -> Iterator[Any]:
+            yield from kept
+            yield from frames
+
+        return cls(all_frames, name, False, peek)
+
+
+def _ahead(items: Iterator[T], depth: int) -> Generator[T, None, None]:
+    """Run an iterator in a thread, at most `depth` items ahead, so that decoding and tracking overlap with drawing."""
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+    end = object()
+
+    def put(item: Any) -> bool:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                waiting.put(item, timeout=0.1)
+                return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((end, None))
+        except BaseException as error:  # handed to the reader, where it is raised
+            put((end, error))
+
+    thread = threading.Thread(target=work, name="avfr-frames", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
