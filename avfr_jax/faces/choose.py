@@ -1,0 +1,64 @@
+"""Which of several faces is meant, and whether it is large enough."""
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+from avfr_jax.errors import ConfigError, FaceError
+from avfr_jax.faces.priors import Face
+
+SMALLEST_FACE = 32  # pixels
+
+Which = Literal["largest", "left", "right", "center"] | int
+
+_logger = logging.getLogger("avfr_jax")
+
+
+def choose_face(
+    faces: Sequence[Face], which: Which | None = None, *, name: str = "the image", width: int | None = None
+) -> Face:
+    """The face that is meant among those of one image (`FacePriors.detect`, the largest first).
+
+    which: "largest"; "left" or "right", the outermost on that side of the image; "center", the nearest to the
+        middle of the image (of `width` pixels; without it, of the faces); a number, counted from 0 at the left;
+        None takes the largest and logs a warning if there are several.
+    name: how to call the image in messages, e.g. its file's path.
+
+    Raises FaceError if there is no face, no face of that number, or the face is smaller than 32 pixels, ConfigError
+    for an unknown word.
+    """
+    if not faces:
+        raise FaceError(f"no face was found in {name}: use a picture or clip that shows one from the front")
+    across = sorted(faces, key=lambda face: face.centre[0])
+    if which is None or which == "largest":
+        face = max(faces, key=lambda face: face.size)
+        if which is None and len(faces) > 1:
+            _logger.warning(several_faces_warning(faces, name))
+    elif which == "left":
+        face = across[0]
+    elif which == "right":
+        face = across[-1]
+    elif which == "center":
+        middle = (across[0].centre[0] + across[-1].centre[0]) / 2 if width is None else (width - 1) / 2
+        face = min(faces, key=lambda face: abs(face.centre[0] - middle))
+    elif isinstance(which, int) and not isinstance(which, bool):
+        if not 0 <= which < len(across):
+            raise FaceError(f"{name} has {len(across)} face(s), numbered from 0 at the left: there is no {which}")
+        face = across[which]
+    else:
+        raise ConfigError(f'a face is chosen by "largest", "left", "right", "center" or a number, not "{which}"')
+    check_size(face, name)
+    return face
+
+
+def check_size(face: Face, name: str = "the image") -> None:
+    """Raises FaceError if the face is smaller than 32 pixels."""
+    if face.size < SMALLEST_FACE:
+        raise FaceError(
+            f"a face of {face.size:.0f} px in {name}: at least {SMALLEST_FACE} px are needed, so use a larger picture"
+        )
+
+
+def several_faces_warning(faces: Sequence[Face], name: str) -> str:
+    """The warning that the largest of several faces was taken."""
+    return f'{len(faces)} faces in {name}: the largest is used; choose "left", "right", "center" or a number'

@@ -1,0 +1,182 @@
+"""One square crop for a whole clip, framed like the crops that the published networks were trained on.
+
+VoxCeleb's protocol (Siarohin et al., video-preprocessing): the union of a face detector's boxes along the
+clip, made square and enlarged. Its detector (S3FD) draws other boxes than the mesh's, so the enlargement here
+was fitted to seven clips cropped by that protocol: there the side is 1.33 to 1.66 (median 1.48) times the longer
+side of the union of mesh boxes, whose middle lies at 0.41 to 0.58 (median 0.56) of the height.
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import cv2
+import numpy as np
+
+from avfr_jax.errors import ConfigError, FaceError
+from avfr_jax.faces.priors import LANDMARKS, MESH_VERTICES, Face
+from avfr_jax.typing import Float, UInt8
+
+UNION_TO_SIDE = 1.5  # side of the crop over the longer side of the union of boxes
+FACE_TO_SIDE = 1.6  # and at least this over the longer side of the median box: a still face moves a little
+VERTICAL_CENTRE = 0.555  # height in the crop of the union's middle
+TUBE_OVERLAP = 0.25  # VoxCeleb's: a box that overlaps the clip's usual one less does not belong to the tube
+OUTLIERS = 2.0  # per cent of the frames that may lie outside the union, on each side
+FIT_SHIFT = 0.25  # a crop is moved by up to this share of its side to stay inside the image
+FIT_UNION = 0.93  # a crop larger than the image is made as small as it, if the union fills no more of that
+
+
+@runtime_checkable
+class _Landmarks(Protocol):
+    @property
+    def landmarks(self) -> Float[np.ndarray, "n 478 3"]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """A square of an image: [x, x + side) by [y, y + side), in pixels, where pixel i covers [i, i + 1).
+
+    It may reach outside the image. Points are in 0-based pixel coordinates, pixel centres at whole numbers.
+    Raises ConfigError for a side that is not positive.
+    """
+
+    x: float
+    y: float
+    side: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.x) and math.isfinite(self.y) and 0 < self.side < math.inf):
+            raise ConfigError(f"a crop needs a finite corner and a positive side, not {self}")
+
+    def apply(self, image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+        """The crop resized to [size, size, 3], uint8: averaged where it shrinks, bicubic where it grows.
+
+        The image's border pixels are repeated outside it.
+        """
+        if self.side <= size:
+            return self._warp(image, size, cv2.INTER_CUBIC)
+        # Averaging over whole pixels is fast: anything else is first brought to a multiple of the size.
+        whole = size * math.ceil(self.side / size - 1e-9)
+        if all(value == round(value) for value in (self.x, self.y, self.side)):
+            pixels = self._slice(image, round(self.side))
+            if pixels.shape[0] != whole:
+                pixels = cv2.resize(pixels, (whole, whole), interpolation=cv2.INTER_LINEAR)
+        else:
+            pixels = self._warp(image, whole, cv2.INTER_LINEAR)
+        return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+
+    def _warp(self, image: UInt8[np.ndarray, "h w 3"], size: int, method: int) -> UInt8[np.ndarray, "s s 3"]:
+        scale = self.side / size
+        back = np.array([[scale, 0, self.x + scale / 2 - 0.5], [0, scale, self.y + scale / 2 - 0.5]])
+        flags = method | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(image, back, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+    def _slice(self, image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "s s 3"]:
+        height, width = image.shape[:2]
+        x, y = round(self.x), round(self.y)
+        if x >= 0 and y >= 0 and x + side <= width and y + side <= height:
+            return image[y : y + side, x : x + side]
+        from avfr_jax.faces.windows import Window
+
+        return Window(x, y, side).cut(image)
+
+    def to_crop(self, points: Float[np.ndarray, "*n d"], size: int) -> Float[np.ndarray, "*n d"]:
+        """Points (x, y) or (x, y, z) of the image → of the crop resized to `size`; z is only scaled."""
+        return _rescaled(points, (self.x, self.y), size / self.side, (0.0, 0.0))
+
+    def to_frame(self, points: Float[np.ndarray, "*n d"], size: int) -> Float[np.ndarray, "*n d"]:
+        """The inverse of `to_crop`."""
+        return _rescaled(points, (0.0, 0.0), self.side / size, (self.x, self.y))
+
+    def outside(self, image_shape: Sequence[int]) -> float:
+        """The share of the crop's area that lies outside an image of shape [H, W, …], in [0, 1]."""
+        height, width = image_shape[:2]
+        across = max(0.0, min(self.x + self.side, width) - max(self.x, 0.0))
+        down = max(0.0, min(self.y + self.side, height) - max(self.y, 0.0))
+        return 1.0 - across * down / self.side**2
+
+
+def _rescaled(
+    points: Float[np.ndarray, "*n d"], old: tuple[float, float], scale: float, new: tuple[float, float]
+) -> Float[np.ndarray, "*n d"]:
+    """Points relative to one corner → scaled, relative to another. Corners are edges, points are centres."""
+    result = np.array(points) * points.dtype.type(scale)
+    for axis in (0, 1):
+        result[..., axis] += (0.5 - old[axis]) * scale + new[axis] - 0.5
+    return result
+
+
+def crop_for_face(face: Face, image_shape: Sequence[int]) -> Crop:
+    """The crop for one image, of shape [H, W, …], with head and some shoulders: see `crop_for_clip`."""
+    return crop_for_clip([face], image_shape)
+
+
+def crop_for_clip(
+    faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"] | _Landmarks, image_shape: Sequence[int]
+) -> Crop:
+    """One crop for a whole clip whose frames have shape [H, W, …].
+
+    `faces` are the followed face's landmarks in each frame: faces (None where it was not found), an array (NaN
+    there) or what `track_clip` returned. Frames whose box overlaps the median box by less than VoxCeleb's 0.25
+    and the outermost two per cent do not count. VoxCeleb's protocol drops a clip whose crop leaves the image;
+    here the crop is made as large as the image (so a clip that is such a crop already stays whole) and moved
+    inwards, and what still lies outside (`Crop.outside`) is filled by repeating the border. Corner and side
+    are whole pixels.
+
+    Raises FaceError if no frame has a face.
+    """
+    boxes = _boxes(faces)
+    median = np.median(boxes, 0)
+    tube = boxes[_overlaps(boxes, median) >= TUBE_OVERLAP]
+    if len(tube) == 0:  # the face is never where it usually is: take it all
+        tube = boxes
+    if len(tube) < 0.9 * len(boxes):
+        logging.getLogger("avfr_jax").warning(
+            "the face leaves its usual place in %d of %d frames; the crop does not follow it there",
+            len(boxes) - len(tube),
+            len(boxes),
+        )
+    low, high = np.percentile(tube[:, :2], OUTLIERS, 0), np.percentile(tube[:, 2:], 100 - OUTLIERS, 0)
+    side = max(UNION_TO_SIDE * (high - low).max(), FACE_TO_SIDE * np.median(tube[:, 2:] - tube[:, :2], 0).max())
+    centre = (low + high) / 2
+    side = min(side, max(float(min(image_shape[:2])), (high - low).max() / FIT_UNION))
+    return _fit(centre[0] - side / 2, centre[1] - side * VERTICAL_CENTRE, side, image_shape)
+
+
+def _boxes(
+    faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"] | _Landmarks,
+) -> Float[np.ndarray, "m 4"]:
+    """Edges (x0, y0, x1, y1) of the boxes of the frames that have a face."""
+    if isinstance(faces, np.ndarray):
+        landmarks = faces
+    elif isinstance(faces, Sequence):
+        landmarks = np.array([face.landmarks for face in faces if face is not None], np.float32)
+    else:
+        landmarks = faces.landmarks
+    points = landmarks.reshape(-1, LANDMARKS, 3)[:, :MESH_VERTICES, :2]
+    points = points[np.isfinite(points).all((1, 2))]
+    if len(points) == 0:
+        raise FaceError("no frame has a face to crop to: use a clip that shows one, or crop none")
+    return np.concatenate([points.min(1), points.max(1)], 1).astype(np.float64) + 0.5
+
+
+def _overlaps(boxes: Float[np.ndarray, "m 4"], one: Float[np.ndarray, "4"]) -> Float[np.ndarray, "m"]:
+    """Intersection over union of each box with one."""
+    low, high = np.maximum(boxes[:, :2], one[:2]), np.minimum(boxes[:, 2:], one[2:])
+    shared = np.clip(high - low, 0, None).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (one[2:] - one[:2]).prod()
+    return shared / np.maximum(areas - shared, 1e-9)
+
+
+def _fit(x: float, y: float, side: float, image_shape: Sequence[int]) -> Crop:
+    """Whole pixels, moved inwards by up to FIT_SHIFT."""
+    height, width = image_shape[:2]
+    whole = max(1, round(side))
+    limit = FIT_SHIFT * whole
+    corner = []
+    for start, length in ((x, width), (y, height)):
+        inside = min(max(start, 0), max(length - whole, 0)) if whole <= length else (length - whole) / 2
+        corner.append(float(round(start + min(max(inside - start, -limit), limit))))
+    return Crop(corner[0], corner[1], float(whole))

@@ -1,0 +1,107 @@
+"""Face backend on mediapipe's `solutions` interface, whose models lie inside the wheel (up to 0.10.21)."""
+
+import importlib.util
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from avfr_jax.faces.mediapipe_base import Detection, MediapipePriors
+from avfr_jax.faces.quiet import quiet_stderr
+from avfr_jax.typing import Float, UInt8
+
+MODEL_FILES = (
+    "modules/face_detection/face_detection_full_range_sparse.tflite",
+    "modules/face_detection/face_detection_short_range.tflite",
+    "modules/face_landmark/face_landmark_with_attention.tflite",
+    "modules/selfie_segmentation/selfie_segmentation.tflite",
+    "python/solutions/face_mesh.py",
+)
+
+
+def missing_solution_models() -> list[str]:
+    """Names of the files this backend needs that the installed mediapipe lacks; all of them without it."""
+    spec = importlib.util.find_spec("mediapipe")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    return [name for name in MODEL_FILES if not any((pathlib.Path(f) / name).is_file() for f in folders)]
+
+
+class SolutionsPriors(MediapipePriors):
+    """FaceMesh with refined eyes and lips, both ranges of face detection, and selfie segmentation."""
+
+    name = "mediapipe solutions"
+
+    def __init__(self) -> None:
+        super().__init__()
+        with quiet_stderr():
+            import mediapipe
+
+            solutions: Any = mediapipe.solutions
+        self._solutions = solutions
+        self._graphs: dict[str, Any] = {}
+        self._answered: set[str] = set()
+
+    def _graph(self, name: str) -> Any:
+        """Builds a graph on first use: a program that never asks for a mask does not load its model."""
+        if name not in self._graphs:
+            mesh, detection = self._solutions.face_mesh.FaceMesh, self._solutions.face_detection.FaceDetection
+            segmentation = self._solutions.selfie_segmentation.SelfieSegmentation
+            builders = {
+                "full range": lambda: detection(model_selection=1, min_detection_confidence=0.5),
+                "short range": lambda: detection(model_selection=0, min_detection_confidence=0.5),
+                "still": lambda: mesh(static_image_mode=True, max_num_faces=4, refine_landmarks=True),
+                "video": lambda: mesh(static_image_mode=False, max_num_faces=1, refine_landmarks=True),
+                "mask": lambda: segmentation(model_selection=0),
+            }
+            self._graphs[name] = builders[name]()
+        return self._graphs[name]
+
+    def _process(self, name: str, image: UInt8[np.ndarray, "h w 3"], field: str) -> Any:
+        """One call of a graph, silent until it has first answered: that is when its parts log."""
+        if name in self._answered:
+            return getattr(self._graphs[name].process(image), field)
+        with quiet_stderr():
+            answer = getattr(self._graph(name).process(image), field)
+        if answer is not None:
+            self._answered.add(name)
+        return answer
+
+    def _detections(self, image: UInt8[np.ndarray, "h w 3"], near: bool) -> list[Detection]:
+        height, width = image.shape[:2]
+        found = []
+        for name in ("full range", "short range") if near else ("full range",):
+            for detection in self._process(name, image, "detections") or []:
+                box = detection.location_data.relative_bounding_box
+                x0, y0 = box.xmin * width, box.ymin * height
+                corners = (x0, y0, x0 + box.width * width, y0 + box.height * height)
+                found.append(Detection(corners, float(detection.score[0])))
+        return found
+
+    def _still_meshes(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Float[np.ndarray, "478 3"]]:
+        return [_points(face, image) for face in self._process("still", image, "multi_face_landmarks") or []]
+
+    def _video_mesh(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "478 3"] | None:
+        faces = self._process("video", image, "multi_face_landmarks")
+        return _points(faces[0], image) if faces else None
+
+    def _restart_video(self) -> None:
+        if "video" in self._graphs:
+            with quiet_stderr():
+                self._graphs["video"].reset()
+            self._answered.discard("video")
+
+    def _soft_mask(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
+        return np.array(self._process("mask", image, "segmentation_mask"), np.float32)
+
+    def close(self) -> None:
+        for graph in self._graphs.values():
+            graph.close()
+        self._graphs.clear()
+        self._answered.clear()
+
+
+def _points(face: Any, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "478 3"]:
+    """Landmarks relative to the image's extent → 0-based pixels (the extent begins half a pixel earlier)."""
+    height, width = image.shape[:2]
+    points = np.array([(point.x, point.y, point.z) for point in face.landmark], np.float32)
+    return points * np.array([width, height, width], np.float32) - np.array([0.5, 0.5, 0], np.float32)

@@ -1,0 +1,144 @@
+"""Face backend on mediapipe's Tasks interface, the only one of newer releases; its models are downloads.
+
+Untried with the published `face_landmarker.task`, which could not be had where this was written: the calls
+were tried with mediapipe 0.10.21, its wheel's own detector and segmenter, and a stand-in landmark model.
+"""
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from avfr_jax.errors import MissingBackendError
+from avfr_jax.faces.mediapipe_base import Detection, MediapipePriors
+from avfr_jax.faces.priors import LANDMARKS
+from avfr_jax.faces.quiet import quiet_stderr
+from avfr_jax.typing import Float, UInt8
+
+_STORE = "https://storage.googleapis.com/mediapipe-models"
+MODELS = {
+    "face_landmarker.task": f"{_STORE}/face_landmarker/face_landmarker/float16/latest/face_landmarker.task",
+    "blaze_face_short_range.tflite": (
+        f"{_STORE}/face_detector/blaze_face_short_range/float16/latest/blaze_face_short_range.tflite"
+    ),
+    "selfie_segmenter.tflite": (f"{_STORE}/image_segmenter/selfie_segmenter/float16/latest/selfie_segmenter.tflite"),
+}
+FRAME_MS = 40  # the tracker wants growing time stamps; 25 frames a second
+
+
+def weights_folder() -> pathlib.Path:
+    """Where downloaded models lie: $AVFR_WEIGHTS, or else ~/.cache/avfr-jax/weights."""
+    return pathlib.Path(os.environ.get("AVFR_WEIGHTS") or "~/.cache/avfr-jax/weights").expanduser()
+
+
+class TasksPriors(MediapipePriors):
+    """FaceLandmarker (stills and video), short-range face detection and selfie segmentation.
+
+    Raises MissingBackendError naming the model files that are not in the weights folder, with their addresses.
+    """
+
+    name = "mediapipe tasks"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files = _model_files()
+        with quiet_stderr():
+            import mediapipe
+
+        self._mediapipe: Any = mediapipe
+        self._runners: dict[str, Any] = {}
+        self._time = 0
+
+    def _runner(self, name: str) -> Any:
+        """Builds a task on first use: a program that never asks for a mask does not load its model."""
+        if name not in self._runners:
+            with quiet_stderr():
+                self._runners[name] = self._build(name)
+        return self._runners[name]
+
+    def _build(self, name: str) -> Any:
+        vision, base = self._mediapipe.tasks.vision, self._mediapipe.tasks.BaseOptions
+
+        def options(file: str) -> Any:
+            return base(model_asset_path=str(self._files[file]))
+
+        if name == "detector":
+            detection = options("blaze_face_short_range.tflite")
+            return vision.FaceDetector.create_from_options(vision.FaceDetectorOptions(base_options=detection))
+        if name == "mask":
+            segmentation = vision.ImageSegmenterOptions(
+                base_options=options("selfie_segmenter.tflite"), output_confidence_masks=True
+            )
+            return vision.ImageSegmenter.create_from_options(segmentation)
+        mode = vision.RunningMode.VIDEO if name == "video" else vision.RunningMode.IMAGE
+        mesh = vision.FaceLandmarkerOptions(
+            base_options=options("face_landmarker.task"),
+            running_mode=mode,
+            num_faces=1 if name == "video" else 4,
+        )
+        return vision.FaceLandmarker.create_from_options(mesh)
+
+    def _image(self, image: UInt8[np.ndarray, "h w 3"]) -> Any:
+        return self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=image)
+
+    def _detections(self, image: UInt8[np.ndarray, "h w 3"], near: bool) -> list[Detection]:
+        runner = self._runner("detector")
+        with quiet_stderr():
+            answer = runner.detect(self._image(image))
+        found = []
+        for detection in answer.detections:
+            box = detection.bounding_box
+            x0, y0 = float(box.origin_x), float(box.origin_y)
+            found.append(Detection((x0, y0, x0 + box.width, y0 + box.height), float(detection.categories[0].score)))
+        return found
+
+    def _still_meshes(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Float[np.ndarray, "478 3"]]:
+        runner = self._runner("still")
+        with quiet_stderr():
+            answer = runner.detect(self._image(image))
+        return [_points(face, image) for face in answer.face_landmarks]
+
+    def _video_mesh(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "478 3"] | None:
+        runner = self._runner("video")
+        self._time += FRAME_MS
+        with quiet_stderr():
+            answer = runner.detect_for_video(self._image(image), self._time)
+        return _points(answer.face_landmarks[0], image) if answer.face_landmarks else None
+
+    def _soft_mask(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
+        runner = self._runner("mask")
+        with quiet_stderr():
+            answer = runner.segment(self._image(image))
+        # One mask (person), or two (background, person), by the model.
+        mask = np.array(answer.confidence_masks[-1].numpy_view(), np.float32)
+        return mask.reshape(image.shape[:2])
+
+    def close(self) -> None:
+        for runner in self._runners.values():
+            runner.close()
+        self._runners.clear()
+
+
+def _model_files() -> dict[str, pathlib.Path]:
+    folder = weights_folder()
+    missing = [name for name in MODELS if not (folder / name).is_file()]
+    if missing:
+        addresses = ", ".join(MODELS[name] for name in missing)
+        raise MissingBackendError(
+            f"finding faces with this mediapipe needs {', '.join(missing)} in {folder}: fetch {addresses} into "
+            "that folder, or install mediapipe==0.10.21, which carries its models"
+        )
+    return {name: folder / name for name in MODELS}
+
+
+def _points(face: Any, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "478 3"]:
+    """Landmarks relative to the image's extent → 0-based pixels (the extent begins half a pixel earlier)."""
+    height, width = image.shape[:2]
+    points = np.array([(point.x, point.y, point.z) for point in face], np.float32)
+    if points.shape != (LANDMARKS, 3):
+        raise MissingBackendError(
+            f"face_landmarker.task gives {len(points)} landmarks where {LANDMARKS} are needed: fetch "
+            f"{MODELS['face_landmarker.task']} into {weights_folder()}"
+        )
+    return points * np.array([width, height, width], np.float32) - np.array([0.5, 0.5, 0], np.float32)

@@ -1,0 +1,40 @@
+"""The face mesh drawn as an image: the structural prior that AVFR-GAN is given beside the pixels."""
+
+import functools
+
+import cv2
+import numpy as np
+
+from avfr_jax.errors import ConfigError
+from avfr_jax.faces.priors import LANDMARKS
+from avfr_jax.faces.topology import tessellation_edges
+from avfr_jax.typing import Float, Int
+
+_SHIFT = 4  # cv2 takes fixed-point coordinates: 1/16 pixel
+
+
+@functools.cache
+def _edges() -> Int[np.ndarray, "e 2"]:
+    return tessellation_edges()
+
+
+def mesh_image(landmarks: Float[np.ndarray, "478 3"] | None, size: int) -> Float[np.ndarray, "{size} {size}"]:
+    """Draws mediapipe's tessellation as anti-aliased lines one pixel wide, float32 in [0, 1].
+
+    landmarks: in pixels of the [size, size] image (`Crop.to_crop`); None, or NaN, where no face was found: the
+        image is then all zero. Parts outside the image are cut off.
+
+    Raises ConfigError for a size below one or landmarks of another shape.
+    """
+    if size < 1:
+        raise ConfigError(f"a mesh image needs a size of at least 1, not {size}")
+    canvas = np.zeros((size, size), np.uint8)
+    if landmarks is not None:
+        if landmarks.shape != (LANDMARKS, 3):
+            raise ConfigError(f"a mesh image needs landmarks [{LANDMARKS}, 3], not {list(landmarks.shape)}")
+        if np.isfinite(landmarks).all():
+            # Far outside, fixed-point coordinates would overflow, and nothing is seen of them.
+            points = np.clip(landmarks[:, :2], -4 * size, 5 * size)
+            lines = np.rint(points[_edges()] * 2**_SHIFT).astype(np.int32)
+            cv2.polylines(canvas, lines, False, 255, 1, cv2.LINE_AA, _SHIFT)
+    return canvas.astype(np.float32) / np.float32(255)

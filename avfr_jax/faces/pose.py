@@ -1,0 +1,77 @@
+"""Head pose from the face mesh: perspective-n-point on an average face.
+
+Where Wang et al. (CVPR 2021) and others run a separate network for the pose, it is solved here from landmarks.
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from avfr_jax.errors import FaceError
+from avfr_jax.faces.topology import RIGID, canonical_face
+from avfr_jax.typing import Float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeadPose:
+    """Where a head is and where it looks.
+
+    yaw, pitch, roll: degrees. yaw > 0: the head turns to the image's right (the subject's own left); pitch > 0:
+        it looks up; roll > 0: it is tilted clockwise in the image.
+    rotation: float32 [3, 3], of the canonical face (x to the image's right, y down, z away from the camera):
+        R_x(−pitch) · R_y(−yaw) · R_z(roll), the order of `avfr_jax.ops.rotations`.
+    translation: float32 [3], of the point between the eyes, in centimetres for a face of average size, in the
+        camera's axes, which are the canonical face's.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+    rotation: Float[np.ndarray, "3 3"]
+    translation: Float[np.ndarray, "3"]
+
+
+def rotation_from_angles(yaw: float, pitch: float, roll: float) -> Float[np.ndarray, "3 3"]:
+    """The rotation matrix (float64) of angles in degrees, with `HeadPose`'s signs and order."""
+    x, y, z = np.radians([-pitch, -yaw, roll])
+    about_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
+    about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    about_z = np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]])
+    return about_x @ about_y @ about_z
+
+
+def angles_from_rotation(rotation: Float[np.ndarray, "3 3"]) -> tuple[float, float, float]:
+    """(yaw, pitch, roll) in degrees, the inverse of `rotation_from_angles`; yaw in [-90, 90]."""
+    yaw = -np.arcsin(np.clip(rotation[0, 2], -1, 1))
+    pitch = -np.arctan2(-rotation[1, 2], rotation[2, 2])
+    roll = np.arctan2(-rotation[0, 1], rotation[0, 0])
+    return float(np.degrees(yaw)), float(np.degrees(pitch)), float(np.degrees(roll))
+
+
+def camera_matrix(width: int, height: int) -> Float[np.ndarray, "3 3"]:
+    """A pinhole camera with its axis through the image's middle and a focal length of the longer side (53°)."""
+    focal = max(width, height)
+    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], np.float64)
+
+
+def head_pose(landmarks: Float[np.ndarray, "478 3"], width: int, height: int) -> HeadPose:
+    """The pose of the head whose landmarks were found in an image of this size, in its pixels.
+
+    Solved on the points that move with the skull (`topology.RIGID`): SQPnP (Terzakis and Lourakis, ECCV 2020),
+    refined by Levenberg-Marquardt. The focal length is not known and taken as the longer side of the image.
+
+    Angles are against the camera's axis: a face near the top of a tall frame that looks into the camera looks
+    down by that measure. For the pose as it appears, give landmarks in the pixels of a crop around the face
+    (`Crop.to_crop`). Raises FaceError for landmarks that are not finite.
+    """
+    points = np.ascontiguousarray(landmarks[list(RIGID), :2], np.float64)
+    if not np.isfinite(points).all():
+        raise FaceError("a head pose needs the landmarks of a face; these are of a frame where none was found")
+    model = canonical_face()[list(RIGID)].astype(np.float64)
+    camera, distortion = camera_matrix(width, height), np.zeros(4)
+    _, turn, shift = cv2.solvePnP(model, points, camera, distortion, flags=cv2.SOLVEPNP_SQPNP)
+    turn, shift = cv2.solvePnPRefineLM(model, points, camera, distortion, turn, shift)
+    rotation = cv2.Rodrigues(turn)[0]
+    yaw, pitch, roll = angles_from_rotation(rotation)
+    return HeadPose(yaw, pitch, roll, rotation.astype(np.float32), shift.reshape(3).astype(np.float32))

@@ -1,0 +1,77 @@
+"""Steadying of landmarks over time: less jitter on a still face, hardly any lag on a moving one."""
+
+import math
+
+import numpy as np
+
+from avfr_jax.errors import ConfigError
+from avfr_jax.faces.priors import MESH_VERTICES
+from avfr_jax.typing import Float
+
+
+class LandmarkFilter:
+    """A One-Euro filter (Casiez, Roussel and Vogel, CHI 2012) on each landmark, in units of the face's size.
+
+    Each landmark is low-passed with a cut-off that rises with its own speed: min_cutoff + beta · max(0, speed −
+    rest), in hertz, for speeds in face sizes a second. The speed is that of the vector (x, y, z), itself
+    low-passed; below `rest`, which the paper has not, it is taken for jitter.
+
+    Causal and one frame at a time: call it with the landmarks of each frame, or None where no face was found,
+    which starts it afresh. Raises ConfigError for settings that are not positive.
+    """
+
+    def __init__(
+        self,
+        fps: float = 25.0,
+        *,
+        min_cutoff: float = 0.8,
+        beta: float = 40.0,
+        speed_cutoff: float = 2.0,
+        rest: float = 0.05,
+    ):
+        if not (fps > 0 and min_cutoff > 0 and beta >= 0 and speed_cutoff > 0 and rest >= 0):
+            raise ConfigError("a landmark filter needs a positive frame rate and positive cut-offs")
+        self.fps, self.min_cutoff, self.beta = fps, min_cutoff, beta
+        self.speed_cutoff, self.rest = speed_cutoff, rest
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the past."""
+        self._smooth: np.ndarray | None = None
+        self._raw: np.ndarray | None = None
+        self._velocity: np.ndarray | None = None
+
+    def __call__(self, landmarks: Float[np.ndarray, "478 3"] | None) -> Float[np.ndarray, "478 3"] | None:
+        """The steadied landmarks of the next frame, float32; None for None."""
+        if landmarks is None or not np.isfinite(landmarks).all():
+            self.reset()
+            return None
+        raw = landmarks.astype(np.float64)
+        if self._smooth is None or self._raw is None or self._velocity is None:
+            self._smooth, self._raw, self._velocity = raw, raw, np.zeros_like(raw)
+            return landmarks.astype(np.float32)
+        size = max(1e-6, float(np.ptp(raw[:MESH_VERTICES, :2], axis=0).max()))
+        step = (raw - self._raw) * (self.fps / size)
+        self._velocity = self._velocity + self._share(self.speed_cutoff) * (step - self._velocity)
+        speed = np.linalg.norm(self._velocity, axis=1, keepdims=True)
+        share = self._share(self.min_cutoff + self.beta * np.maximum(0, speed - self.rest))
+        self._smooth = self._smooth + share * (raw - self._smooth)
+        self._raw = raw
+        return self._smooth.astype(np.float32)
+
+    def _share(self, cutoff: float | np.ndarray) -> float | np.ndarray:
+        """Weight of the new value in a first-order low-pass with this cut-off in hertz."""
+        return 1 / (1 + self.fps / (2 * math.pi * cutoff))
+
+
+def smooth_landmarks(
+    landmarks: Float[np.ndarray, "n 478 3"], fps: float = 25.0, **settings: float
+) -> Float[np.ndarray, "n 478 3"]:
+    """`LandmarkFilter` over a whole clip; NaN where there was no face stays NaN."""
+    steady = LandmarkFilter(fps, **settings)
+    result = np.full(landmarks.shape, np.nan, np.float32)
+    for index, frame in enumerate(landmarks):
+        smooth = steady(frame)
+        if smooth is not None:
+            result[index] = smooth
+    return result

@@ -1,0 +1,116 @@
+"""Which of mediapipe's 478 landmarks is what: features, edges, triangles, mirror images, a canonical face.
+
+"Left" and "right" are the subject's own: the right eye is on the left of the image.
+"""
+
+import collections
+import functools
+import importlib
+import itertools
+import pathlib
+
+import numpy as np
+
+from avfr_jax.errors import MissingBackendError
+from avfr_jax.typing import Float, Int
+
+# Closed loops, in the order in which they are drawn.
+FACE_OVAL = (
+    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152),
+    *(148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
+)
+LIPS_OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
+LIPS_INNER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
+RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
+LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
+RIGHT_IRIS = (469, 470, 471, 472)
+LEFT_IRIS = (474, 475, 476, 477)
+# Open lines and sets.
+RIGHT_BROW = (46, 53, 52, 65, 55, 70, 63, 105, 66, 107)
+LEFT_BROW = (276, 283, 282, 295, 285, 300, 293, 334, 296, 336)
+NOSE_BRIDGE = (168, 6, 197, 195, 5, 4, 1)
+NOSE = (*NOSE_BRIDGE, 19, 94, 2, 98, 97, 326, 327, 48, 115, 220, 45, 275, 440, 344, 278, 64, 294)
+RIGHT_PUPIL, LEFT_PUPIL = 468, 473
+LIPS = LIPS_OUTER + LIPS_INNER
+
+# What moves with the skull and hardly with the face: corners of the eyes, nose, forehead, temples, cheekbones.
+RIGID = (
+    *(33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 1, 45, 275, 122, 351, 174, 399, 129, 358, 47, 277),
+    *(10, 151, 9, 109, 338, 67, 297, 54, 284, 21, 251, 162, 389, 127, 356, 234, 454, 116, 345, 117, 346),
+    *(118, 347, 100, 329, 143, 372),
+)
+
+
+@functools.cache
+def canonical_face() -> Float[np.ndarray, "478 3"]:
+    """An average adult face, float32, in centimetres: x to the image's right, y down, z away from the camera.
+
+    It looks straight at the camera; its origin lies halfway between the outer corners of the eyes, which are
+    8.8 cm apart. It is the mean of mediapipe's own landmarks over 96 portraits, aligned by generalised
+    Procrustes analysis and made symmetric; its upright pose is the median pose of those portraits.
+    """
+    file = pathlib.Path(__file__).with_name("canonical_face.csv")
+    vertices = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    vertices.setflags(write=False)
+    return vertices
+
+
+@functools.cache
+def mirror_indices() -> Int[np.ndarray, "478"]:
+    """For each landmark, the one that takes its place in a mirror image, e.g. 33 ↔ 263."""
+    face = canonical_face().astype(np.float64)
+    distances = np.linalg.norm(face[:, None] * [-1, 1, 1] - face[None], axis=-1)
+    pairs = distances.argmin(1)
+    # A pupil lies so near to its iris's four points that only the order tells them apart.
+    pairs[[468, 469, 470, 471, 472]] = [473, 476, 475, 474, 477]
+    pairs[[473, 476, 475, 474, 477]] = [468, 469, 470, 471, 472]
+    return pairs
+
+
+@functools.cache
+def _directed_edges() -> tuple[tuple[int, int], ...]:
+    """mediapipe's own table of the tessellation, from whichever interface is installed."""
+    try:
+        module = importlib.import_module("mediapipe.python.solutions.face_mesh_connections")
+        return tuple(sorted((int(a), int(b)) for a, b in module.FACEMESH_TESSELATION))
+    except ImportError:
+        pass
+    try:
+        module = importlib.import_module("mediapipe.tasks.python.vision.face_landmarker")
+        table = module.FaceLandmarksConnections.FACE_LANDMARKS_TESSELATION
+    except ImportError:
+        raise MissingBackendError(
+            "the edges of the face mesh come from mediapipe, which is not installed: pip install 'avfr-jax[media]'"
+        ) from None
+    return tuple(sorted((int(edge.start), int(edge.end)) for edge in table))
+
+
+@functools.cache
+def tessellation_edges() -> Int[np.ndarray, "1322 2"]:
+    """The mesh's edges, each once, lower index first."""
+    return np.array(sorted({(min(edge), max(edge)) for edge in _directed_edges()}))
+
+
+@functools.cache
+def triangles() -> Int[np.ndarray, "852 3"]:
+    """The mesh's triangles, clockwise in the image where they face the camera, lowest index first.
+
+    mediapipe has no table of them: they are the cycles of three edges, less those that merely surround a
+    vertex (each of their edges already has its two triangles). The mesh has three holes, two eyes and the
+    mouth: 468 − 1322 + 852 = 1 − 3.
+    """
+    neighbours: dict[int, set[int]] = {}
+    edges = [(int(a), int(b)) for a, b in tessellation_edges()]
+    for a, b in edges:
+        neighbours.setdefault(a, set()).add(b)
+        neighbours.setdefault(b, set()).add(a)
+    cycles = [(a, b, c) for a, b in edges for c in sorted(neighbours[a] & neighbours[b]) if c > b]
+    sides = [list(itertools.combinations(cycle, 2)) for cycle in cycles]
+    shared = collections.Counter(side for three in sides for side in three)
+    found = np.array([cycle for cycle, three in zip(cycles, sides, strict=True) if min(shared[s] for s in three) < 3])
+    # Seen from a point inside the head they all turn the same way.
+    corners = canonical_face()[found]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    anticlockwise = (normals * (corners.mean(1) - np.array([0, 3, 7], np.float32))).sum(1) > 0
+    found[anticlockwise] = found[anticlockwise][:, [0, 2, 1]]
+    return found

@@ -1,0 +1,280 @@
+"""Crops, pasting back, steadying, choosing, and the faces of a whole clip."""
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+
+from avfr_jax.errors import ConfigError, FaceError, InputError
+from avfr_jax.faces import (
+    Crop,
+    Face,
+    LandmarkFilter,
+    choose_face,
+    crop_for_clip,
+    crop_for_face,
+    face_mask,
+    paste_back,
+    smooth_landmarks,
+    track_clip,
+)
+
+
+def _psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(1e-9, np.mean((a.astype(float) - b.astype(float)) ** 2))))
+
+
+def _ramp(height: int, width: int) -> np.ndarray:
+    """Red rises along x, green along y, so that a pixel says where it came from."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, 0 * x], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "crop", [Crop(20.0, 30.0, 64.0), Crop(20.5, 30.25, 60.0), Crop(10.0, 20.0, 128.0), Crop(10.3, 20.7, 200.4)]
+)
+def test_points_and_pixels_go_to_the_same_place(crop):
+    image = crop.apply(_ramp(250, 250), 64)
+    inside = np.array([[15, 15], [15, 50], [40, 20]], np.float32)
+    there = crop.to_frame(inside, 64)
+    for (column, row), (x, y) in zip(inside.astype(int), there, strict=True):
+        assert image[row, column, 0] == pytest.approx(x, abs=0.8)
+        assert image[row, column, 1] == pytest.approx(y, abs=0.8)
+    np.testing.assert_allclose(crop.to_crop(there, 64), inside, atol=1e-4)
+    scaled = crop.to_crop(np.float32([[1, 2, 3]]), 64)
+    assert scaled[0, 2] == pytest.approx(3 * 64 / crop.side)
+
+
+def test_a_crop_of_its_own_size_is_a_slice(portrait):
+    np.testing.assert_array_equal(Crop(100.0, 50.0, 256.0).apply(portrait, 256), portrait[50:306, 100:356])
+
+
+def test_the_border_is_repeated_outside(portrait):
+    image = Crop(-100.0, -50.0, 200.0).apply(portrait, 200)
+    np.testing.assert_array_equal(image[50:, 100:], portrait[:150, :100])
+    assert (image[:50, :100] == portrait[0, 0]).all()
+    assert Crop(-100.0, -50.0, 200.0).outside(portrait.shape) == pytest.approx(1 - 150 * 100 / 200**2)
+    assert (Crop(-900.0, -900.0, 100.0).apply(portrait, 32) == portrait[0, 0]).all()
+    assert Crop(0.0, 0.0, 512.0).outside(portrait.shape) == 0
+
+
+def test_shrinking_does_not_alias():
+    stripes = np.zeros((512, 512, 3), np.uint8)
+    stripes[:, ::2] = 255
+    for crop in (Crop(0.0, 0.0, 512.0), Crop(3.0, 3.0, 500.0), Crop(5.3, 4.1, 497.7)):
+        assert np.ptp(crop.apply(stripes, 128)[2:-2, 2:-2].astype(int)) < 40
+
+
+@pytest.mark.parametrize("side", [0.0, -3.0, float("nan"), float("inf")])
+def test_an_impossible_crop_is_refused(side):
+    with pytest.raises(ConfigError, match="side"):
+        Crop(0.0, 0.0, side)
+
+
+def test_a_face_is_framed_as_in_voxceleb(portrait, portrait_face):
+    crop = crop_for_face(portrait_face, portrait.shape)
+    points = crop.to_crop(portrait_face.landmarks[:468], 1)
+    assert 0.45 < np.ptp(points[:, 0]) < 0.6
+    middle = (points[:, 1].min() + points[:, 1].max()) / 2 + 0.5
+    assert 0.5 < middle < 0.6
+    assert crop.outside(portrait.shape) == 0
+    assert crop.side == round(crop.side)
+    # The image of a crop is its own crop.
+    again = crop_for_face(Face(crop.to_crop(portrait_face.landmarks, 256), 1.0), (256, 256))
+    assert again.side == pytest.approx(256, abs=2)
+    assert (again.x, again.y) == pytest.approx((0, 0), abs=2)
+
+
+def test_a_close_up_is_not_smeared(portrait, portrait_face):
+    tight = Face(portrait_face.landmarks - np.float32([165, 55, 0]), 1.0)
+    crop = crop_for_face(tight, (130, 130))
+    assert (crop.x, crop.y, crop.side) == (0, 0, 130)
+
+
+def test_a_clips_crop_holds_the_whole_motion_and_ignores_outliers(portrait_face):
+    base = portrait_face.landmarks + np.float32([500, 300, 0])
+    motion = np.stack([base + np.float32([dx, 0, 0]) for dx in np.linspace(-20, 20, 100)])
+    crop = crop_for_clip(motion, (1080, 1920))
+    for points in motion:
+        inside = crop.to_crop(points[:468, :2], 1)
+        assert inside.min() > -0.5
+        assert inside.max() < 0.5
+    wild = motion.copy()
+    wild[50] += np.float32([400, 200, 0])
+    wild[60] = np.nan
+    other = crop_for_clip(wild, (1080, 1920))
+    assert (other.x, other.y, other.side) == pytest.approx((crop.x, crop.y, crop.side), abs=3)
+    assert crop_for_clip([portrait_face, None], (512, 512)) == crop_for_face(portrait_face, (512, 512))
+
+
+def test_no_crop_without_a_face():
+    for nobody in ([], [None], np.full((3, 478, 3), np.nan, np.float32)):
+        with pytest.raises(FaceError, match="no frame has a face"):
+            crop_for_clip(nobody, (64, 64))
+
+
+@pytest.mark.parametrize(
+    "crop",
+    [
+        Crop(150.0, 40.0, 130.0),
+        Crop(130.5, 20.25, 233.3),
+        Crop(100.0, 10.0, 256.0),
+        Crop(100.5, 10.5, 255.5),
+        Crop(-40.0, -60.0, 250.0),
+    ],
+)
+def test_pasting_back_what_was_cut_out_changes_nothing(portrait, crop):
+    before = portrait.copy()
+    result = paste_back(portrait, crop.apply(portrait, 256), crop)
+    assert _psnr(result, portrait) > 45
+    assert result is not portrait
+    np.testing.assert_array_equal(before, portrait)
+
+
+@pytest.mark.parametrize("side", [100.0, 200.0, 400.0, 401.5])
+def test_a_pasted_square_has_no_seam_and_sits_where_it_belongs(side):
+    frame, square = np.full((512, 512, 3), 60, np.uint8), np.full((256, 256, 3), 180, np.uint8)
+    result = paste_back(frame, square, Crop(50.0, 50.0, side)).astype(int)
+    middle = round(50 + side / 2)
+    assert (result[middle, middle] == 180).all()
+    assert np.abs(np.diff(result[..., 0], axis=0)).max() < 240 / (0.08 * side)
+    assert (result[:49] == 60).all()
+    assert (result[:, round(51 + side) :] == 60).all()
+    rows = (result[..., 0] - 60).sum(1)
+    assert (rows * np.arange(512)).sum() / rows.sum() == pytest.approx(50 + side / 2 - 0.5, abs=0.05)
+
+
+def test_pasting_only_the_face(portrait, portrait_face):
+    crop = crop_for_face(portrait_face, portrait.shape)
+    mask = face_mask(crop.to_crop(portrait_face.landmarks, 256), 256)
+    assert mask.dtype == np.float32
+    assert mask.min() == 0
+    assert mask.max() == 1
+    result = paste_back(portrait, np.zeros((256, 256, 3), np.uint8), crop, mask)
+    assert result[110:140, 210:240].max() < 5  # the face is painted over
+    np.testing.assert_array_equal(result[300:], portrait[300:])  # the body is not
+    np.testing.assert_array_equal(result[:, :140], portrait[:, :140])
+
+
+def test_pasting_outside_the_frame_or_a_wrong_shape(portrait):
+    square = np.zeros((64, 64, 3), np.uint8)
+    np.testing.assert_array_equal(paste_back(portrait, square, Crop(900.0, 900.0, 64.0)), portrait)
+    with pytest.raises(ConfigError, match="mask"):
+        paste_back(portrait, square, Crop(0.0, 0.0, 64.0), np.zeros((32, 32), np.float32))
+
+
+def _noisy(base: np.ndarray, path: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, 0.002 * np.ptp(base[:468, 1]), (len(path), 478, 3))
+    return (base + path[:, None, None] * np.float32([1, 0.5, 0]) + noise).astype(np.float32)
+
+
+def test_a_still_face_is_steadied(portrait_face):
+    raw = _noisy(portrait_face.landmarks, np.zeros(150))
+    smooth = smooth_landmarks(raw)
+    assert np.diff(raw[30:], axis=0).std() > 3 * np.diff(smooth[30:], axis=0).std()
+    np.testing.assert_allclose(smooth[30:].mean(0), raw[30:].mean(0), atol=0.2)
+
+
+@pytest.mark.parametrize(("amplitude", "hertz"), [(0.1, 0.5), (0.25, 1.0), (0.05, 3.0)])
+def test_a_moving_face_does_not_lag(portrait_face, amplitude, hertz):
+    time = np.arange(150) / 25
+    path = amplitude * portrait_face.size * np.sin(2 * np.pi * hertz * time)
+    raw = _noisy(portrait_face.landmarks, path)
+    smooth = smooth_landmarks(raw)
+    wave = np.exp(-2j * np.pi * hertz * time[25:])
+    phases = [np.angle(((p[25:, :, 0] - p[25:, :, 0].mean(0)).mean(1) * wave).sum()) for p in (raw, smooth)]
+    assert (phases[0] - phases[1]) / (2 * np.pi * hertz) * 25 < 0.6  # frames
+
+
+def test_the_filter_starts_afresh_after_a_gap(portrait_face):
+    steady = LandmarkFilter()
+    first = steady(portrait_face.landmarks)
+    np.testing.assert_array_equal(first, portrait_face.landmarks)
+    assert steady(None) is None
+    far = portrait_face.landmarks + np.float32(300)
+    np.testing.assert_array_equal(steady(far), far)
+    with pytest.raises(ConfigError, match="positive"):
+        LandmarkFilter(fps=0.0)
+
+
+def _face(x: float, size: float) -> Face:
+    points = np.random.default_rng(0).random((478, 3)).astype(np.float32)
+    points[:2, :2] = [[0, 0], [1, 1]]
+    return Face(points * np.float32(size) + np.float32([x, 0, 0]), 0.9)
+
+
+def test_choosing_among_faces(caplog):
+    faces = [_face(300, 90), _face(600, 80), _face(0, 70)]
+    assert choose_face(faces, "largest") is faces[0]
+    assert choose_face(faces, "left") is faces[2]
+    assert choose_face(faces, "right") is faces[1]
+    assert choose_face(faces, "center") is faces[0]
+    assert choose_face(faces, "center", width=1400) is faces[1]
+    assert choose_face(faces, 0) is faces[2]
+    assert choose_face(faces, 2) is faces[1]
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING, "avfr_jax"):
+        assert choose_face(faces, name="a.png") is faces[0]
+    assert "3 faces in a.png" in caplog.text
+
+
+def test_a_choice_that_cannot_be_met():
+    with pytest.raises(FaceError, match=r"no face was found in a\.png"):
+        choose_face([], name="a.png")
+    with pytest.raises(FaceError, match=r"a face of 21 px .* at least 32 px are needed"):
+        choose_face([_face(0, 21)])
+    with pytest.raises(FaceError, match="there is no 1"):
+        choose_face([_face(0, 90)], 1)
+    with pytest.raises((ConfigError, Exception), match="tallest"):
+        choose_face([_face(0, 90)], "tallest")
+
+
+def test_a_whole_clip(two_people, priors, caplog):
+    empty = np.full_like(two_people, 120)
+    frames = [empty, *(np.roll(two_people, 3 * i, 1) for i in range(6)), empty]
+    with caplog.at_level(logging.WARNING, "avfr_jax"):
+        clip = track_clip(iter(frames), priors, "right", name="a.mp4")
+    assert "not found in 2 of 8 frames of a.mp4" in caplog.text
+    assert clip.found.tolist() == [False, *[True] * 6, False]
+    assert (clip.coverage, clip.missing, len(clip)) == (0.75, 2, 8)
+    assert (clip.height, clip.width) == two_people.shape[:2]
+    assert np.isnan(clip.landmarks[0]).all()
+    assert clip.face(0) is None
+    assert clip.boxes()[7] is None
+    centres = [face.centre[0] for face in clip if face is not None]
+    np.testing.assert_allclose(np.diff(centres), 3, atol=1)
+    assert centres[0] > 512
+    clip.check()
+    assert crop_for_clip(clip, two_people.shape).side == pytest.approx(1.6 * clip.face(1).size, rel=0.1)
+
+
+def test_a_clip_without_a_face_or_without_frames(portrait, priors):
+    clip = track_clip([np.full((90, 120, 3), 120, np.uint8)] * 2, priors)
+    assert clip.coverage == 0
+    with pytest.raises(FaceError, match=r"no face was found in b\.mp4"):
+        clip.check("b.mp4")
+    with pytest.raises(InputError, match=r"b\.mp4 has no frames"):
+        track_clip([], priors, name="b.mp4")
+    with pytest.raises(InputError, match="change size"):
+        track_clip([portrait, portrait[:100]], priors)
+    tiny = cv2.resize(portrait, (92, 92), interpolation=cv2.INTER_AREA)
+    with pytest.raises(FaceError, match=r"a face of \d+ px in c\.mp4: at least 32 px"):
+        track_clip([tiny], priors, name="c.mp4")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["v001.mp4", "v017.mpg", "v029.mp4", "v055.mp4"])
+def test_real_clips_are_followed_and_framed(shared_dir, priors, name):
+    import av
+
+    with av.open(str(shared_dir / "clips" / "video" / name)) as container:
+        frames = [
+            frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(50), strict=False)
+        ]
+    clip = track_clip(frames, priors)
+    assert clip.coverage >= 0.98
+    crop = crop_for_clip(clip, frames[0].shape)
+    points = crop.to_crop(clip.landmarks[:, :468], 1)
+    assert 0.42 < np.median(np.ptp(points[..., 0], axis=1)) < 0.68
+    assert crop.outside(frames[0].shape) < 0.05
