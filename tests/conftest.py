@@ -18,3 +18,24 @@ def shared_dir() -> pathlib.Path:
     if not (folder / "golden").is_dir():
         pytest.skip("the reference numbers (AVFR_SHARED) are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def portrait(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A picture of a face, 256 × 256."""
+    from PIL import Image
+
+    from tests.media_fixtures import astronaut
+
+    path = tmp_path_factory.mktemp("portrait") / "astronaut.png"
+    Image.fromarray(astronaut()).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def driving(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A clip of 20 frames with sound: the same face, moving."""
+    from tests.media_fixtures import astronaut, moved, write_clip
+
+    path = tmp_path_factory.mktemp("driving") / "driving.mp4"
+    return write_clip(path, [moved(astronaut(), i) for i in range(20)])

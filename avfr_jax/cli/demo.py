@@ -1,0 +1,148 @@
+"""`avfr demo`: the main job on what is bundled, with a contact sheet and a table of figures."""
+
+import argparse
+import importlib.resources
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+_EPILOG = """\
+example:
+  avfr demo --output demo
+
+Writes into the folder:
+  output.mp4         the astronaut (a public-domain portrait) moved by a bundled synthetic talking head, with its sound
+  contact_sheet.png  source, driving frames and results
+  metrics.md, .json  how well the model redraws the driving clip from its own first frame, beside copying that frame
+"""
+_COLUMNS = {
+    "l1": "L1 ↓",
+    "psnr": "PSNR dB ↑",
+    "ssim": "SSIM ↑",
+    "landmark_distance": "landmarks px ↓",
+    "mouth_distance": "lips px ↓",
+    "motion_correlation": "motion ↑",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's words."""
+    parser.epilog = _EPILOG
+    parser.add_argument("--output", default="demo", metavar="FOLDER", help="where to write (default: %(default)s)")
+    parser.add_argument("--model", default=None, metavar="NAME", help="model's name or folder (default: landmark-warp)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the demonstration."""
+    from avfr_jax.errors import OutputError
+    from avfr_jax.media.video import check_output
+    from avfr_jax.model_store import DEFAULT_MODEL, load_model
+    from avfr_jax.runtime import enable_compilation_cache
+
+    folder = pathlib.Path(arguments.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}).") from None
+    check_output(folder / "output.mp4", arguments.overwrite)
+    enable_compilation_cache()
+    model = load_model(arguments.model or DEFAULT_MODEL)
+    driving = importlib.resources.files("avfr_jax") / "assets" / "driver.mp4"
+    with importlib.resources.as_file(driving) as path:
+        rows = _reenact(model, path, folder)
+        figures = _measure(model, path)
+    _write_sheet(rows, folder / "contact_sheet.png")
+    table = _table(figures)
+    (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
+    (folder / "metrics.md").write_text(table)
+    print(table)
+    print(f"{folder}/output.mp4, contact_sheet.png, metrics.md", file=sys.stderr)
+
+
+def _progress(steps: Iterator[Any], total: int, name: str) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    return iter(tqdm(steps, total=total, unit=" frames", desc=name, disable=None, file=sys.stderr))
+
+
+def _reenact(model: Any, driving: pathlib.Path, folder: pathlib.Path) -> list[Any]:
+    """The astronaut driven by the bundled clip; gives some of the frames, side by side with where they come from."""
+    from skimage import data
+
+    from avfr_jax.media.video import VideoReader, VideoWriter
+    from avfr_jax.media.watermark import Watermark, payload_from_text, provenance
+    from avfr_jax.reenact import Reenactor, side_by_side
+
+    reenactor, mark = Reenactor(model), Watermark("both", payload_from_text(f"avfr-jax {model.name}"))
+    total, size, kept = VideoReader(driving).info.frames, model.image_size, []
+    output = folder / "output.mp4"
+    with VideoWriter(output, size, size, audio=driving, overwrite=True, metadata=provenance(model.name)) as writer:
+        for step in _progress(reenactor.steps(data.astronaut(), driving), total, "output.mp4"):
+            marked = mark.apply(step.frame, step.index)
+            writer.write(marked)
+            if step.index in np.linspace(0, total - 1, 6).astype(int):
+                kept.append(side_by_side(step))
+    return kept
+
+
+def _measure(model: Any, driving: pathlib.Path) -> dict[str, dict[str, float]]:
+    """The clip redrawn from its own first frame, and that frame standing still, against the clip itself."""
+    from avfr_jax.faces import open_priors, track_clip
+    from avfr_jax.media.video import VideoReader
+    from avfr_jax.reenact import Reenactor
+
+    truth, drawn = [], []
+    steps = Reenactor(model, best_frame="first").steps(driving, driving)
+    for step in _progress(steps, VideoReader(driving).info.frames, "figures"):
+        truth.append(step.driving)
+        drawn.append(step.generated)
+    clips = {"copy of the first frame": [truth[0]] * len(truth), model.name: drawn}
+    out = {}
+    with open_priors() as priors:
+        reference = track_clip(truth, priors).landmarks
+        for name, frames in clips.items():
+            priors.reset()
+            out[name] = _scores(truth, reference, frames, track_clip(frames, priors).landmarks)
+    return out
+
+
+def _scores(truth: list[Any], reference: Any, frames: list[Any], landmarks: Any) -> dict[str, float]:
+    import jax.numpy as jnp
+
+    from avfr_jax.metrics import faces, image
+    from avfr_jax.models.base import normalise_landmarks
+
+    a, b = (jnp.asarray(np.stack(f), jnp.float32) / 255 for f in (truth, frames))
+    size = a.shape[1]
+    both = np.isfinite(reference).all((1, 2)) & np.isfinite(landmarks).all((1, 2))
+    x, y = (jnp.asarray(normalise_landmarks(l[both], size, size)) for l in (reference, landmarks))
+    return {
+        "l1": float(image.l1(a, b).mean()),
+        "psnr": float(image.psnr(a, b).mean()),
+        "ssim": float(image.ssim(a, b).mean()),
+        "landmark_distance": float(faces.landmark_distance(x, y).mean()),
+        "mouth_distance": float(faces.mouth_distance(x, y).mean()),
+        "motion_correlation": float(faces.motion_correlation(x, y)),
+        "frames": float(len(truth)),
+        "frames_without_face": float((~both).sum()),
+    }
+
+
+def _table(figures: dict[str, dict[str, float]]) -> str:
+    head = "| | " + " | ".join(_COLUMNS.values()) + " |\n|---" + "|---:" * len(_COLUMNS) + "|\n"
+    rows = (f"| {name} | " + " | ".join(f"{row[c]:.3f}" for c in _COLUMNS) + " |\n" for name, row in figures.items())
+    return head + "".join(rows)
+
+
+def _write_sheet(rows: list[Any], path: pathlib.Path) -> None:
+    from avfr_jax.media.image import write_image
+
+    half = (len(rows) + 1) // 2
+    blank = np.full_like(rows[0], 255)
+    columns = [np.concatenate([*rows, blank][i : i + half]) for i in (0, half)]
+    write_image(path, np.concatenate(columns, axis=1), overwrite=True)

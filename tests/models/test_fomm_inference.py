@@ -1,0 +1,149 @@
+"""The inference form of FOMM against the networks that train, in every variant."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avfr_jax.models import fomm, fomm_inference
+from avfr_jax.models.dense_motion import DenseMotionConfig
+from avfr_jax.models.keypoints import KeypointDetectorConfig
+from avfr_jax.ops.keypoints import Keypoints
+
+SMALL = fomm.FommConfig(
+    image_size=64,
+    num_keypoints=5,
+    keypoint_detector=KeypointDetectorConfig(block_expansion=8, num_blocks=3, max_features=64, scale_factor=0.5),
+    dense_motion=DenseMotionConfig(block_expansion=8, num_blocks=3, max_features=64, scale_factor=0.5),
+    generator=fomm.GeneratorConfig(block_expansion=32, num_bottleneck_blocks=2),
+)
+_DETECTOR, _GENERATOR = SMALL.keypoint_detector, SMALL.generator
+VARIANTS = {
+    "plain": SMALL,
+    "align_corners": dataclasses.replace(SMALL, align_corners=True),
+    "without_jacobian": fomm.without_jacobian(SMALL),
+    "single_jacobian_map": dataclasses.replace(
+        SMALL, keypoint_detector=dataclasses.replace(_DETECTOR, single_jacobian_map=True, padding=3)
+    ),
+    "no_occlusion": dataclasses.replace(SMALL, generator=dataclasses.replace(_GENERATOR, estimate_occlusion_map=False)),
+    "larger": fomm.at_size(SMALL, 128),
+    "full_scale": dataclasses.replace(
+        fomm.at_size(SMALL, 32),
+        keypoint_detector=dataclasses.replace(_DETECTOR, scale_factor=1.0),
+        dense_motion=dataclasses.replace(SMALL.dense_motion, scale_factor=1.0),
+    ),
+}
+
+
+def _weights(config: fomm.FommConfig) -> dict:
+    """Random weights whose normalisations and Jacobian heads are as in a trained model: not the identity, not zero."""
+    rng = np.random.default_rng(0)
+
+    def settle(path, x):
+        name = jax.tree_util.keystr(path)
+        noise = rng.standard_normal(x.shape).astype(np.float32)
+        if "var" in name:
+            return np.abs(0.3 + 0.05 * noise)
+        if "scale" in name:
+            return 1 + 0.2 * noise
+        if "mean" in name or "norm" in name:
+            return 0.1 * noise
+        return 0.02 * noise if "jacobian" in name and "kernel" in name else x
+
+    variables = fomm.init(config, jax.random.key(1))
+    return {
+        name: jax.tree_util.tree_map_with_path(settle, variables[name]) for name in ("keypoint_detector", "generator")
+    }
+
+
+def _both(config: fomm.FommConfig, reduce_arithmetic: bool, frames: int = 3, sources: int = 1) -> tuple:
+    variables = _weights(config)
+    rng = np.random.default_rng(2)
+    side = config.image_size
+    source = jnp.asarray(rng.random((sources, side, side, 3)), jnp.float32)
+    driving = jnp.asarray(rng.random((frames, side, side, 3)), jnp.float32)
+    generator = fomm.generator(config)
+
+    @jax.jit
+    def reference(variables, source, driving):
+        find = fomm.keypoint_detector(config).apply
+        here, there = (find(variables["keypoint_detector"], x)[0] for x in (source, driving))
+        weights = variables["generator"]
+        encoded = generator.apply(weights, source, method="encode")
+        motion = generator.apply(weights, encoded, here, there, method="motion")
+        return here, there, generator.apply(weights, encoded, motion, method="decode").prediction
+
+    @jax.jit
+    def ours(prepared, source, driving):
+        here, there = (fomm_inference.detect(config, prepared, x) for x in (source, driving))
+        encoded = fomm_inference.encode_source(config, prepared, source)
+        return here, there, fomm_inference.animate(config, prepared, encoded, here, there)
+
+    prepared = fomm_inference.prepare(config, variables, reduce_arithmetic=reduce_arithmetic)
+    return reference(variables, source, driving), ours(prepared, source, driving)
+
+
+def _assert_equal(reference: tuple, ours: tuple) -> None:
+    assert jax.tree.structure(ours) == jax.tree.structure(reference)
+    assert float(jnp.std(reference[2])) > 0.01  # an image that says something
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, reference)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_inference_equals_the_networks(variant):
+    _assert_equal(*_both(VARIANTS[variant], True))
+
+
+def test_folding_alone_equals_the_networks():
+    _assert_equal(*_both(SMALL, False, frames=1))
+
+
+def test_a_source_for_every_frame():
+    _assert_equal(*_both(SMALL, True, frames=2, sources=2))
+
+
+def test_a_batch_equals_its_frames_one_by_one():
+    config = SMALL
+    prepared = fomm_inference.prepare(config, _weights(config))
+    rng = np.random.default_rng(3)
+    source = jnp.asarray(rng.random((1, 64, 64, 3)), jnp.float32)
+    driving = jnp.asarray(rng.random((3, 64, 64, 3)), jnp.float32)
+    detect = jax.jit(fomm_inference.detect, static_argnums=0)
+    animate = jax.jit(fomm_inference.animate, static_argnums=0)
+    encoded = jax.jit(fomm_inference.encode_source, static_argnums=0)(config, prepared, source)
+    here, there = detect(config, prepared, source), detect(config, prepared, driving)
+    together = animate(config, prepared, encoded, here, there)
+    for i in range(3):
+        alone = animate(config, prepared, encoded, here, there[i])
+        np.testing.assert_allclose(together[i], alone[0], atol=1e-5)
+
+
+def test_kernels_are_chosen_by_what_they_save():
+    kinds = fomm_inference.prepare(SMALL, _weights(SMALL), reduce_arithmetic=True)
+    assert isinstance(kinds.bottleneck[0].first.kernel, fomm_inference.fast.WinogradKernel)
+    assert all(isinstance(layer.kernel, fomm_inference.fast.UpsampleKernel) for layer in kinds.decoder)
+    plain = fomm_inference.prepare(SMALL, _weights(SMALL), reduce_arithmetic=False)
+    assert all(x.ndim in (1, 4) for x in jax.tree.leaves(plain))
+
+
+@pytest.mark.slow
+def test_the_whole_size_equals_the_networks():
+    """The full vox-adv-256: channel counts at which rounding would show."""
+    config = fomm.vox_adv_256()
+    variables = fomm.init(config, jax.random.key(4))
+    rng = np.random.default_rng(4)
+    source = jnp.asarray(rng.random((1, 256, 256, 3)), jnp.float32)
+    value = jnp.asarray(rng.uniform(-0.8, 0.8, (2, 10, 2)), jnp.float32)
+    jacobian = jnp.asarray(np.eye(2) + 0.2 * rng.standard_normal((2, 10, 2, 2)), jnp.float32)
+    here, there = Keypoints(value[:1], jacobian[:1]), Keypoints(value[1:], jacobian[1:])
+    exact = jax.jit(fomm.generator(config).apply)(variables["generator"], source, here, there).prediction
+    prepared = fomm_inference.prepare(config, variables, reduce_arithmetic=True)
+
+    @jax.jit
+    def ours(prepared, source):
+        encoded = fomm_inference.encode_source(config, prepared, source)
+        return fomm_inference.animate(config, prepared, encoded, here, there)
+
+    np.testing.assert_allclose(ours(prepared, source), exact, atol=1e-4)

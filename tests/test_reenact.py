@@ -1,0 +1,162 @@
+import av
+import numpy as np
+import pytest
+
+import avfr_jax
+from avfr_jax.errors import ConfigError, FaceError, InputError
+from avfr_jax.reenact import Reenactor
+from tests.media_fixtures import astronaut, moved
+
+
+@pytest.fixture(scope="module")
+def reenactor():
+    return Reenactor("landmark-warp", batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return np.stack([moved(astronaut(), i) for i in range(10)])
+
+
+def test_every_driving_frame_gives_one_frame(reenactor, portrait, driving):
+    out = list(reenactor.reenact(portrait, driving))
+    assert len(out) == 20
+    assert all(f.shape == (256, 256, 3) and f.dtype == np.uint8 for f in out)
+    assert reenactor.report.frames == 20
+    assert reenactor.report.missing == []
+    assert reenactor.report.first_frame_seconds > 0
+
+
+def test_a_clip_driving_its_own_first_frame_is_reproduced(frames):
+    still = np.abs(frames.astype(float) - frames[0]).mean()
+    out = np.stack(list(Reenactor(crop="none", best_frame="first").reenact(frames[0], frames)))
+    error = np.abs(out.astype(float) - frames)
+    # Only the person moves in the output; the whole picture, background and all, moves in this clip.
+    face = (slice(None), slice(60, 190), slice(70, 190))
+    assert error[0].mean() < 1.5
+    assert error[face].mean() < 0.6 * np.abs(frames.astype(float) - frames[0])[face].mean()
+    assert error.mean() < still
+
+
+def test_iterables_arrays_and_floats_are_taken(frames):
+    one = list(Reenactor(crop="none").reenact(frames[0], list(frames[:3])))
+    two = list(Reenactor(crop="none").reenact(frames[0] / np.float32(255), iter(frames[:3] / np.float32(255))))
+    assert len(one) == len(two) == 3
+    np.testing.assert_allclose(one[2].astype(int), two[2].astype(int), atol=2)
+
+
+def _with_gap(frames):
+    blank = np.full_like(frames[0], 127)
+    return np.concatenate([frames[:4], np.stack([blank] * 3), frames[4:8]])
+
+
+def test_a_face_that_leaves_is_held_skipped_or_refused(frames):
+    clip = _with_gap(frames)
+    hold = Reenactor(crop="none", missing_face="hold", batch_size=4)
+    steps = list(hold.steps(frames[0], clip))
+    assert [s.held for s in steps] == [False] * 4 + [True] * 3 + [False] * 4
+    np.testing.assert_array_equal(steps[5].frame, steps[3].frame)
+    assert hold.report.held == 3
+    assert "3 of the driving frames" in hold.report.warnings[-1]
+    skip = Reenactor(crop="none", missing_face="skip", batch_size=4)
+    assert len(list(skip.reenact(frames[0], clip))) == 8
+    assert skip.report.missing == [4, 5, 6]
+    with pytest.raises(FaceError, match="driving frame 4"):
+        list(Reenactor(crop="none", missing_face="fail", batch_size=4).reenact(frames[0], clip))
+
+
+def test_frames_before_the_first_face_show_the_source(frames):
+    blank = np.full_like(frames[0], 127)
+    steps = list(Reenactor(crop="none", batch_size=4).steps(frames[0], np.concatenate([blank[None], frames[:3]])))
+    assert steps[0].held
+    np.testing.assert_array_equal(steps[0].frame, frames[0])
+
+
+def test_paste_back_leaves_the_rest_of_the_picture_alone(frames):
+    from skimage import data
+
+    picture = data.astronaut()
+    reenactor = Reenactor(paste_back=True)
+    out = list(reenactor.reenact(picture, frames[:3]))
+    assert out[0].shape == picture.shape
+    np.testing.assert_array_equal(out[2][-100:], picture[-100:])
+    assert np.abs(out[2].astype(int) - picture).max() > 10
+
+
+def test_best_frame_is_the_one_that_looks_like_the_source(frames):
+    reenactor = Reenactor(crop="none", best_frame="auto")
+    list(reenactor.reenact(frames[6], frames))
+    assert reenactor.report.reference in (4, 5, 6, 7, 8)  # turned by 5° to 6°; the first frames stand upright
+    chosen = Reenactor(crop="none", best_frame=3)
+    list(chosen.reenact(frames[0], frames))
+    assert chosen.report.reference == 3
+    with pytest.raises(ConfigError, match="no frame 99"):
+        list(Reenactor(crop="none", best_frame=99).reenact(frames[0], frames))
+
+
+def test_absolute_motion_takes_over_the_pose(frames):
+    large = [moved(astronaut(), 4)] * 2
+    relative = list(Reenactor(crop="none").reenact(frames[0], large))
+    absolute = list(Reenactor(crop="none", motion="absolute").reenact(frames[0], large))
+    # The clip stands still: relative motion leaves the source as it is, absolute motion turns it.
+    assert np.abs(relative[1].astype(int) - frames[0]).mean() < 2
+    assert np.abs(absolute[1].astype(int) - frames[0]).mean() > 2
+
+
+def test_a_model_without_faces_needs_none(tmp_path):
+    from avfr_jax import model_store
+    from tests.models.test_fomm import small, weights
+
+    model_store.save_model(tmp_path / "m", "fomm", small(), weights(small()))
+    noise = np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3), np.uint8)
+    out = list(avfr_jax.Reenactor(tmp_path / "m", crop="none").reenact(noise[0], noise))
+    assert len(out) == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"motion": "sideways"}, "motion must be one of"),
+        ({"crop": "square"}, "crop must be one of"),
+        ({"best_frame": -1}, "best_frame"),
+        ({"paste_back": True, "crop": "none"}, "Pasting back"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, match):
+    with pytest.raises(ConfigError, match=match):
+        Reenactor(**settings)
+
+
+def test_bad_frames_are_refused(reenactor, frames):
+    with pytest.raises(InputError, match="shape"):
+        list(reenactor.reenact(frames[0, :, :, 0], frames))
+    with pytest.raises(InputError, match="no frames"):
+        list(reenactor.reenact(frames[0], frames[:0]))
+    with pytest.raises(FaceError, match="no face"):
+        list(reenactor.reenact(np.full((64, 64, 3), 90, np.uint8), frames))
+    with pytest.raises(FaceError, match="No face"):
+        list(reenactor.reenact(frames[0], np.full((3, 64, 64, 3), 90, np.uint8)))
+
+
+def test_stopping_early_ends_the_reading_thread(frames):
+    import threading
+
+    steps = Reenactor(crop="none", batch_size=2).steps(frames[0], frames)
+    next(steps)
+    steps.close()
+    assert not [t for t in threading.enumerate() if t.name == "avfr-frames"]
+
+
+@pytest.mark.shared
+def test_real_clips_keep_length_rate_and_sound(shared_dir, tmp_path):
+    from avfr_jax.cli.main import main
+
+    clips = shared_dir / "clips"
+    out = tmp_path / "out.mp4"
+    assert main(["reenact", "--source", str(clips / "image/i001.jpg"), "--driving", str(clips / "video/v003.mp4"),
+                 "--output", str(out)]) == 0  # fmt: skip
+    with av.open(str(out)) as container:
+        video, audio = container.streams.video[0], container.streams.audio[0]
+        assert video.average_rate == 25
+        assert abs(float(video.duration * video.time_base) - float(audio.duration * audio.time_base)) < 0.05
+        assert sum(1 for _ in container.decode(video)) == pytest.approx(4.575 * 25, abs=1)
