@@ -1,0 +1,119 @@
+"""Paths that come from a user: checked before any work is done, and written whole or not at all."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+from avfr_jax.errors import InputError, OutputError
+
+PathLike = str | os.PathLike[str]
+
+
+def check_input(path: PathLike) -> pathlib.Path:
+    """The path, if a non-empty file that can be opened lies there.
+
+    Raises:
+        InputError: there is no such file, it is a folder, it is empty, or it may not be read.
+    """
+    found = pathlib.Path(path)
+    try:
+        if found.is_dir():
+            raise InputError(f"{found} is a folder: give the path of a file.")
+        if not found.exists():
+            raise InputError(f"{found} does not exist: check the path.")
+        with open(found, "rb") as stream:
+            empty = not stream.read(1)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{found} cannot be read ({_reason(error)}): check its permissions.") from error
+    if empty:
+        raise InputError(f"{found} is an empty file: give one with content.")
+    return found
+
+
+def check_output(path: PathLike, overwrite: bool = False, suffixes: tuple[str, ...] | None = None) -> pathlib.Path:
+    """The path, if a file can be written there. Call it before the work whose result goes there.
+
+    A scratch file is really created in the folder and removed again, since permission bits say nothing to
+    an administrator's account or about a read-only file system.
+
+    Args:
+        path: where the result is to go.
+        overwrite: an existing file may be replaced.
+        suffixes: the file name endings that can be written, with the dot, in lower case.
+
+    Raises:
+        OutputError: unknown ending, missing or unwritable folder, or something is in the way.
+    """
+    target = pathlib.Path(path)
+    try:
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder: give the name of a file in it.")
+        if suffixes is not None and target.suffix.lower() not in suffixes:
+            known = ", ".join(suffixes)
+            raise OutputError(f"{target} cannot be written: its name must end in one of {known}.")
+        if not target.parent.is_dir():
+            raise OutputError(f"{target.parent} is not an existing folder: create it or choose another place.")
+        if target.exists() and not overwrite:
+            raise OutputError(f"{target} exists already: choose another name, or pass --overwrite (overwrite=True).")
+        descriptor, probe = tempfile.mkstemp(dir=target.parent, prefix=".avfr-", suffix=".tmp")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{target} cannot be written ({_reason(error)}): choose another place.") from error
+    os.close(descriptor)
+    os.unlink(probe)
+    return target
+
+
+@contextlib.contextmanager
+def atomic_file(path: PathLike, overwrite: bool = False) -> Iterator[pathlib.Path]:
+    """A scratch path beside `path`, with its ending, that takes its place when the block ends well.
+
+    On any exception, an interruption from the keyboard too, the scratch file is removed and `path` is left
+    as it was.
+
+    Raises:
+        OutputError: see `check_output`; also a disk that fills up meanwhile.
+    """
+    target = check_output(path, overwrite)
+    scratch = scratch_beside(target)
+    try:
+        yield scratch
+        publish(scratch, target, overwrite)
+    except OSError as error:
+        raise OutputError(f"{target} could not be written ({_reason(error)}): choose another place.") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def scratch_beside(target: pathlib.Path) -> pathlib.Path:
+    """A new empty hidden file in the target's folder, with the target's ending."""
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:40]}-", suffix=target.suffix)
+    os.close(descriptor)
+    return pathlib.Path(name)
+
+
+def publish(scratch: pathlib.Path, target: pathlib.Path, overwrite: bool) -> None:
+    """Give the finished scratch file its final name (atomic: same folder) and ordinary permissions.
+
+    Raises:
+        OutputError: a file of that name has appeared meanwhile and `overwrite` is false.
+    """
+    if not overwrite and target.exists():
+        raise OutputError(
+            f"{target} has appeared meanwhile: choose another name, or pass --overwrite (overwrite=True)."
+        )
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(scratch, 0o666 & ~mask)  # mkstemp makes files private; a result follows the user's mask
+    os.replace(scratch, target)
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, in words and without the path, which our sentence names already."""
+    if isinstance(error, OSError) and error.errno is not None:
+        if error.errno == errno.ENOSPC:
+            return "the disk is full"
+        return (error.strerror or os.strerror(error.errno)).lower()
+    return str(error)

@@ -1,0 +1,100 @@
+"""Pictures in and out (Pillow)."""
+
+import warnings
+
+import numpy as np
+
+from avfr_jax.errors import InputError, OutputError
+from avfr_jax.media.files import PathLike, atomic_file, check_input, check_output
+from avfr_jax.typing import UInt8
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_PIXELS = 256_000_000
+"""Larger pictures are refused before they are decoded: 768 MB as RGB is an attack or a mistake."""
+
+
+def read_image(path: PathLike) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture as uint8 RGB [H,W,3], upright.
+
+    The camera's EXIF orientation is applied, transparency is laid over white, 16-bit and floating-point grey
+    is scaled to 8 bits, palettes, grey and CMYK become RGB. Of an animated file the first frame is taken.
+
+    Raises:
+        InputError: no such file, not a picture, a damaged one, or one of more than `MAX_PIXELS`.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    found = check_input(path)
+    try:
+        # Pillow warns from 89 megapixels on; the limit here is our own.
+        with warnings.catch_warnings(), Image.open(found) as opened:
+            warnings.simplefilter("ignore")
+            if opened.width * opened.height > MAX_PIXELS:
+                raise InputError(
+                    f"{found} has {opened.width}×{opened.height} pixels, more than the "
+                    f"{MAX_PIXELS // 1_000_000} million that are read: scale it down."
+                )
+            upright = ImageOps.exif_transpose(opened)
+            assert upright is not None
+            return np.ascontiguousarray(_to_rgb(upright))
+    except UnidentifiedImageError as error:
+        raise InputError(f"{found} is not a picture that can be read: give a PNG or JPEG file.") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{found} has too many pixels to be read: scale it down.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's errors for damaged files
+        raise InputError(f"{found} is damaged ({error}): give an intact PNG or JPEG file.") from error
+
+
+def write_image(path: PathLike, frame: UInt8[np.ndarray, "h w 3"], overwrite: bool = False) -> None:
+    """Write uint8 RGB [H,W,3] as PNG, or as JPEG of quality 95 without chroma subsampling, by the file's ending.
+
+    Raises:
+        OutputError: another ending, an existing file without `overwrite`, or a place that cannot be written.
+    """
+    from PIL import Image
+
+    target = check_output(path, overwrite, SUFFIXES)
+    if target.suffix.lower() != ".png" and max(frame.shape[:2]) > 65_500:
+        raise OutputError(f"{target} cannot hold a side of more than 65500 pixels: use the ending .png.")
+    with atomic_file(target, overwrite) as scratch:
+        if target.suffix.lower() == ".png":
+            Image.fromarray(frame).save(scratch, format="PNG", compress_level=4)
+        else:
+            Image.fromarray(frame).save(scratch, format="JPEG", quality=95, subsampling=0)
+
+
+def is_image(path: PathLike) -> bool:
+    """Whether the file's content is a still picture, whatever its name. False also where there is no file."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as opened:
+                return not (opened.format == "GIF" and getattr(opened, "is_animated", False))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def _to_rgb(picture) -> UInt8[np.ndarray, "h w 3"]:
+    """Any Pillow mode to RGB; 16-bit and float grey scaled by their range rather than clipped."""
+    from PIL import Image
+
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        grey = _grey_to_8_bits(np.asarray(picture), picture.mode)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, rgba)
+    return np.asarray(picture.convert("RGB"))
+
+
+def _grey_to_8_bits(values: np.ndarray, mode: str) -> UInt8[np.ndarray, "h w"]:
+    """Integers are taken as 16-bit if any exceeds 255; floats as [0,1] unless they exceed 1, then as [0,255]."""
+    largest = float(values.max(initial=0))
+    if mode == "F":
+        scale = 255.0 if largest <= 1.0 else 1.0
+    else:
+        scale = 255.0 / 65535.0 if mode.startswith("I;16") or largest > 255 else 1.0
+    return np.clip(np.rint(np.nan_to_num(values.astype(np.float64)) * scale), 0, 255).astype(np.uint8)

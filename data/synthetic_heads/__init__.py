@@ -1,0 +1,31 @@
+"""Talking heads from a renderer: photographic skin on a 3-D face mesh, with voice and exact ground truth.
+
+`render_clip(seed)` gives frames, sound, landmarks, pose, masks and optical flow; `iter_clip` streams. The whole
+clip is a pure function of the seed. Skin relief comes from scikit-image's `astronaut()` (NASA, public domain).
+"""
+
+from data.synthetic_heads.identity import (
+    IdentityParams,
+    Scene,
+    astronaut_identity,
+    sample_identity,
+    sample_scene,
+)
+from data.synthetic_heads.motion import MotionTrack, sample_motion, still_motion
+from data.synthetic_heads.render import Renderer, SyntheticClip, SyntheticFrame, iter_clip, render_clip
+
+__all__ = [
+    "IdentityParams",
+    "MotionTrack",
+    "Renderer",
+    "Scene",
+    "SyntheticClip",
+    "SyntheticFrame",
+    "astronaut_identity",
+    "iter_clip",
+    "render_clip",
+    "sample_identity",
+    "sample_motion",
+    "sample_scene",
+    "still_motion",
+]

@@ -1,0 +1,106 @@
+"""Clips on disk: `NAME.mp4` with sound beside `NAME.npz` with the ground truth, and contact sheets."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+import zipfile
+
+import numpy as np
+
+from avfr_jax.errors import ConfigError
+from avfr_jax.media.image import write_image
+from avfr_jax.media.video import VideoReader, VideoWriter
+from avfr_jax.typing import Float, UInt8
+from data.synthetic_heads.render import SyntheticClip, render_clip
+from data.synthetic_heads.voice import RATE
+
+
+def write_video(
+    path: pathlib.Path,
+    frames: UInt8[np.ndarray, "n h w 3"],
+    audio: Float[np.ndarray, " t"],
+    crf: int = 18,
+    overwrite: bool = True,
+) -> None:
+    """H.264 and AAC at 25 frames a second; nothing is left behind if it fails. Raises OutputError."""
+    from scipy.io import wavfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        sound = pathlib.Path(folder) / "voice.wav"
+        wavfile.write(sound, RATE, np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16))
+        height, width = frames.shape[1:3]
+        with VideoWriter(path, width, height, fps=25.0, audio=sound, crf=crf, overwrite=overwrite) as writer:
+            for frame in frames:
+                writer.write(frame)
+
+
+def write_clip(folder: pathlib.Path, name: str, clip: SyntheticClip) -> None:
+    """Write a clip's video, then its ground truth; the `.npz` is written last and so marks a finished clip.
+
+    The archive holds pose [n,3], mouth_opening [n], mouth_ratio [n], blink [n,2], gaze [n,2], jaw [n],
+    landmarks [n,478,2] (float16 at a sixteenth of a pixel would blur them: float32), person_mask [n,h,w]
+    (uint8, of 255), and identity and scene as JSON.
+    """
+    write_video(folder / f"{name}.mp4", clip.frames, clip.audio)
+    partial = folder / f".{name}.partial.npz"
+    try:
+        np.savez_compressed(
+            partial,
+            pose=clip.pose,
+            mouth_opening=clip.mouth_opening,
+            mouth_ratio=clip.mouth_ratio,
+            blink=clip.blink,
+            gaze=clip.motion.gaze,
+            jaw=clip.motion.jaw,
+            landmarks=clip.landmarks,
+            person_mask=np.round(clip.person_mask * 255).astype(np.uint8),
+            identity=json.dumps(dataclasses.asdict(clip.identity)),
+            scene=json.dumps(dataclasses.asdict(clip.scene)),
+        )
+        os.replace(partial, folder / f"{name}.npz")
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def contact_sheet(rows: list[list[UInt8[np.ndarray, "h w 3"]]]) -> UInt8[np.ndarray, "h w 3"]:
+    """Frames of one size side by side: one list a row, rows of equal length."""
+    return np.concatenate([np.concatenate(row, 1) for row in rows], 0)
+
+
+def clip_name(seed: int) -> str:
+    return f"clip{seed:06d}"
+
+
+def render_one(folder: pathlib.Path, seed: int, frames: int, size: int) -> str:
+    """Render the clip of one seed into `folder`; returns its name."""
+    write_clip(folder, clip_name(seed), render_clip(seed, frames=frames, size=size))
+    return clip_name(seed)
+
+
+def finished(folder: pathlib.Path, seed: int, frames: int, size: int) -> bool:
+    """Whether the clip lies there whole. Raises ConfigError if it was made with another length or size."""
+    stored = folder / f"{clip_name(seed)}.npz"
+    if not stored.exists() or not (folder / f"{clip_name(seed)}.mp4").exists():
+        return False
+    try:
+        with np.load(stored) as truth:
+            found = truth["person_mask"].shape
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return False
+    if found != (frames, size, size):
+        raise ConfigError(
+            f"{stored} holds {found[0]} frames of {found[2]}x{found[1]} pixels, not {frames} of {size}x{size}; "
+            "use another folder or the same --seconds and --size"
+        )
+    return True
+
+
+def write_sheet(folder: pathlib.Path, seeds: list[int]) -> None:
+    """`contact_sheet.png`: five frames of each of the first sixteen clips."""
+    rows = []
+    for seed in seeds[:16]:
+        frames = [frame for _, frame in VideoReader(folder / f"{clip_name(seed)}.mp4").sample(5)]
+        rows.append(frames + [frames[-1]] * (5 - len(frames)))
+    write_image(folder / "contact_sheet.png", contact_sheet(rows), overwrite=True)

@@ -1,0 +1,75 @@
+"""Measures the face mesh of the portrait that every synthetic head grows from: `portrait_mesh.npz`.
+
+`python -m data.synthetic_heads.measure` runs mediapipe's FaceMesh on scikit-image's `astronaut()` (NASA,
+public domain) and rewrites the file. Rendering reads the file alone and needs no mediapipe.
+"""
+
+import pathlib
+
+import numpy as np
+
+from avfr_jax.typing import Float, Int
+
+PATH = pathlib.Path(__file__).parent / "portrait_mesh.npz"
+
+
+def portrait_landmarks() -> Float[np.ndarray, "478 3"]:
+    """FaceMesh landmarks in pixels of the 512x512 portrait (z in the same scale), averaged over three crops."""
+    import cv2
+    import mediapipe as mp
+    import skimage.data
+
+    photo = skimage.data.astronaut()
+    found = []
+    with mp.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True) as mesh:
+        for x, y, side in [(96, 0, 256), (80, 0, 290), (110, 10, 230)]:
+            crop = cv2.resize(photo[y : y + side, x : x + side], (768, 768), interpolation=cv2.INTER_CUBIC)
+            points = mesh.process(crop).multi_face_landmarks[0].landmark
+            found.append([[p.x * side + x - 0.5, p.y * side + y - 0.5, p.z * side] for p in points])
+    return np.mean(found, axis=0).astype(np.float32)
+
+
+def mesh_triangles() -> Int[np.ndarray, "t 3"]:
+    """Triangles of the 468-vertex face mesh, rebuilt from its published edges; eyes and mouth stay open."""
+    import mediapipe as mp
+
+    neighbours: dict[int, set[int]] = {}
+    for a, b in mp.solutions.face_mesh.FACEMESH_TESSELATION:
+        neighbours.setdefault(a, set()).add(b)
+        neighbours.setdefault(b, set()).add(a)
+    cliques = {(a, b, c) for a, near in neighbours.items() for b in near for c in near & neighbours[b] if a < b < c}
+    # Two cycles of three edges beside the nostrils enclose other triangles and are no faces themselves.
+    return np.array(sorted(cliques - {(49, 64, 129), (279, 294, 358)}), dtype=np.int32)
+
+
+def mirror_pairs(landmarks: Float[np.ndarray, "k 3"]) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 3"]]:
+    """The vertex on the other side of the face for every vertex, and the mesh turned to face straight ahead.
+
+    Alternates between matching the mesh to its mirror image (Hungarian algorithm) and turning it towards the
+    plane of symmetry (orthogonal Procrustes).
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    points = (landmarks * [1.0, -1.0, -1.0]).astype(np.float64)
+    points -= points.mean(0)
+    flip = np.array([-1.0, 1.0, 1.0])
+    pairs = np.arange(len(points))
+    for _ in range(30):
+        mirrored = points * flip
+        pairs = linear_sum_assignment(((points[:, None] - mirrored[None]) ** 2).sum(-1))[1]
+        target = (points + mirrored[pairs]) / 2
+        points, target = points - points.mean(0), target - target.mean(0)
+        u, _, vt = np.linalg.svd(points.T @ target)
+        points = points @ (u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt)
+    return pairs.astype(np.int32), points.astype(np.float32)
+
+
+def main() -> None:
+    landmarks = portrait_landmarks()
+    pairs, _ = mirror_pairs(landmarks[:468])
+    np.savez_compressed(PATH, landmarks=landmarks, triangles=mesh_triangles(), mirror=pairs)
+    print(PATH)
+
+
+if __name__ == "__main__":
+    main()

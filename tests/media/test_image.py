@@ -1,0 +1,114 @@
+"""Pictures of every kind in, PNG and JPEG out."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from avfr_jax.errors import InputError, OutputError
+from avfr_jax.media import image
+from avfr_jax.media.image import is_image, read_image, write_image
+
+GRADIENT = np.dstack([np.tile(np.arange(0, 250, 10, dtype=np.uint8), (20, 1))] * 3)
+
+
+@pytest.mark.parametrize("name", ["a.png", "b.jpg", "c.JPEG"])
+def test_round_trip(tmp_path, name):
+    write_image(tmp_path / name, GRADIENT)
+    again = read_image(tmp_path / name)
+    assert is_image(tmp_path / name)
+    assert again.dtype == np.uint8
+    assert np.abs(again.astype(int) - GRADIENT).max() <= (0 if name.endswith("png") else 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+    upright = np.zeros((40, 60, 3), np.uint8)
+    upright[:10, :15], upright[30:, :15] = 250, 120
+    undo = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]
+    stored = Image.fromarray(upright)
+    if undo is not None:
+        stored = stored.transpose(Image.Transpose(undo))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png"), upright)
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    rgba = np.zeros((4, 4, 4), np.uint8)
+    rgba[:, 2:] = (10, 20, 30, 255)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    expected = np.full((4, 4, 3), 255, np.uint8)
+    expected[:, 2:] = (10, 20, 30)
+    assert np.array_equal(read_image(tmp_path / "a.png"), expected)
+    palette = Image.fromarray(rgba).convert("P")
+    palette.save(tmp_path / "b.png", transparency=palette.getpixel((0, 0)))
+    assert np.array_equal(read_image(tmp_path / "b.png")[:, 0], expected[:, 0])
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "LA", "I;16", "I", "F"])
+def test_other_modes(tmp_path, mode):
+    if mode == "I;16":
+        picture = Image.fromarray(GRADIENT[:, :, 0].astype(np.uint16) * 257)
+    elif mode == "I":
+        picture = Image.fromarray(GRADIENT[:, :, 0].astype(np.int32) * 257)
+    elif mode == "F":
+        picture = Image.fromarray(GRADIENT[:, :, 0].astype(np.float32) / 255)
+    elif mode == "P":
+        picture = Image.fromarray(GRADIENT).quantize(64)
+    else:
+        picture = Image.fromarray(GRADIENT).convert(mode)
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "F", "I") else "a.png")
+    picture.save(path)
+    result = read_image(path)
+    assert result.shape == GRADIENT.shape
+    if mode != "1":
+        assert np.abs(result.astype(int) - GRADIENT).max() <= 3
+
+
+def test_sizes_from_one_pixel_to_twelve_megapixels(tmp_path):
+    for name, shape in (("one.png", (1, 1)), ("large.jpg", (3000, 4000))):
+        write_image(tmp_path / name, np.full((*shape, 3), 77, np.uint8))
+        assert read_image(tmp_path / name).shape == (*shape, 3)
+
+
+def test_too_many_pixels(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.png", GRADIENT)
+    monkeypatch.setattr(image, "MAX_PIXELS", 100)
+    with pytest.raises(InputError, match="scale it down"):
+        read_image(tmp_path / "a.png")
+
+
+def test_bad_input(tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    write_image(tmp_path / "cut.png", np.random.default_rng(0).integers(0, 255, (50, 50, 3), dtype=np.uint8))
+    data = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
+    for name, says in (
+        ("text.png", "not a picture"),
+        ("empty.png", "empty"),
+        ("cut.png", "damaged"),
+        ("no.png", "exist"),
+    ):
+        with pytest.raises(InputError, match=says) as caught:
+            read_image(tmp_path / name)
+        assert name in str(caught.value)
+    with pytest.raises(InputError, match="folder"):
+        read_image(tmp_path)
+    assert not is_image(tmp_path / "text.png")
+    assert not is_image(tmp_path / "no.png")
+
+
+def test_output_rules(tmp_path):
+    write_image(tmp_path / "a.png", GRADIENT)
+    with pytest.raises(OutputError, match="exists already"):
+        write_image(tmp_path / "a.png", 255 - GRADIENT)
+    assert np.array_equal(read_image(tmp_path / "a.png"), GRADIENT)
+    write_image(tmp_path / "a.png", 255 - GRADIENT, overwrite=True)
+    assert np.array_equal(read_image(tmp_path / "a.png"), 255 - GRADIENT)
+    with pytest.raises(OutputError, match=r"\.png"):
+        write_image(tmp_path / "a.bmp", GRADIENT)
+    with pytest.raises(OutputError, match="not an existing folder"):
+        write_image(tmp_path / "none" / "a.png", GRADIENT)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
