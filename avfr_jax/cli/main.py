@@ -3,7 +3,9 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 import avfr_jax
@@ -55,6 +57,10 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _interrupt(number: int, stack: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -67,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from avfr_jax.runtime import log_to_stderr
 
         log_to_stderr()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _interrupt)  # cleans up as Ctrl-C does
         arguments.run(arguments)
         sys.stdout.flush()
     except AvfrError as error:

@@ -150,6 +150,7 @@ def _draw_video(reenactor: Any, arguments: argparse.Namespace, output: pathlib.P
         bar = stack.enter_context(tqdm(total=total, unit=" frames", desc=output.name, disable=None, file=sys.stderr))
         steps = stack.enter_context(contextlib.closing(reenactor.steps(arguments.source, arguments.driving)))
         writer: Any = None
+        expected = 0
         for step in steps:
             frame = side_by_side(step) if arguments.compare else step.frame
             if writer is None:  # not before there is a first frame: bad input leaves nothing behind
@@ -163,8 +164,10 @@ def _draw_video(reenactor: Any, arguments: argparse.Namespace, output: pathlib.P
                         metadata=provenance(reenactor.model.name),
                     )
                 )
+            writer.drop(step.index - expected)  # skipped frames take their sound with them
             writer.write(mark.apply(frame, step.index))
-            bar.update()
+            bar.update(step.index + 1 - expected)
+            expected = step.index + 1
 
 
 def _tell(report: Any, output: pathlib.Path) -> None:

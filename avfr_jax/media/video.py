@@ -321,6 +321,11 @@ class VideoWriter:
             if self._sound is not None:
                 self._sound.advance(self.frames / self._fps)
 
+    def drop(self, count: int = 1) -> None:
+        """Leave out `count` frames of the driving clip, and the sound that belongs to them: it is cut there."""
+        if self._sound is not None and count > 0:
+            self._sound.drop(self.frames / self._fps, count / self._fps)
+
     def _add_video(self, webm: bool) -> Any:
         width, height = self._size
         if webm:
@@ -390,16 +395,26 @@ class _Sound:
 
     def advance(self, time: Fraction) -> None:
         """Encode sound up to a time in seconds, as far as the source has any."""
-        missing = int(time * self._rate) - self._written
-        while missing > 0:
+        for part in self._take(int(time * self._rate) - self._written):
+            self._encode(part)
+
+    def drop(self, time: Fraction, length: Fraction) -> None:
+        """Leave out sound of a length in seconds that follows a time."""
+        self.advance(time)
+        for _ in self._take(round(length * self._rate)):
+            pass
+
+    def _take(self, count: int) -> Iterator[Float[np.ndarray, "c t"]]:
+        """The source's next samples, fewer where it ends."""
+        while count > 0:
             if not self._rest.shape[1]:
                 block = next(self._blocks, None)
                 if block is None:
                     return
                 self._rest = block
-            part, self._rest = self._rest[:, :missing], self._rest[:, missing:]
-            missing -= part.shape[1]
-            self._encode(part)
+            part, self._rest = self._rest[:, :count], self._rest[:, count:]
+            count -= part.shape[1]
+            yield part
 
     def finish(self, time: Fraction) -> None:
         """Encode the rest up to the video's end, with silence where the source has ended, and flush."""

@@ -186,3 +186,19 @@ def test_overwriting_the_source_of_the_sound(tmp_path, making):
     _write(source, list(VideoReader(source)), audio=source, overwrite=True)
     bright, burst = _events(source)
     assert abs(bright - burst) <= 0.040
+
+
+def test_dropped_frames_take_their_sound_with_them(tmp_path):
+    """A click at 1.0 s is heard at 0.6 s when the ten frames before it are left out."""
+    samples = np.zeros(2 * 16000, np.float32)
+    samples[16000:16160] = 0.8
+    write_wav(tmp_path / "click.wav", samples)
+    with VideoWriter(tmp_path / "out.mp4", 64, 64, audio=tmp_path / "click.wav") as writer:
+        for index in range(50):
+            if 10 <= index < 20:
+                writer.drop()
+            else:
+                writer.write(np.full((64, 64, 3), 90, np.uint8))
+    heard = read_audio(tmp_path / "out.mp4")
+    assert abs(len(heard) / 16000 - 40 / 25) < 0.07
+    assert abs(np.argmax(np.abs(heard) > 0.3) / 16000 - 0.6) < 0.01

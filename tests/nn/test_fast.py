@@ -28,7 +28,7 @@ def _error(ours, exact: np.ndarray) -> float:
 
 
 def test_toom_cook_is_exact_for_any_points():
-    a, g, b = fast.toom_cook((0, 1, -1, 0.5), 3)
+    a, g, b = fast.toom_cook((0.0, 1.0, -1.0, 0.5), 3)
     d, taps = np.random.default_rng(0).standard_normal((5,)), np.array([0.3, -1.2, 0.7])
     np.testing.assert_allclose(a @ ((g @ taps) * (b @ d)), np.correlate(d, taps, "valid"), atol=1e-12)
 
