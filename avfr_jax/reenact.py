@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +30,10 @@ CropMode = Literal["auto", "none"]
 _log = logging.getLogger("avfr_jax")
 _LARGEST_PASTE = 1280  # pixels: a larger portrait is reduced before results are pasted into it
 _SAMPLES = 48  # frames looked at to place the one crop of a clip and to find its reference frame
-_SETTLE = 4  # times a tracker sees its first frame: its landmarks move by a pixel until then
+_SETTLE = 8  # times a tracker sees its first frame: its landmarks move by a pixel until then
 
 
+@runtime_checkable
 class _View(Protocol):
     """A part of a frame, brought to the model's size: a crop, or the whole."""
 

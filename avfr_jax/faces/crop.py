@@ -29,6 +29,7 @@ FIT_UNION = 0.93  # a crop larger than the image is made as small as it, if the 
 
 
 @runtime_checkable
+@runtime_checkable
 class _Landmarks(Protocol):
     @property
     def landmarks(self) -> Float[np.ndarray, "n 478 3"]: ...

@@ -103,7 +103,7 @@ def antialias_downsample(x: Float[Array, "n h w c"], scale: float) -> Float[Arra
 
 
 def pyramid(
-    x: Float[Array, "n h w c"], scales: tuple[float, ...] = (1, 0.5, 0.25, 0.125)
+    x: Float[Array, "n h w c"], scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
 ) -> list[Float[Array, "n h2 w2 c"]]:
     """The image at each scale, anti-aliased as FOMM does; each level is made from the full-size image."""
     return [antialias_downsample(x, scale) for scale in scales]
