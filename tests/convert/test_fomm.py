@@ -31,10 +31,7 @@ def test_a_wrong_config_lists_every_misfit_in_one_sentence(shared_dir):
     message = str(caught.value)
     assert "missing" in message
     assert "misshapen" in message
-    assert (
-        "predictor/encoder/down_blocks_0/conv/kernel is (3, 3, 3, 16), not (3, 3, 3, 64)"
-        in message
-    )
+    assert "predictor/encoder/down_blocks_0/conv/kernel is (3, 3, 3, 16), not (3, 3, 3, 64)" in message
     assert "\n" not in message
 
 

@@ -15,25 +15,25 @@ from avfr_jax.ops.keypoints import Keypoints
 SMALL = fomm.FommConfig(
     image_size=64,
     num_keypoints=5,
-    keypoint_detector=KeypointDetectorConfig(block_expansion=8, num_blocks=3, max_features=64, scale_factor=0.5),
-    dense_motion=DenseMotionConfig(block_expansion=8, num_blocks=3, max_features=64, scale_factor=0.5),
-    generator=fomm.GeneratorConfig(block_expansion=32, num_bottleneck_blocks=2),
+    keypoint_detector=KeypointDetectorConfig(block_expansion=8, num_blocks=2, max_features=64, scale_factor=0.5),
+    dense_motion=DenseMotionConfig(block_expansion=8, num_blocks=2, max_features=64, scale_factor=0.5),
+    generator=fomm.GeneratorConfig(block_expansion=32, num_bottleneck_blocks=1),
 )
 _DETECTOR, _GENERATOR = SMALL.keypoint_detector, SMALL.generator
 VARIANTS = {
     "plain": SMALL,
-    "align_corners": dataclasses.replace(SMALL, align_corners=True),
-    "without_jacobian": fomm.without_jacobian(SMALL),
-    "single_jacobian_map": dataclasses.replace(
-        SMALL, keypoint_detector=dataclasses.replace(_DETECTOR, single_jacobian_map=True, padding=3)
+    "aligned_corners_shared_jacobian": dataclasses.replace(
+        SMALL,
+        align_corners=True,
+        keypoint_detector=dataclasses.replace(_DETECTOR, single_jacobian_map=True, padding=3),
     ),
-    "no_occlusion": dataclasses.replace(SMALL, generator=dataclasses.replace(_GENERATOR, estimate_occlusion_map=False)),
-    "larger": fomm.at_size(SMALL, 128),
-    "full_scale": dataclasses.replace(
-        fomm.at_size(SMALL, 32),
+    "positions_alone_no_occlusion_no_shrinking": dataclasses.replace(
+        fomm.at_size(fomm.without_jacobian(SMALL), 32),
         keypoint_detector=dataclasses.replace(_DETECTOR, scale_factor=1.0),
         dense_motion=dataclasses.replace(SMALL.dense_motion, scale_factor=1.0),
+        generator=dataclasses.replace(_GENERATOR, estimate_occlusion_map=False),
     ),
+    "larger": fomm.at_size(SMALL, 128),
 }
 
 
@@ -41,21 +41,19 @@ def _weights(config: fomm.FommConfig) -> dict:
     """Random weights whose normalisations and Jacobian heads are as in a trained model: not the identity, not zero."""
     rng = np.random.default_rng(0)
 
-    def settle(path, x):
+    def draw(path, x):
         name = jax.tree_util.keystr(path)
         noise = rng.standard_normal(x.shape).astype(np.float32)
         if "var" in name:
             return np.abs(0.3 + 0.05 * noise)
         if "scale" in name:
             return 1 + 0.2 * noise
-        if "mean" in name or "norm" in name:
-            return 0.1 * noise
-        return 0.02 * noise if "jacobian" in name and "kernel" in name else x
+        if "kernel" in name:
+            return noise * (0.02 if "jacobian" in name else 0.6 / np.sqrt(np.prod(x.shape[:-1])))
+        return 0.1 * noise
 
-    variables = fomm.init(config, jax.random.key(1))
-    return {
-        name: jax.tree_util.tree_map_with_path(settle, variables[name]) for name in ("keypoint_detector", "generator")
-    }
+    shapes = jax.eval_shape(lambda: fomm.init(config, jax.random.key(0)))
+    return {name: jax.tree_util.tree_map_with_path(draw, shapes[name]) for name in ("keypoint_detector", "generator")}
 
 
 def _both(config: fomm.FommConfig, reduce_arithmetic: bool, frames: int = 3, sources: int = 1) -> tuple:
@@ -104,37 +102,22 @@ def test_a_source_for_every_frame():
     _assert_equal(*_both(SMALL, True, frames=2, sources=2))
 
 
-def test_a_batch_equals_its_frames_one_by_one():
-    config = SMALL
-    prepared = fomm_inference.prepare(config, _weights(config))
-    rng = np.random.default_rng(3)
-    source = jnp.asarray(rng.random((1, 64, 64, 3)), jnp.float32)
-    driving = jnp.asarray(rng.random((3, 64, 64, 3)), jnp.float32)
-    detect = jax.jit(fomm_inference.detect, static_argnums=0)
-    animate = jax.jit(fomm_inference.animate, static_argnums=0)
-    encoded = jax.jit(fomm_inference.encode_source, static_argnums=0)(config, prepared, source)
-    here, there = detect(config, prepared, source), detect(config, prepared, driving)
-    together = animate(config, prepared, encoded, here, there)
-    for i in range(3):
-        alone = animate(config, prepared, encoded, here, there[i])
-        np.testing.assert_allclose(together[i], alone[0], atol=1e-5)
-
-
 def test_kernels_are_chosen_by_what_they_save():
     kinds = fomm_inference.prepare(SMALL, _weights(SMALL), reduce_arithmetic=True)
     assert isinstance(kinds.bottleneck[0].first.kernel, fomm_inference.fast.WinogradKernel)
     assert all(isinstance(layer.kernel, fomm_inference.fast.UpsampleKernel) for layer in kinds.decoder)
     plain = fomm_inference.prepare(SMALL, _weights(SMALL), reduce_arithmetic=False)
-    assert all(x.ndim in (1, 4) for x in jax.tree.leaves(plain))
+    assert plain.bottleneck[0].first.kernel.shape == (3, 3, 128, 128)
+    assert plain.decoder[0].kernel.shape == (3, 3, 128, 64)
+    assert plain.motion_heads.kernel.shape[:2] == (7, 7)
 
 
-@pytest.mark.slow
-def test_the_whole_size_equals_the_networks():
-    """The full vox-adv-256: channel counts at which rounding would show."""
-    config = fomm.vox_adv_256()
-    variables = fomm.init(config, jax.random.key(4))
+def test_full_width_equals_the_networks():
+    """The channel counts of vox-adv-256, at which rounding would show; a smaller frame, for speed."""
+    config = dataclasses.replace(fomm.vox_adv_256(), image_size=128)
+    variables = _weights(config)
     rng = np.random.default_rng(4)
-    source = jnp.asarray(rng.random((1, 256, 256, 3)), jnp.float32)
+    source = jnp.asarray(rng.random((1, 128, 128, 3)), jnp.float32)
     value = jnp.asarray(rng.uniform(-0.8, 0.8, (2, 10, 2)), jnp.float32)
     jacobian = jnp.asarray(np.eye(2) + 0.2 * rng.standard_normal((2, 10, 2, 2)), jnp.float32)
     here, there = Keypoints(value[:1], jacobian[:1]), Keypoints(value[1:], jacobian[1:])
@@ -146,4 +129,4 @@ def test_the_whole_size_equals_the_networks():
         encoded = fomm_inference.encode_source(config, prepared, source)
         return fomm_inference.animate(config, prepared, encoded, here, there)
 
-    np.testing.assert_allclose(ours(prepared, source), exact, atol=1e-4)
+    np.testing.assert_allclose(ours(prepared, source), exact, atol=1e-5)

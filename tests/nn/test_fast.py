@@ -68,6 +68,16 @@ def test_few_outputs_equal_the_convolution(size, padding):
     assert _error(ours, _exact(x, kernel, padding)) < 2e-6
 
 
+@pytest.mark.parametrize("groups", [3, 1])
+def test_weighted_sums_equal_the_convolution_then_the_sums(groups):
+    x, weights, kernel = _random(20, 2, 9, 8, 5), _random(21, 2, 5, 6, 3), _random(22, 5, 3, 5, groups, 4)
+    maps = np.broadcast_to(_exact(x, kernel.reshape(5, 3, 5, -1), 0).reshape(2, 5, 6, groups, 4), (2, 5, 6, 3, 4))
+    exact = np.einsum("nyxk,nyxkj->nkj", weights, maps)
+    assert _error(jax.jit(fast.weighted_conv_sums)(x, weights, kernel), exact) < 2e-6
+    with pytest.raises(ValueError, match="do not give"):
+        fast.weighted_conv_sums(x, weights[:, 1:], kernel)
+
+
 def test_a_folded_normalisation_equals_the_two_steps():
     x, kernel, bias = _random(10, 1, 6, 6, 3), _random(11, 3, 3, 3, 4), _random(12, 4)
     scale, beta, mean, var = _random(13, 4), _random(14, 4), _random(15, 4), np.abs(_random(16, 4)) + 0.1

@@ -1,0 +1,74 @@
+"""The official FOMM program under the clock: a worker that answers one JSON line with another.
+
+Run by `benchmarks.fomm_inference` with the Python that has PyTorch; imports nothing but the official checkout, PyTorch,
+NumPy and PyYAML. Requests: `{"case": "keypoints" | "animate" | "frame", "batch": n, "compiled": bool, "calls": n}`;
+the answer is `{"seconds": [...]}`. Weights are random, as shapes alone decide the time.
+"""
+
+import json
+import pathlib
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+
+class Peer:
+    """The official keypoint detector and generator, eager and compiled."""
+
+    def __init__(self, checkout: pathlib.Path) -> None:
+        sys.path.insert(0, str(checkout))
+        import torch
+        import yaml
+        from modules.generator import OcclusionAwareGenerator
+        from modules.keypoint_detector import KPDetector
+
+        self.torch = torch
+        settings = yaml.safe_load((checkout / "config" / "vox-adv-256.yaml").read_text())["model_params"]
+        generator = OcclusionAwareGenerator(**settings["generator_params"], **settings["common_params"]).eval()
+        detector = KPDetector(**settings["kp_detector_params"], **settings["common_params"]).eval()
+        self.networks = {False: (detector, generator), True: (torch.compile(detector), torch.compile(generator))}
+        self.warm: dict[tuple, Callable[[], Any]] = {}
+
+    def case(self, name: str, batch: int, compiled: bool) -> Callable[[], Any]:
+        """The call to be timed, already called twice."""
+        key = (name, batch, compiled)
+        if key not in self.warm:
+            detect, generate = self.networks[compiled]
+            source, driving = self.torch.rand(2, batch, 3, 256, 256)
+            here, there = detect(source), detect(driving)
+            calls = {
+                "keypoints": lambda: detect(driving),
+                "animate": lambda: generate(source, kp_source=here, kp_driving=there),
+                "frame": lambda: generate(source, kp_source=here, kp_driving=detect(driving)),
+            }
+            for _ in range(2):
+                calls[name]()
+            self.warm[key] = calls[name]
+        return self.warm[key]
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Time one case."""
+        call = self.case(request["case"], request["batch"], request["compiled"])
+        seconds = []
+        for _ in range(request["calls"]):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+        return {"seconds": seconds}
+
+
+def main() -> None:
+    """Serve requests from standard input until it closes."""
+    warnings.filterwarnings("ignore")
+    peer = Peer(pathlib.Path(sys.argv[1]))
+    peer.torch.set_num_threads(int(sys.argv[2]))
+    print(json.dumps({"torch": peer.torch.__version__, "threads": peer.torch.get_num_threads()}), flush=True)
+    with peer.torch.inference_mode():
+        for line in sys.stdin:
+            print(json.dumps(peer.answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

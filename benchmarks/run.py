@@ -1,0 +1,27 @@
+"""Every benchmark that needs nothing but the locked packages; `make bench`.
+
+Set `AVFR_PEER_FOMM` to a checkout of the official first-order-model program and `AVFR_PEER_PYTHON` to a Python with
+PyTorch (and that program's other imports) for the columns that compare with it.
+"""
+
+import os
+import subprocess
+import sys
+
+
+def main() -> int:
+    """Each benchmark in its own process, so that none inherits another's memory or thread pools."""
+    fomm = ["benchmarks.fomm_inference"]
+    if os.environ.get("AVFR_PEER_FOMM"):
+        fomm += ["--peer", os.environ["AVFR_PEER_FOMM"]]
+        fomm += ["--peer-python", os.environ.get("AVFR_PEER_PYTHON", sys.executable)]
+    failed = 0
+    for command in (fomm, ["benchmarks.landmark_warp"]):
+        print(f"## {command[0]}\n", flush=True)
+        failed |= subprocess.run([sys.executable, "-m", *command], check=False).returncode != 0
+        print(flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
