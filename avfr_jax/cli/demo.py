@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.errors import OutputError
     from avfr_jax.media.video import check_output
     from avfr_jax.model_store import DEFAULT_MODEL, load_model
-    from avfr_jax.runtime import enable_compilation_cache
+    from avfr_jax.runtime import prepare_process
 
     folder = pathlib.Path(arguments.output)
     try:
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise OutputError(f"The folder {folder} cannot be made ({error.strerror}).") from None
     check_output(folder / "output.mp4", arguments.overwrite)
-    enable_compilation_cache()
+    prepare_process()
     model = load_model(arguments.model or DEFAULT_MODEL)
     driving = importlib.resources.files("avfr_jax") / "assets" / "driver.mp4"
     with importlib.resources.as_file(driving) as path:

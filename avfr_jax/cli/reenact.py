@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.media.watermark import Watermark, payload_from_text
     from avfr_jax.model_store import DEFAULT_MODEL
     from avfr_jax.reenact import Reenactor
-    from avfr_jax.runtime import enable_compilation_cache
+    from avfr_jax.runtime import prepare_process
 
     output = pathlib.Path(arguments.output)
     if arguments.compare and arguments.paste_back:
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_input(name)
     _refuse_same(output, arguments)
     audio = None if as_picture else _audio(arguments)
-    enable_compilation_cache()
+    prepare_process()
     reenactor = Reenactor(
         arguments.model or DEFAULT_MODEL,
         motion=arguments.motion,

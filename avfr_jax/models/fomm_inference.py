@@ -297,7 +297,11 @@ def _decode(
     config: FommConfig, prepared: Prepared, features: Array, flow: Array, occlusion: Array | None
 ) -> Float[Array, "n h w c"]:
     size = features.shape[1:3]
-    x = grid_sample_2d(features, resize_linear(flow, size), align_corners=config.align_corners)
+    flow = resize_linear(flow, size)
+    if features.shape[0] == 1:  # one source for all frames: rows of one long grid, read in place
+        x = grid_sample_2d(features, flow[None], align_corners=config.align_corners)[0]
+    else:
+        x = grid_sample_2d(features, flow, align_corners=config.align_corners)
     if occlusion is not None:
         x = x * resize_linear(occlusion, size)
     for block in prepared.bottleneck:
@@ -322,10 +326,10 @@ def animate(
     """
     motion = estimate_motion(config, prepared, encoded, source, driving)
     n = driving.value.shape[0]
-    if n == 1:
+    if n == 1 or jax.default_backend() != "cpu":
         return _decode(config, prepared, encoded.features, motion.deformation, motion.occlusion_map)
 
-    # One frame at a time: its activations then stay in the cache from layer to layer.
+    # On a CPU one frame at a time: its activations then stay in the cache from layer to layer.
     def one(index: Array) -> Array:
         take = lambda x: jax.lax.dynamic_slice_in_dim(x, index, 1)  # noqa: E731
         features = encoded.features if encoded.features.shape[0] == 1 else take(encoded.features)

@@ -8,6 +8,7 @@ import pytest
 from avfr_jax.convert import fomm as convert
 from avfr_jax.models import fomm
 from avfr_jax.models.discriminators import DiscriminatorConfig
+from avfr_jax.models.fomm_animator import FommAnimator
 from avfr_jax.ops.keypoints import Keypoints
 from tests.golden import channels_last, rule_states
 
@@ -143,6 +144,12 @@ def test_full_size_equals_the_reference(shared_dir):
     _near(out.prediction, channels_last(z["prediction_NCHW"]), 1e-3)
     judged = fomm.discriminator(config).apply(variables["discriminator"], out.prediction, kp_driving)["1"]
     _near(judged[1], channels_last(z["disc_prediction_map_NCHW"]), 1e-3)
+    # The prepared weights that `avfr reenact` runs on.
+    model = FommAnimator(config, variables)
+    fast_source, fast_driving = model.keypoints(source), model.keypoints(driving)
+    _near(fast_driving.value, z["kp_driving_value"], 1e-3)
+    _near(fast_driving.jacobian, z["kp_driving_jacobian"], 1e-3)
+    _near(model.animate(source[0], fast_source, fast_driving), channels_last(z["prediction_NCHW"]), 1e-3)
 
 
 def test_published_sizes():

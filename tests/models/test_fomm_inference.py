@@ -98,6 +98,12 @@ def test_folding_alone_equals_the_networks():
     _assert_equal(*_both(SMALL, False, frames=1))
 
 
+@pytest.mark.parametrize("sources", [1, 3])
+def test_all_frames_at_once_as_on_an_accelerator(monkeypatch, sources):
+    monkeypatch.setattr(fomm_inference.jax, "default_backend", lambda: "gpu")
+    _assert_equal(*_both(SMALL, False, sources=sources))
+
+
 def test_a_source_for_every_frame():
     _assert_equal(*_both(SMALL, True, frames=2, sources=2))
 
