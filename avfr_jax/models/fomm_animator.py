@@ -1,6 +1,5 @@
 """FOMM behind the interface that every model shares; inference runs on prepared weights (`fomm_inference`)."""
 
-import functools
 from typing import Any
 
 import jax
@@ -21,16 +20,12 @@ class FommAnimator:
 
     family = "fomm"
     needs: frozenset[str] = frozenset()
-    batch_size = 4
+    batch_size = 2
 
     def __init__(self, config: FommConfig, variables: Any, name: str = "fomm") -> None:
         self.config, self.name = config, name
         self.image_size, self.num_keypoints = config.image_size, config.num_keypoints
-        self._variables = variables
-
-    @functools.cached_property
-    def _prepared(self) -> Any:
-        return inference.prepare(self.config, self._variables)
+        self._prepared = inference.prepare(config, variables)  # the plain weights are not kept
 
     def keypoints(self, frames: Any, priors: Priors | None = None) -> Keypoints:
         """See `Animator.keypoints`; FOMM looks at pixels alone."""

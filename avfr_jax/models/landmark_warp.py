@@ -51,7 +51,7 @@ class LandmarkWarpConfig:
     kernel: str = "linear"
     smoothing: float = 0.3
     dead_zone_px: float = 0.8
-    pose_dead_zone_px: float = 2.5
+    pose_dead_zone_px: float = 3.5
     least_gap_px: float = 1.5
     hair: float = 1.05
     hair_smoothing_px: float = 6.0
