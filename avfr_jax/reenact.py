@@ -155,6 +155,8 @@ class Reenactor:
       source_face: which face of the source, where it shows several: `largest`, `left`, `right`, `center` or a number
         counted from the left; None takes the largest and says so.
       driving_face: the same for the driving clip.
+      smooth: steady the driving landmarks over time (One-Euro filter), for clips that are noisy; on good ones it
+        costs a little accuracy. Models that read pixels alone are not affected.
       paste_back: put the result back into the whole source picture.
       batch_size: frames at once; None takes what suits the model.
       face_backend: see `avfr_jax.faces.open_priors`.
@@ -175,6 +177,7 @@ class Reenactor:
         missing_face: MissingFace = "hold",
         source_face: Any = None,
         driving_face: Any = None,
+        smooth: bool = False,
         paste_back: bool = False,
         batch_size: int | None = None,
         face_backend: Literal["auto", "solutions", "tasks"] = "auto",
@@ -192,7 +195,7 @@ class Reenactor:
             raise ConfigError(f"best_frame must be auto, first, or a number from 0, not {best_frame!r}.")
         self.model = load_model(model) if isinstance(model, str | os.PathLike) else model
         self.motion, self.adapt_scale, self.best_frame = motion, adapt_scale, best_frame
-        self.crop, self.missing_face, self.paste_back = crop, missing_face, paste_back
+        self.crop, self.missing_face, self.smooth, self.paste_back = crop, missing_face, smooth, paste_back
         self.source_face, self.driving_face, self.face_backend = source_face, driving_face, face_backend
         self.batch_size = batch_size or self.model.batch_size
         self.report = Report()
@@ -262,7 +265,7 @@ class Reenactor:
             face = _settled(priors, image, choose_face(priors.detect(image), self.source_face, name=name, width=width))
             if self.crop == "auto":
                 view = crop = crop_for_face(face, image.shape)
-            landmarks = self._placed_landmarks(face, view)
+            landmarks = self._placed_landmarks(face.landmarks, view)
         square = view.apply(image, size)
         if priors is not None and "priors" in self.model.needs:
             mask = priors.person_mask(square)
@@ -307,9 +310,10 @@ class Reenactor:
         return crop
 
     def _track(self, clip: "_Clip", view: _View, priors: Any) -> Iterator[_Seen]:
-        size, settled = self.model.image_size, False
+        size, settled, steady = self.model.image_size, False, None
         if priors is not None:
             priors.reset()
+            steady = self._steady()
         for index, frame in enumerate(clip):
             landmarks = None
             if priors is not None:
@@ -318,8 +322,10 @@ class Reenactor:
                 face = priors.track(frame)
                 if face is not None and not settled:
                     face, settled = _settled(priors, frame, None), True
-                if face is not None:
-                    landmarks = self._placed_landmarks(face, view)
+                points = None if face is None else face.landmarks
+                points = steady(points) if steady is not None else points
+                if points is not None:
+                    landmarks = self._placed_landmarks(points, view)
             yield _Seen(index, view.apply(frame, size), landmarks)
 
     def _follow_chosen(self, frame: Any, priors: Any, name: str) -> None:
@@ -356,7 +362,7 @@ class Reenactor:
             face = _settled(priors, frame, face)
             if face is None:
                 raise FaceError(f"Frame {index} of {clip.name} shows no face; choose another best frame.")
-            landmarks = self._placed_landmarks(face, view)
+            landmarks = self._placed_landmarks(face.landmarks, view)
         self.report.reference = index
         return self._keypoints([_Seen(index, view.apply(frame, self.model.image_size), landmarks)])
 
@@ -368,9 +374,15 @@ class Reenactor:
             raise ConfigError(f"{clip.name} has no frame {index}.")
         return frame
 
-    def _placed_landmarks(self, face: Any, view: _View) -> Any:
+    def _placed_landmarks(self, landmarks: Any, view: _View) -> Any:
+        """Landmarks in pixels of a whole frame -> normalised in the crop."""
         size = self.model.image_size
-        return normalise_landmarks(view.to_crop(face.landmarks, size), size, size)
+        return normalise_landmarks(view.to_crop(landmarks, size), size, size)
+
+    def _steady(self) -> Any:
+        from avfr_jax.faces import LandmarkFilter
+
+        return LandmarkFilter(min_cutoff=3.0, beta=80.0) if self.smooth else None
 
     # --- drawing --------------------------------------------------------------------------------------------------
 

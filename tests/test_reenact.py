@@ -94,6 +94,17 @@ def test_best_frame_is_the_one_that_looks_like_the_source(frames):
         list(Reenactor(crop="none", best_frame=99).reenact(frames[0], frames))
 
 
+def test_smoothing_calms_a_shaking_clip(frames):
+    rng = np.random.default_rng(0)
+    noisy = np.clip(np.stack([frames[0]] * 12) + rng.normal(0, 25, (12, *frames[0].shape)), 0, 255).astype(np.uint8)
+
+    def shake(smooth):
+        out = np.stack(list(Reenactor(crop="none", smooth=smooth).reenact(frames[0], noisy))).astype(float)
+        return np.abs(np.diff(out, axis=0)).mean()
+
+    assert shake(True) < 0.8 * shake(False)
+
+
 def test_absolute_motion_takes_over_the_pose(frames):
     large = [moved(astronaut(), 4)] * 2
     relative = list(Reenactor(crop="none").reenact(frames[0], large))
