@@ -1,7 +1,8 @@
 """Talking heads from a renderer: photographic skin on a 3-D face mesh, with voice and exact ground truth.
 
 `render_clip(seed)` gives frames, sound, landmarks, pose, masks and optical flow; `iter_clip` streams. The whole
-clip is a pure function of the seed. Skin relief comes from scikit-image's `astronaut()` (NASA, public domain).
+clip is a pure function of the seed. Skin relief comes from scikit-image's `astronaut()` (NASA, public domain);
+`render_photo_clip` animates that photograph itself.
 """
 
 from data.synthetic_heads.identity import (
@@ -12,11 +13,13 @@ from data.synthetic_heads.identity import (
     sample_scene,
 )
 from data.synthetic_heads.motion import MotionTrack, sample_motion, still_motion
+from data.synthetic_heads.photo import PhotoRenderer, render_photo_clip, sample_photo_motion
 from data.synthetic_heads.render import Renderer, SyntheticClip, SyntheticFrame, iter_clip, render_clip
 
 __all__ = [
     "IdentityParams",
     "MotionTrack",
+    "PhotoRenderer",
     "Renderer",
     "Scene",
     "SyntheticClip",
@@ -24,8 +27,10 @@ __all__ = [
     "astronaut_identity",
     "iter_clip",
     "render_clip",
+    "render_photo_clip",
     "sample_identity",
     "sample_motion",
+    "sample_photo_motion",
     "sample_scene",
     "still_motion",
 ]
