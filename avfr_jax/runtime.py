@@ -5,13 +5,6 @@ import os
 import sys
 
 from avfr_jax.model_store import cache_folder
-from avfr_jax.nn.allocator import keep_freed_memory
-
-
-def prepare_process() -> None:
-    """What a command does before its first computation: a tuned allocator and the cache of compiled programs."""
-    keep_freed_memory()
-    enable_compilation_cache()
 
 
 def enable_compilation_cache() -> None:

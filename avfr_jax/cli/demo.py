@@ -42,7 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.errors import OutputError
     from avfr_jax.media.video import check_output
     from avfr_jax.model_store import DEFAULT_MODEL, load_model
-    from avfr_jax.runtime import prepare_process
+    from avfr_jax.nn.allocator import keep_freed_memory
+    from avfr_jax.runtime import enable_compilation_cache
 
     folder = pathlib.Path(arguments.output)
     try:
@@ -50,8 +51,9 @@ def run(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise OutputError(f"The folder {folder} cannot be made ({error.strerror}).") from None
     check_output(folder / "output.mp4", arguments.overwrite)
-    prepare_process()
+    enable_compilation_cache()
     model = load_model(arguments.model or DEFAULT_MODEL)
+    keep_freed_memory()  # not before: what loading freed goes back to the system
     driving = importlib.resources.files("avfr_jax") / "assets" / "driver.mp4"
     with importlib.resources.as_file(driving) as path:
         rows = _reenact(model, path, folder)

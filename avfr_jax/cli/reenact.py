@@ -72,8 +72,9 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.media.video import check_output
     from avfr_jax.media.watermark import Watermark, payload_from_text
     from avfr_jax.model_store import DEFAULT_MODEL
+    from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.reenact import Reenactor
-    from avfr_jax.runtime import prepare_process
+    from avfr_jax.runtime import enable_compilation_cache
 
     output = pathlib.Path(arguments.output)
     if arguments.compare and arguments.paste_back:
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_input(name)
     _refuse_same(output, arguments)
     audio = None if as_picture else _audio(arguments)
-    prepare_process()
+    enable_compilation_cache()
     reenactor = Reenactor(
         arguments.model or DEFAULT_MODEL,
         motion=arguments.motion,
@@ -103,6 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
         paste_back=arguments.paste_back,
         batch_size=arguments.batch_size,
     )
+    keep_freed_memory()  # not before: what loading freed goes back to the system
     mark = Watermark(arguments.watermark, payload_from_text(f"avfr-jax {reenactor.model.name}"))
     draw = _draw_picture if as_picture else _draw_video
     draw(reenactor, arguments, output, mark, audio)
