@@ -294,7 +294,8 @@ class Reenactor:
                 last = _nearest(found, last)
             faces.append(last if found else None)
         if last is None:
-            raise FaceError(f"No face was found in {clip.name}; use a clip that shows one from the front.")
+            where = clip.name if len(samples) > 1 else f"frame {samples[0][0]} of {clip.name}"
+            raise FaceError(f"No face was found in {where}; choose one that shows a face from the front.")
         return faces
 
     def _driving_view(self, shape: tuple[int, ...], faces: Sequence[Any], clip: "_Clip") -> _View:
@@ -356,13 +357,11 @@ class Reenactor:
             face = faces[best]
         else:
             index = int(self.best_frame)
-            frame, face = self._frame(clip, index), None
+            frame = self._frame(clip, index)
+            (face,) = self._sampled_faces([(index, frame)], clip, priors) or [None]
         landmarks = None
         if priors is not None:
-            face = _settled(priors, frame, face)
-            if face is None:
-                raise FaceError(f"Frame {index} of {clip.name} shows no face; choose another best frame.")
-            landmarks = self._placed_landmarks(face.landmarks, view)
+            landmarks = self._placed_landmarks(_settled(priors, frame, face).landmarks, view)
         self.report.reference = index
         return self._keypoints([_Seen(index, view.apply(frame, self.model.image_size), landmarks)])
 

@@ -17,9 +17,8 @@ from data.synthetic_heads import measure, raster
 from data.synthetic_heads.anatomy import eye_centres
 from data.synthetic_heads.identity import Scene, astronaut_identity
 from data.synthetic_heads.motion import MotionTrack, sample_motion
-from data.synthetic_heads.render import FPS, SAMPLES, Renderer, SyntheticClip, SyntheticFrame, mouth_measures
+from data.synthetic_heads.render import FPS, SAMPLES, Renderer, SyntheticClip, SyntheticFrame, draw_clip
 from data.synthetic_heads.template import FACE_WIDTH_CM, LOWER_LIDS, LOWER_LIP, OVAL, UPPER_LIDS, UPPER_LIP, template
-from data.synthetic_heads.voice import synthesise
 
 CROP = (98, 0, 256)  # x, y, side of the part of the portrait that is shown; all pixels below are of this crop
 AXIS_DEPTH = 45.0  # of the silhouette, on the landmarks' scale of depth
@@ -315,20 +314,4 @@ def render_photo_clip(motion: MotionTrack | int, frames: int = 100, size: int = 
     """The portrait driven by a track, or by one sampled from a seed (`frames` counts only then), with voice and
     ground truth. `pose` is relative to the photograph's. A pure function of its arguments."""
     track = sample_photo_motion(motion, frames) if isinstance(motion, int) else motion
-    renderer = PhotoRenderer(size)
-    drawn = [renderer.frame(track, i) for i in range(len(track))]
-    landmarks = np.stack([f.landmarks for f in drawn])
-    opening, ratio = mouth_measures(landmarks, size)
-    return SyntheticClip(
-        frames=np.stack([f.image for f in drawn]),
-        audio=synthesise(renderer.identity, track, FPS),
-        pose=np.stack([track.yaw, track.pitch, track.roll], -1),
-        mouth_opening=opening,
-        mouth_ratio=ratio,
-        blink=track.blink,
-        landmarks=landmarks,
-        person_mask=np.stack([f.person_mask for f in drawn]),
-        vertices=np.stack([f.vertices for f in drawn]),
-        motion=track,
-        renderer=renderer,
-    )
+    return draw_clip(PhotoRenderer(size), track)

@@ -236,13 +236,17 @@ def render_clip(
     A pure function of its arguments: the same call gives the same clip.
     """
     person, track, place = _resolve(identity, motion, scene, frames)
-    renderer = Renderer(person, place, size)
+    return draw_clip(Renderer(person, place, size), track)
+
+
+def draw_clip(renderer: Renderer, track: MotionTrack) -> SyntheticClip:
+    """Every frame of a track by one renderer, with its voice and ground truth."""
     drawn = [renderer.frame(track, i) for i in range(len(track))]
     landmarks = np.stack([f.landmarks for f in drawn])
-    opening, ratio = mouth_measures(landmarks, size)
+    opening, ratio = mouth_measures(landmarks, renderer.size)
     return SyntheticClip(
         frames=np.stack([f.image for f in drawn]),
-        audio=synthesise(person, track, FPS),
+        audio=synthesise(renderer.identity, track, FPS),
         pose=np.stack([track.yaw, track.pitch, track.roll], -1),
         mouth_opening=opening,
         mouth_ratio=ratio,
