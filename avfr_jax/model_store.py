@@ -18,6 +18,7 @@ import avfr_jax
 from avfr_jax.checkpoints import restore_tree, save_tree, tree_digest
 from avfr_jax.config import from_dict, to_dict
 from avfr_jax.errors import AvfrError, CheckpointError, ConfigError, OutputError
+from avfr_jax.folders import cache_folder
 from avfr_jax.models.base import Animator, Priors, normalise_landmarks
 from avfr_jax.models.registry import family, make_model
 
@@ -52,13 +53,6 @@ class ModelInfo:
     config: dict[str, Any]
     provenance: dict[str, Any]
     quality: dict[str, Any]
-
-
-def cache_folder() -> pathlib.Path:
-    """`$AVFR_HOME`, or `avfr-jax` in the user's cache folder: models, weights of others, compiled programs."""
-    if home := os.environ.get("AVFR_HOME"):
-        return pathlib.Path(home)
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "avfr-jax"
 
 
 def model_folders() -> list[pathlib.Path]:

@@ -13,7 +13,7 @@ example:
 """
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mediapipe", "av", "librosa", "dm-pix"),
-    *("opencv-contrib-python-headless", "tensorflow-datasets"),
+    *("opencv-contrib-python-headless", "tensorflow-datasets", "tflite"),
 )
 
 
@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
         "face backends": _faces(),
         "codecs": _codecs(),
         "models": _models(),
+        "frozen networks": _backbones(),
         "folders": _folders(),
     }
     if arguments.json:
@@ -94,7 +95,27 @@ def _models() -> dict[str, str]:
     return found
 
 
+def _backbones() -> dict[str, str]:
+    """What losses, metrics and priors can use, and what to fetch for the rest."""
+    from avfr_jax.backbones import mediapipe_nets, weights
+    from avfr_jax.errors import AvfrError
+
+    out = {}
+    for name in mediapipe_nets.FILES:
+        try:
+            out[name] = f"found: {mediapipe_nets.find_network(name)}"
+        except AvfrError as error:
+            out[name] = f"missing. {error}"
+    for name in weights.SOURCES:
+        try:
+            out[name] = f"found: imported from {weights.describe(name)['source']}"
+        except AvfrError as error:
+            out[name] = f"missing. {error}"
+    return out
+
+
 def _folders() -> dict[str, Any]:
-    from avfr_jax.model_store import cache_folder, model_folders
+    from avfr_jax.folders import cache_folder
+    from avfr_jax.model_store import model_folders
 
     return {"cache": str(cache_folder()), "models": ", ".join(str(p) for p in model_folders())}

@@ -1,4 +1,4 @@
-"""`avfr import`: a published checkpoint becomes a model folder."""
+"""`avfr import`: a published checkpoint becomes a model folder, or the weights of a frozen network."""
 
 import argparse
 import hashlib
@@ -6,43 +6,70 @@ import pathlib
 import sys
 
 _EPILOG = """\
-example:
+examples:
   avfr import fomm vox-adv-cpk.pth.tar ./vox-adv --config vox-adv-256.yaml
   avfr reenact --model ./vox-adv --source me.jpg --driving talk.mp4 --output out.mp4
+  avfr import vgg19 vgg19-dcbb9e9d.pth      for the perceptual loss of training
+  avfr import lpips alex.pth                for the metric, with: avfr import alexnet alexnet-owt-7be5be79.pth
+  avfr import mediapipe-nets                copies of mediapipe's networks for machines without mediapipe
 
-A folder placed in $AVFR_HOME/models (default ~/.cache/avfr-jax/models) is found by its name.
-Nothing in the checkpoint is run while it is read; PyTorch is not needed.
+A model folder placed in $AVFR_HOME/models (default ~/.cache/avfr-jax/models) is found by its name; the weights of
+frozen networks go to $AVFR_HOME/backbones, where they are found by themselves. avfr doctor lists them.
+Nothing in a checkpoint is run while it is read; PyTorch is not needed.
 """
+_BACKBONES = ("vgg19", "vgg16", "alexnet")
+_KINDS = ("fomm", *_BACKBONES, "lpips", "mediapipe-nets")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's words."""
     parser.epilog = _EPILOG
-    parser.add_argument("kind", choices=("fomm",), help="which program wrote the checkpoint")
-    parser.add_argument("file", metavar="FILE", help="checkpoint (.pth.tar, .pth, .pt)")
-    parser.add_argument("output", metavar="OUT_DIR", help="model folder to make")
     parser.add_argument(
-        "--config", metavar="YAML", default=None, help="the program's own config (default: the published one that fits)"
+        "kind",
+        choices=_KINDS,
+        help="what the file holds: a model (fomm), the weights of a frozen network, or nothing (mediapipe-nets: the "
+        "networks of the installed mediapipe)",
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", help="checkpoint (.pth.tar, .pth, .pt)")
+    parser.add_argument("output", metavar="OUT_DIR", nargs="?", help="model folder to make (fomm only)")
+    parser.add_argument(
+        "--config", metavar="YAML", default=None, help="fomm's own config (default: the published one that fits)"
     )
     parser.add_argument(
         "--sampling",
         choices=("aligned", "centred"),
         default="aligned",
-        help="corner convention the weights were trained with: aligned for the officially published ones, centred for "
-        "weights trained with PyTorch 1.3 or later (default: %(default)s)",
+        help="corner convention that fomm's weights were trained with: aligned for the officially published ones, "
+        "centred for weights trained with PyTorch 1.3 or later (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Import the checkpoint."""
-    from avfr_jax.convert.fomm import import_checkpoint
-    from avfr_jax.errors import InputError
-    from avfr_jax.model_store import save_model
+    from avfr_jax.errors import ConfigError, InputError
 
+    kind = arguments.kind
+    wanted = {"fomm": "FILE OUT_DIR", "mediapipe-nets": ""}.get(kind, "FILE")
+    given = [word for word in (arguments.file, arguments.output) if word is not None]
+    if len(given) != len(wanted.split()):
+        raise ConfigError(f"avfr import {kind} takes {wanted or 'no file'}: run avfr import --help for examples.")
+    if kind == "mediapipe-nets":
+        _mediapipe_nets()
+        return
     path = pathlib.Path(arguments.file)
     if not path.is_file():
         raise InputError(f"There is no checkpoint file {path}.")
+    if kind == "fomm":
+        _fomm(path, arguments)
+    else:
+        _backbone(kind, path)
+
+
+def _fomm(path: pathlib.Path, arguments: argparse.Namespace) -> None:
+    from avfr_jax.convert.fomm import import_checkpoint
+    from avfr_jax.model_store import save_model
+
     config, variables = import_checkpoint(path, arguments.config, align_corners=arguments.sampling == "aligned")
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -60,3 +87,21 @@ def run(arguments: argparse.Namespace) -> None:
         f"{', '.join(info.provenance['networks'])}",
         file=sys.stderr,
     )
+
+
+def _backbone(kind: str, path: pathlib.Path) -> None:
+    from avfr_jax.backbones.weights import describe
+    from avfr_jax.convert.lpips import import_lpips
+    from avfr_jax.convert.vgg import import_backbone
+
+    name, folder = import_lpips(path) if kind == "lpips" else (kind, import_backbone(kind, path))
+    print(folder)
+    print(f"{name} from {path.name}, SHA-256 {describe(name)['source_sha256']}", file=sys.stderr)
+
+
+def _mediapipe_nets() -> None:
+    from avfr_jax.backbones.mediapipe_nets import export_networks
+
+    written = export_networks()
+    print(written[0].parent)
+    print(f"networks: {', '.join(path.stem for path in written)}", file=sys.stderr)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from avfr_jax.typing import Array, Float
 
@@ -35,14 +36,21 @@ def psnr(a: Float[Array, "n h w c"], b: Float[Array, "n h w c"]) -> Float[Array,
     return -10 * jnp.log10(jnp.maximum(mse(a, b), 1e-10))
 
 
+def _window_matrix(size: int) -> np.ndarray:
+    """[size - 10, size]: each row the 11-tap Gaussian window of sigma 1.5, one step further along."""
+    window = np.exp(-0.5 * ((np.arange(11) - 5) / 1.5) ** 2)
+    matrix = np.zeros((size - 10, size))
+    for i in range(11):
+        matrix[np.arange(size - 10), np.arange(size - 10) + i] = window[i] / window.sum()
+    return matrix
+
+
 def _gaussian(image: Float[Array, "n h w c"]) -> Float[Array, "n hh ww c"]:
     """Mean under an 11 x 11 Gaussian window, sigma 1.5, where it fits inside the frame."""
-    window = jnp.exp(-0.5 * ((jnp.arange(11, dtype=image.dtype) - 5) / 1.5) ** 2)
-    window /= window.sum()
-    _, h, w, _ = image.shape
-    # Eleven shifted sums a direction: on a CPU several times faster than a depthwise convolution.
-    rows = sum(window[i] * image[:, i : i + h - 10] for i in range(11))
-    return sum(window[i] * rows[:, :, i : i + w - 10] for i in range(11))  # type: ignore[index,return-value]
+    # As matrix products: forward and backward several times faster on a CPU than convolutions or shifted sums.
+    down, across = (jnp.asarray(_window_matrix(n), image.dtype) for n in image.shape[1:3])
+    rows = jnp.einsum("yh,nhwc->nywc", down, image, precision="highest")
+    return jnp.einsum("xw,nywc->nyxc", across, rows, precision="highest")
 
 
 def ssim_map(a: Float[Array, "n h w c"], b: Float[Array, "n h w c"]) -> Float[Array, "n hh ww c"]:

@@ -12,6 +12,7 @@ from avfr_jax.nn.layers import Conv
 from avfr_jax.ops.grids import corner_grid
 from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.ops.motion import dense_flow, heatmap_difference, sparse_motions, warp_by_each
+from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import antialias_downsample
 from avfr_jax.typing import Array, Float
 
@@ -91,6 +92,6 @@ class DenseMotion(nn.Module):
         # Interleaved a keypoint: one heatmap, then the channels of the warped image.
         inputs = jnp.concatenate([heat[..., None], jnp.moveaxis(deformed, 1, 3)], axis=-1)
         features = self.hourglass(inputs.reshape(n, h, w, -1), train)
-        mask = jax.nn.softmax(self.mask(features).astype(jnp.float32), axis=-1)
+        mask = jax.nn.softmax(widen(self.mask(features)), axis=-1)
         occlusion = nn.sigmoid(self.occlusion(features)) if self.estimate_occlusion else None
         return Motion(dense_flow(mask, motions), occlusion, mask, deformed)

@@ -17,6 +17,7 @@ from avfr_jax.models.keypoints import KeypointDetector, KeypointDetectorConfig
 from avfr_jax.nn.blocks import DownBlock, ResBlock, SameBlock, UpBlock
 from avfr_jax.nn.layers import Conv
 from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import resize_linear
 from avfr_jax.ops.sampling import grid_sample_2d
 from avfr_jax.typing import Array, Float
@@ -161,7 +162,7 @@ class Generator(nn.Module):
         after = x
         for up in self.up_blocks:
             x = up(x, train)
-        prediction = nn.sigmoid(self.final(x).astype(jnp.float32))
+        prediction = nn.sigmoid(widen(self.final(x)))
         return Generated(prediction, motion, before, after)
 
     def deform(self, image: Float[Array, "m h w c"], flow: Float[Array, "n h2 w2 2"]) -> Float[Array, "n h w c"]:

@@ -11,6 +11,7 @@ from avfr_jax.nn.blocks import Hourglass
 from avfr_jax.nn.layers import Conv
 from avfr_jax.ops.grids import corner_grid
 from avfr_jax.ops.keypoints import Keypoints, soft_argmax, spatial_softmax
+from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import antialias_downsample
 from avfr_jax.typing import Array, Float
 
@@ -26,7 +27,8 @@ class KeypointDetectorConfig:
       temperature: of the softmax over positions.
       scale_factor: the frame is downsampled by this first (0.25 at 256², 0.125 at 512²).
       single_jacobian_map: one Jacobian map shared by all keypoints.
-      padding: of the 7 × 7 heads; 0 leaves a heatmap 6 cells smaller than the feature map.
+      head_kernel: side of the heads' kernels.
+      padding: of the heads; 0 leaves a heatmap `head_kernel - 1` cells smaller than the feature map.
     """
 
     block_expansion: int = 32
@@ -35,6 +37,7 @@ class KeypointDetectorConfig:
     temperature: float = 0.1
     scale_factor: float = 0.25
     single_jacobian_map: bool = False
+    head_kernel: int = 7
     padding: int = 0
 
 
@@ -58,11 +61,12 @@ class KeypointDetector(nn.Module):
     def setup(self) -> None:
         c = self.config
         self.predictor = Hourglass(c.block_expansion, c.num_blocks, c.max_features, 2, self.axis_name, self.dtype)
-        self.kp = Conv(self.num_keypoints, (7, 7), c.padding, dtype=self.dtype)
+        kernel = (c.head_kernel,) * 2
+        self.kp = Conv(self.num_keypoints, kernel, c.padding, dtype=self.dtype)
         if self.estimate_jacobian:
             maps = 1 if c.single_jacobian_map else self.num_keypoints
             self.jacobian = Conv(
-                4 * maps, (7, 7), c.padding, dtype=self.dtype,
+                4 * maps, kernel, c.padding, dtype=self.dtype,
                 kernel_init=nn.initializers.zeros, bias_init=_identity_bias,
             )  # fmt: skip
 
@@ -83,11 +87,11 @@ class KeypointDetector(nn.Module):
           Keypoints of N frames (float32) and the heatmaps they were read from.
         """
         features = self.features(frames, train)
-        heatmap = spatial_softmax(self.kp(features).astype(jnp.float32), self.config.temperature)
+        heatmap = spatial_softmax(widen(self.kp(features)), self.config.temperature)
         value = soft_argmax(heatmap, corner_grid(*heatmap.shape[1:3]))
         if not self.estimate_jacobian:
             return Keypoints(value), heatmap
-        maps = self.jacobian(features).astype(jnp.float32)
+        maps = widen(self.jacobian(features))
         n, h, w, _ = maps.shape
         maps = maps.reshape(n, h, w, -1, 4)
         shared = jnp.broadcast_to(maps, (n, h, w, self.num_keypoints, 4))

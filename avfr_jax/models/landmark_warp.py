@@ -98,11 +98,12 @@ def keypoints_from_landmarks(landmarks: Float[np.ndarray | Array, "n 478 3"]) ->
     """
     if landmarks.ndim != 3 or landmarks.shape[1:] != (LANDMARKS, 3):
         raise ValueError(f"landmarks must be [N,{LANDMARKS},3], not {list(landmarks.shape)}")
-    return _decompose(jnp.asarray(landmarks, jnp.float32))
+    return decompose(jnp.asarray(landmarks, jnp.float32))
 
 
 @jax.jit
-def _decompose(landmarks: Float[Array, "n 478 3"]) -> Keypoints:
+def decompose(landmarks: Float[Array, "n 478 3"]) -> Keypoints:
+    """`keypoints_from_landmarks` for traced arrays; a frame without a face (NaN) gives NaN."""
     shape = jnp.asarray(points.RIGID_SHAPE)
     centre_shape = shape.mean(0)
     rigid = landmarks[:, np.array(points.RIGID)]
@@ -293,6 +294,31 @@ def _animate(
         moved = paint_apertures(jax.lax.optimization_barrier(moved), encoded.palette, source, driving.value)
     frames = moved[..., :3] + (1 - moved[..., 3:]) * encoded.background
     return jnp.clip(frames, 0, 1)
+
+
+def mesh_of(keypoints: Keypoints) -> Float[Array, "n 478 3"]:
+    """The mesh of keypoints with pose and shape: the inverse of `keypoints_from_landmarks`, z up to a shift."""
+    scale = jnp.exp(keypoints.translation[:, 2])[:, None, None]
+    turned = scale * jnp.einsum("nij,nkj->nki", keypoints.rotation, keypoints.deformation)
+    return turned + keypoints.translation.at[:, 2].set(0.0)[:, None]
+
+
+def displacement(
+    config: LandmarkWarpConfig, source: Float[Array, "478 2"], driving: Keypoints
+) -> Float[Array, "n size size 2"]:
+    """The smooth warp alone, for networks that take it as one candidate motion.
+
+    Args:
+      config: `size` is the side of the result.
+      source: the source's landmarks (x, y) in [-1, 1].
+      driving: keypoints of N frames with pose and shape.
+
+    Returns:
+      How far from each place of the new frame, in half frames, to look in the source. The frame's border moves with
+      the person.
+    """
+    mesh = Keypoints(mesh_of(driving)[..., :2], None, driving.rotation, driving.translation, driving.deformation)
+    return _displacement(config, jnp.ones(()), source, mesh) * (2 / config.size)
 
 
 def _affine(a: Float[Array, "k 2"], b: Float[Array, "n k 2"]) -> Float[Array, "n 3 2"]:

@@ -32,6 +32,12 @@ def _fomm(config: Any, variables: Any, name: str, find_priors: FindPriors | None
     return FommAnimator(config, variables, name)
 
 
+def _mesh_fomm(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Animator:
+    from avfr_jax.models.mesh_fomm_animator import MeshFommAnimator
+
+    return MeshFommAnimator(config, variables, find_priors, name)
+
+
 def _landmark_warp(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Animator:
     from avfr_jax.models.landmark_animator import LandmarkAnimator
 
@@ -50,11 +56,19 @@ def family(name: str) -> Family:
         return Family(
             fomm.FommConfig, _fomm, lambda config: jax.eval_shape(lambda k: fomm.init(config, k), jax.random.key(0))
         )
+    if name == "mesh-fomm":
+        from avfr_jax.models import mesh_fomm
+
+        return Family(
+            mesh_fomm.MeshFommConfig,
+            _mesh_fomm,
+            lambda config: jax.eval_shape(lambda k: mesh_fomm.init(config, k), jax.random.key(0)),
+        )
     if name == "landmark-warp":
         from avfr_jax.models.landmark_warp import LandmarkWarpConfig
 
         return Family(LandmarkWarpConfig, _landmark_warp)
-    raise ConfigError(f"There is no model family {name!r}; there are fomm and landmark-warp.")
+    raise ConfigError(f"There is no model family {name!r}; there are fomm, mesh-fomm and landmark-warp.")
 
 
 def make_model(

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avfr_jax.nn.train_conv import convolution
+from avfr_jax.ops.precision import widen
 from avfr_jax.typing import Array, Float
 
 Initialiser = Callable[..., Any]
@@ -56,14 +58,7 @@ class Conv(nn.Module):
             kernel = self._normalised(kernel, train)
         dtype = self.dtype or jnp.result_type(x, kernel)
         pad = self.padding if isinstance(self.padding, tuple) else (self.padding,) * dims
-        space = "DHW"[3 - dims :]
-        y = jax.lax.conv_general_dilated(
-            x.astype(dtype),
-            kernel.astype(dtype),
-            (self.strides,) * dims,
-            [(p, p) for p in pad],
-            dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
-        )
+        y = convolution(x.astype(dtype), kernel.astype(dtype), (self.strides,) * dims, tuple(pad))
         if self.use_bias:
             init = self.bias_init or (lambda k, s: uniform_fan_in(s, fan_in, k))
             y = y + self.param("bias", init, (self.features,)).astype(dtype)
@@ -111,7 +106,7 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         if train:
             axes = tuple(range(x.ndim - 1))
-            wide = x.astype(jnp.float32)
+            wide = widen(x)
             now = self._across(jnp.mean(wide, axis=axes))
             spread = self._across(jnp.mean((wide - now) ** 2, axis=axes))
             if not self.is_initializing():
@@ -137,7 +132,7 @@ class InstanceNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n *space c"]) -> Float[Array, "n *space c"]:
         axes = tuple(range(1, x.ndim - 1))
-        wide = x.astype(jnp.float32)
+        wide = widen(x)
         mean = jnp.mean(wide, axis=axes, keepdims=True)
         variance = jnp.mean((wide - mean) ** 2, axis=axes, keepdims=True)
         y = (wide - mean) * jax.lax.rsqrt(variance + self.epsilon)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avfr_jax.ops.precision import widen
 from avfr_jax.typing import Array, Float
 
 
@@ -56,9 +57,9 @@ def soft_argmax(heatmap: Float[Array, "n h w k"], grid: Float[Array, "h w 2"]) -
 
 
 def spatial_softmax(logits: Float[Array, "n h w k"], temperature: float) -> Float[Array, "n h w k"]:
-    """Softmax over the positions of each map, computed in float32, returned in the logits' dtype."""
+    """Softmax over the positions of each map, computed in at least float32, returned in the logits' dtype."""
     n, h, w, k = logits.shape
-    flat = logits.reshape(n, h * w, k).astype(jnp.float32) / temperature
+    flat = widen(logits.reshape(n, h * w, k)) / temperature
     return jax.nn.softmax(flat, axis=1).reshape(n, h, w, k).astype(logits.dtype)
 
 
@@ -66,7 +67,7 @@ def gaussian_heatmaps(
     value: Float[Array, "n k 2"], grid: Float[Array, "h w 2"], variance: float = 0.01
 ) -> Float[Array, "n h w k"]:
     """exp(-|z - kp|² / (2 variance)) over the grid, one map a keypoint; peak 1 (FOMM eq. 6)."""
-    difference = grid[None, :, :, None, :] - value[:, None, None, :, :].astype(jnp.float32)
+    difference = grid[None, :, :, None, :] - widen(value[:, None, None, :, :])
     return jnp.exp(-0.5 * jnp.sum(difference**2, axis=-1) / variance)
 
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from avfr_jax.ops.keypoints import Keypoints, gaussian_heatmaps, inverse_2x2
+from avfr_jax.ops.precision import widen
 from avfr_jax.ops.sampling import grid_sample_2d
 from avfr_jax.typing import Array, Float
 
@@ -51,4 +52,4 @@ def warp_by_each(
 
 def dense_flow(mask: Float[Array, "n h w k"], motions: Float[Array, "n k h w 2"]) -> Float[Array, "n h w 2"]:
     """The flows averaged under the masks, which sum to 1 over the K + 1 of them (eq. 8); float32."""
-    return jnp.einsum("nhwk,nkhwd->nhwd", mask.astype(jnp.float32), motions)
+    return jnp.einsum("nhwk,nkhwd->nhwd", widen(mask), motions)

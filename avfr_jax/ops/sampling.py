@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.ops.grids import to_pixels
+from avfr_jax.ops.precision import widen
 from avfr_jax.typing import Array, Float
 
 Padding = Literal["zeros", "border", "reflection"]
@@ -49,7 +50,7 @@ def _sample(image: Array, grid: Array, padding: str, align_corners: bool) -> Arr
     dims = len(sizes)
     if grid.shape[0] != batch or grid.shape[-1] != dims:
         raise ValueError(f"image {image.shape} wants a grid [{batch}, …, {dims}], not {grid.shape}")
-    grid = grid.astype(jnp.float32)  # bfloat16 holds whole pixels only at 256 and above
+    grid = widen(grid)  # bfloat16 holds whole pixels only at 256 and above
     # The grid's last axis is (x, y[, z]); the image's axes are ([d,] h, w).
     where = [_place(grid[..., dims - 1 - a], sizes[a], padding, align_corners) for a in range(dims)]
     low = [jnp.floor(x) for x in where]
@@ -57,7 +58,7 @@ def _sample(image: Array, grid: Array, padding: str, align_corners: bool) -> Arr
     offset = jnp.arange(batch, dtype=jnp.int32).reshape(-1, *[1] * (grid.ndim - 2))
     out: Array | None = None
     for corner in itertools.product((0, 1), repeat=dims):
-        index, weight = offset, jnp.ones((), jnp.float32)
+        index, weight = offset, jnp.ones((), grid.dtype)
         for x, x0, step, size in zip(where, low, corner, sizes, strict=True):
             tap = x0 + step
             share = (x - x0) if step else (x0 + 1 - x)

@@ -1,0 +1,114 @@
+"""The frozen networks behind perceptual losses, by name."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, get_args
+
+import jax
+
+from avfr_jax import losses
+from avfr_jax.backbones import weights
+from avfr_jax.backbones.mediapipe_nets import FACE_LAYERS, face_features, load_network
+from avfr_jax.backbones.stack import Stack, random_variables
+from avfr_jax.backbones.vgg import vgg19
+from avfr_jax.errors import ConfigError
+from avfr_jax.typing import Array, Float
+
+PerceptualName = Literal["auto", "face", "vgg19", "vgg19-random", "none"]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["variables"],
+    meta_fields=["function", "name", "description", "weights", "scales", "normalise"],
+)
+@dataclasses.dataclass(frozen=True)
+class PerceptualNetwork:
+    """A frozen feature network with its weights, and how its loss is meant to be used. A pytree: pass it as an
+    argument of the jitted step, so that its weights are not compiled into the program.
+
+    Attributes:
+      variables: its weights.
+      function: (variables, images in [0, 1]) -> feature arrays.
+      name: one of `PerceptualName`.
+      description: which weights these are, for logs and model cards.
+      weights: of its layers, in `losses.perceptual`.
+      scales: of the pyramid, likewise.
+      normalise: likewise.
+    """
+
+    variables: Any
+    function: Callable[[Any, Any], list[Any]]
+    name: str
+    description: str
+    weights: tuple[float, ...]
+    scales: tuple[float, ...]
+    normalise: bool
+
+    def __call__(self, images: Float[Array, "n h w 3"]) -> list[Any]:
+        """Feature arrays of images in [0, 1]."""
+        return self.function(self.variables, images)
+
+    def loss(self, prediction: Float[Array, "n h w 3"], target: Float[Array, "n h w 3"]) -> Float[Array, ""]:
+        """The perceptual loss as this network is meant to be used; see `losses.perceptual`. 0 for `none`."""
+        return losses.perceptual(
+            self, prediction, target, weights=self.weights, scales=self.scales, normalise=self.normalise
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Apply:
+    """A Flax module's `apply`, hashable and equal to another of the same module."""
+
+    stack: Stack
+
+    def __call__(self, variables: Any, images: Any) -> list[Any]:
+        features: Any = self.stack.apply(variables, images)
+        return features
+
+
+def _face(network: Any, images: Any) -> list[Any]:
+    return face_features(images, network)
+
+
+def _nothing(variables: Any, images: Any) -> list[Any]:
+    return []
+
+
+def perceptual_network(name: PerceptualName = "auto", dtype: Any = None, seed: int = 0) -> PerceptualNetwork:
+    """The frozen network behind a perceptual loss.
+
+    Args:
+      name: `face`, the trunk of mediapipe's face-landmark network, which most installations carry; `vgg19`, FOMM's
+        and face-vid2vid's, whose weights are imported once; `vgg19-random`, the same with random weights (for
+        benchmarks, and a usable loss when nothing else is there); `none`; `auto`, VGG19 where its weights are, else
+        the face network.
+      dtype: dtype of a VGG19's computation; None follows the images.
+      seed: of random weights.
+
+    Raises:
+      ConfigError: an unknown name.
+      MissingBackendError: the weights are absent; the sentence says which file to fetch and how to import it.
+      CheckpointError: they are damaged.
+    """
+    if name not in get_args(PerceptualName):
+        raise ConfigError(
+            f"There is no perceptual network {name!r}: choose one of {', '.join(get_args(PerceptualName))}."
+        )
+    if name == "none":
+        return PerceptualNetwork({}, _nothing, name, "no perceptual network", (), (), False)
+    if name == "auto":
+        name = "vgg19" if weights.found("vgg19") else "face"
+    if name == "face":
+        told = "mediapipe's face_landmark network (features under the face mesh)"
+        layers = (10.0,) * len(FACE_LAYERS)
+        return PerceptualNetwork(load_network("face_landmark"), _face, name, told, layers, (1.0, 0.5), True)
+    stack = vgg19(dtype)
+    if name == "vgg19":
+        variables: Any = weights.load_weights("vgg19")
+        facts = weights.describe("vgg19")
+        told = f"VGG19 from {facts['source']} (SHA-256 {facts['source_sha256'][:12]})"
+    else:
+        variables, told = random_variables(stack, seed), f"VGG19 with random weights (seed {seed})"
+    return PerceptualNetwork(variables, _Apply(stack), name, told, (10.0,) * 5, losses.SCALES, False)

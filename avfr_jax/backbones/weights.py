@@ -1,0 +1,145 @@
+"""Weights of frozen networks on disk: where they are looked for, how they got there, and what to do when they are not.
+
+Each network is a folder `NAME/` in `avfr_jax.folders.backbone_folder()` with `weights.npz` (arrays by slash-separated
+path) and `about.json` (the imported file's name and SHA-256, and the SHA-256 of the arrays, checked on load).
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from avfr_jax.errors import CheckpointError, MissingBackendError, OutputError
+from avfr_jax.folders import backbone_folder
+
+_TORCHVISION = "https://download.pytorch.org/models/"
+_LPIPS = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A published file.
+
+    Attributes:
+      file: its name.
+      address: the page it is fetched from.
+      command: what imports it.
+    """
+
+    file: str
+    address: str
+    command: str
+
+    @property
+    def advice(self) -> str:
+        """What a user without it does."""
+        return f"fetch {self.address}{self.file} and run avfr import {self.command} {self.file}"
+
+
+SOURCES = {
+    "vgg19": Source("vgg19-dcbb9e9d.pth", _TORCHVISION, "vgg19"),
+    "vgg16": Source("vgg16-397923af.pth", _TORCHVISION, "vgg16"),
+    "alexnet": Source("alexnet-owt-7be5be79.pth", _TORCHVISION, "alexnet"),
+    "lpips-alex": Source("alex.pth", _LPIPS, "lpips"),
+    "lpips-vgg": Source("vgg.pth", _LPIPS, "lpips"),
+}
+
+
+def weights_file(name: str) -> pathlib.Path:
+    """Where the weights of a network of `SOURCES` lie, whether they are there or not."""
+    return backbone_folder() / name / "weights.npz"
+
+
+def found(name: str) -> bool:
+    """Whether a network's weights have been imported."""
+    return weights_file(name).is_file()
+
+
+def _flat(tree: Mapping[str, Any], at: str = "") -> dict[str, np.ndarray]:
+    out: dict[str, np.ndarray] = {}
+    for name, value in tree.items():
+        path = f"{at}/{name}" if at else name
+        out |= _flat(value, path) if isinstance(value, Mapping) else {path: np.asarray(value, np.float32)}
+    return out
+
+
+def sha256(path: pathlib.Path) -> str:
+    """A file's SHA-256 in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def save_weights(name: str, tree: Mapping[str, Any], source: pathlib.Path) -> pathlib.Path:
+    """Store a network's weights in the weights folder; what was there is replaced.
+
+    Args:
+      name: one of `SOURCES`.
+      tree: nested dictionaries of arrays.
+      source: the file they were read from.
+
+    Returns:
+      The folder.
+
+    Raises:
+      OutputError: it cannot be written.
+    """
+    path = weights_file(name)
+    about = path.with_name("about.json")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about.unlink(missing_ok=True)
+        with path.with_suffix(".part").open("wb") as stream:
+            np.savez(stream, **_flat(tree))  # type: ignore[arg-type]
+        path.with_suffix(".part").replace(path)
+        facts = {"source": source.name, "source_sha256": sha256(source), "weights_sha256": sha256(path)}
+        about.with_suffix(".part").write_text(json.dumps(facts, indent=2) + "\n")
+        about.with_suffix(".part").replace(about)
+    except OSError as error:
+        raise OutputError(f"The weights of {name} cannot be written to {path.parent} ({error.strerror}).") from None
+    return path.parent
+
+
+def describe(name: str) -> dict[str, str]:
+    """What was recorded when a network's weights were imported.
+
+    Raises:
+      MissingBackendError: they were not; the sentence says which file to fetch and how to import it.
+      CheckpointError: the record is damaged.
+    """
+    path = weights_file(name)
+    if not path.is_file():
+        raise MissingBackendError(f"The weights of {name} are not in {path.parent}: {SOURCES[name].advice}.")
+    try:
+        facts = json.loads(path.with_name("about.json").read_text())
+        return {key: facts[key] for key in ("source", "source_sha256", "weights_sha256")}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path.with_name('about.json')} is missing or damaged; {_again(name)}.") from None
+
+
+def load_weights(name: str) -> dict[str, Any]:
+    """A network's weights as nested dictionaries of float32 arrays.
+
+    Raises:
+      MissingBackendError: they have not been imported; the sentence says which file to fetch and how to import it.
+      CheckpointError: they are not what was written.
+    """
+    path, facts = weights_file(name), describe(name)
+    if sha256(path) != facts["weights_sha256"]:
+        raise CheckpointError(f"{path} is not what was imported (its checksum differs); {_again(name)}.")
+    tree: dict[str, Any] = {}
+    with np.load(path) as arrays:
+        for key in arrays.files:
+            node = tree
+            *parts, last = key.split("/")
+            for part in parts:
+                node = node.setdefault(part, {})
+            node[last] = arrays[key]
+    return tree
+
+
+def _again(name: str) -> str:
+    return f"run avfr import {SOURCES[name].command} again with {SOURCES[name].file}"

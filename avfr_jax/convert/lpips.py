@@ -1,0 +1,48 @@
+"""The linear heads that LPIPS publishes -> our arrays."""
+
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from avfr_jax.backbones.lpips import CHANNELS
+from avfr_jax.backbones.weights import save_weights
+from avfr_jax.convert.torch_file import read_torch_file
+from avfr_jax.errors import CheckpointError
+
+
+def to_heads(state: Mapping[str, np.ndarray], what: str) -> tuple[str, dict[str, np.ndarray]]:
+    """Which LPIPS a state dictionary belongs to (`alex` or `vgg`, told by its channels), and its heads `lin0` … `lin4`.
+
+    Raises:
+      CheckpointError: it is neither, or holds a negative weight, which no trained head has.
+    """
+    heads = {}
+    for key, value in state.items():
+        if key.startswith("lin") and key.endswith("weight") and isinstance(value, np.ndarray):
+            heads[key.split(".")[0]] = value.astype(np.float32).ravel()
+    sizes = {k: v.size for k, v in heads.items()}
+    kinds = [kind for kind, channels in CHANNELS.items() if sizes == {f"lin{i}": c for i, c in enumerate(channels)}]
+    if not kinds:
+        raise CheckpointError(f"{what} is not one of LPIPS's files of version 0.1, alex.pth or vgg.pth.")
+    if any(np.any(v < 0) for v in heads.values()):
+        raise CheckpointError(f"{what} has negative weights, which LPIPS's published heads have not; fetch it again.")
+    return kinds[0], heads
+
+
+def import_lpips(path: pathlib.Path) -> tuple[str, pathlib.Path]:
+    """Read LPIPS's `alex.pth` or `vgg.pth` and store its heads in the weights folder.
+
+    Returns:
+      `lpips-alex` or `lpips-vgg`, and the folder.
+
+    Raises:
+      InputError: there is no such file.
+      CheckpointError: it is damaged, or is another file.
+      OutputError: the weights folder cannot be written.
+    """
+    state = read_torch_file(path)
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path.name} is not one of LPIPS's files of version 0.1, alex.pth or vgg.pth.")
+    kind, heads = to_heads(state, path.name)
+    return f"lpips-{kind}", save_weights(f"lpips-{kind}", heads, path)

@@ -1,0 +1,67 @@
+"""torchvision's VGG and AlexNet state dictionaries -> our variables."""
+
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from avfr_jax.backbones.alexnet import alexnet
+from avfr_jax.backbones.stack import Stack, shapes
+from avfr_jax.backbones.vgg import vgg16, vgg19
+from avfr_jax.backbones.weights import SOURCES, save_weights, sha256
+from avfr_jax.convert.torch_file import read_torch_file
+from avfr_jax.convert.tree import check, to_variables
+from avfr_jax.errors import CheckpointError
+
+STACKS = {"vgg19": vgg19, "vgg16": vgg16, "alexnet": alexnet}
+
+
+def to_stack_variables(state: Mapping[str, np.ndarray], stack: Stack, what: str) -> dict[str, Any]:
+    """The part of a state dictionary (`features.0.weight`, …) that the network's taps need.
+
+    Raises:
+      CheckpointError: tensors are missing or of another shape; the sentence lists them.
+    """
+    expected = shapes(stack)
+    names = {name.replace("_", ".") for name in expected["params"]}
+    wanted = {k: v for k, v in state.items() if isinstance(v, np.ndarray) and k.rpartition(".")[0] in names}
+    variables = to_variables(wanted, lambda module: module.replace(".", "_")) or {"params": {}}
+    check(variables, expected, what)
+    return variables
+
+
+def check_published(path: pathlib.Path) -> None:
+    """The eight digits in the names of PyTorch's published files are the start of their SHA-256.
+
+    Raises:
+      CheckpointError: they are not this file's.
+    """
+    digits = re.search(r"-([0-9a-f]{8})\.pth$", path.name)
+    if digits and not sha256(path).startswith(digits[1]):
+        raise CheckpointError(
+            f"{path.name} is not the published file of that name (its checksum differs); fetch it again."
+        )
+
+
+def import_backbone(name: str, path: pathlib.Path) -> pathlib.Path:
+    """Read one of torchvision's files and store it in the weights folder.
+
+    Args:
+      name: `vgg19`, `vgg16` or `alexnet`.
+      path: the `.pth` file.
+
+    Returns:
+      The folder it was stored in.
+
+    Raises:
+      InputError: there is no such file.
+      CheckpointError: it is damaged, or holds another network.
+      OutputError: the weights folder cannot be written.
+    """
+    state = read_torch_file(path)
+    check_published(path)
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path.name} holds no weights by name; {SOURCES[name].advice}.")
+    return save_weights(name, to_stack_variables(state, STACKS[name](), path.name), path)

@@ -1,0 +1,271 @@
+"""Training losses as pure functions of arrays.
+
+Every one works under `jit`, `grad` and `vmap`, takes any float dtype, and computes its reductions in float32 (float64
+where the input is float64), so that bfloat16 activations lose nothing in the mean. Weights are the caller's business:
+a function returns its term unweighted, except where it sums over layers or scales.
+
+Sources: FOMM (Siarohin et al. 2019) for the perceptual pyramid, feature matching and equivariance; Goodfellow et al.
+2014, Mao et al. 2017 (least squares) and Lim and Ye 2017 (hinge) for the adversarial terms; Zhang et al. 2018 for
+LPIPS.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from avfr_jax.ops.keypoints import inverse_2x2
+from avfr_jax.ops.precision import widen
+from avfr_jax.ops.resize import pyramid
+from avfr_jax.ops.tps import RandomWarp, warp_jacobian, warp_points
+from avfr_jax.typing import Array, Float
+
+GanKind = Literal["non_saturating", "saturating", "least_squares", "hinge"]
+FeaturesFn = Callable[[Any], Sequence[Any]]
+SCALES = (1.0, 0.5, 0.25, 0.125)
+
+
+def l1(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """Mean absolute difference over everything, in the inputs' unit."""
+    return jnp.abs(widen(prediction) - widen(target)).mean()
+
+
+def weighted_l1(
+    prediction: Float[Array, "n h w c"], target: Float[Array, "n h w c"], weight: Float[Array, "n h w 1"]
+) -> Float[Array, ""]:
+    """Mean absolute difference where a weight says that it counts: each sample's mean over its weighted pixels and
+    channels, then the mean over samples; a sample without any weight gives 0."""
+    difference = (jnp.abs(widen(prediction) - widen(target)) * weight).mean(-1).sum((1, 2))
+    return (difference / jnp.maximum(widen(weight).sum((1, 2, 3)), 1.0)).mean()
+
+
+def pyramid_l1(
+    prediction: Float[Array, "n h w c"],
+    target: Float[Array, "n h w c"],
+    *,
+    scales: tuple[float, ...] = SCALES,
+    weights: Sequence[float] | None = None,
+) -> Float[Array, ""]:
+    """L1 at several scales: the weighted sum over FOMM's anti-aliased pyramid.
+
+    Args:
+      prediction: images in [0, 1].
+      target: the same; no gradient flows into it.
+      scales: each 1 over a whole number.
+      weights: one a scale; None takes their mean.
+    """
+    weights = (1 / len(scales),) * len(scales) if weights is None else weights
+    target = jax.lax.stop_gradient(target)
+    levels = zip(weights, pyramid(prediction, scales), pyramid(target, scales), strict=True)
+    return sum((w * l1(a, b) for w, a, b in levels), jnp.zeros(()))
+
+
+def perceptual(
+    features_fn: FeaturesFn,
+    prediction: Float[Array, "n h w c"],
+    target: Float[Array, "n h w c"],
+    *,
+    weights: Sequence[float],
+    scales: tuple[float, ...] = SCALES,
+    normalise: bool = False,
+) -> Float[Array, ""]:
+    """Distance in the features of a frozen network, summed over layers and over FOMM's anti-aliased pyramid.
+
+    FOMM's is VGG19's relu1_1 … relu5_1 with weights 10 each.
+
+    Args:
+      features_fn: images in [0, 1] -> feature arrays, any shapes; whatever normalisation its network wants is its own.
+      prediction: images in [0, 1].
+      target: the same; no gradient flows into it or its features.
+      weights: one a feature array.
+      scales: each 1 over a whole number.
+      normalise: divide each layer's mean absolute difference by the mean magnitude of the target's features there, so
+        that layers of any network count alike and the loss has no unit.
+
+    Raises:
+      ValueError: as many weights as feature arrays are wanted.
+    """
+    target = jax.lax.stop_gradient(target)
+    total = jnp.zeros(())
+    for a, b in zip(pyramid(prediction, scales), pyramid(target, scales), strict=True):
+        ours = features_fn(a)
+        theirs = [jax.lax.stop_gradient(f) for f in features_fn(b)]
+        if not len(ours) == len(theirs) == len(weights):
+            raise ValueError(f"{len(weights)} weights given for {len(ours)} feature arrays")
+        for weight, x, y in zip(weights, ours, theirs, strict=True):
+            if weight:
+                unit = jnp.abs(widen(y)).mean() + 1e-6 if normalise else 1.0
+                total = total + weight * l1(x, y) / unit
+    return total
+
+
+def _unit_channels(x: Array) -> jax.Array:
+    """Features divided by their norm over channels; zero vectors, and their gradients, stay zero."""
+    x = widen(x)
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    norm = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return x / (norm + 1e-10)
+
+
+def lpips_layers(
+    features_fn: FeaturesFn,
+    heads: Sequence[Float[Array, " c"]],
+    prediction: Float[Array, "n h w c"],
+    target: Float[Array, "n h w c"],
+) -> Float[Array, "layers n"]:
+    """LPIPS's term of each layer (Zhang et al. 2018, eq. 1): the squared difference of unit-length features, weighted
+    by channel, averaged over space. See `lpips`."""
+    terms = []
+    for head, x, y in zip(heads, features_fn(prediction), features_fn(target), strict=True):
+        square = (_unit_channels(x) - _unit_channels(y)) ** 2
+        terms.append((square * widen(head)).sum(-1).mean((1, 2)))
+    return jnp.stack(terms)
+
+
+def lpips(
+    features_fn: FeaturesFn,
+    heads: Sequence[Float[Array, " c"]],
+    prediction: Float[Array, "n h w c"],
+    target: Float[Array, "n h w c"],
+) -> Float[Array, " n"]:
+    """LPIPS, one number a sample; take the mean for a loss. Symmetric in its images, gradients flow into both.
+
+    Args:
+      features_fn: images in [0, 1] -> feature maps `[N, H, W, C]`.
+      heads: non-negative weight of each channel, one array a feature map.
+      prediction: images in [0, 1].
+      target: the same.
+    """
+    return lpips_layers(features_fn, heads, prediction, target).sum(0)
+
+
+def _maps(logits: Any) -> list[jax.Array]:
+    """Maps of logits (one a discriminator), in whatever container, widened."""
+    return [widen(x) for x in jax.tree.leaves(logits)]
+
+
+def gan_generator_loss(logits: Any, kind: GanKind = "non_saturating") -> Float[Array, ""]:
+    """What a generator pays for a discriminator's judgement of its images.
+
+    Args:
+      logits: a map of logits of any shape, before any sigmoid, or a list or dictionary of them (one a scale).
+      kind: `non_saturating` -log D; `saturating` log(1 - D), as AVFR-GAN's eq. 2.3 is written; `least_squares`
+        (1 - logit)², FOMM's; `hinge` -logit, face-vid2vid's.
+
+    Returns:
+      Mean over each map, summed over maps.
+
+    Raises:
+      ValueError: unknown kind.
+    """
+    terms: dict[str, Callable[[jax.Array], jax.Array]] = {
+        "non_saturating": lambda x: jax.nn.softplus(-x),
+        "saturating": lambda x: -jax.nn.softplus(x),
+        "least_squares": lambda x: (1 - x) ** 2,
+        "hinge": lambda x: -x,
+    }
+    if kind not in terms:
+        raise ValueError(f"unknown adversarial loss {kind!r}: choose one of {', '.join(terms)}")
+    return sum((terms[kind](x).mean() for x in _maps(logits)), jnp.zeros(()))
+
+
+def gan_discriminator_loss(real: Any, fake: Any, kind: GanKind = "non_saturating") -> Float[Array, ""]:
+    """What a discriminator pays: the sum of its mean losses on real and on generated images, summed over maps.
+
+    Args:
+      real: logits of real images; see `gan_generator_loss`.
+      fake: logits of generated images, in the same container.
+      kind: as for the generator; the two cross-entropy kinds are the same here.
+
+    Raises:
+      ValueError: unknown kind.
+    """
+    cross_entropy = (lambda x: jax.nn.softplus(-x), jax.nn.softplus)
+    terms: dict[str, tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array], jax.Array]]] = {
+        "non_saturating": cross_entropy,
+        "saturating": cross_entropy,
+        "least_squares": (lambda x: (1 - x) ** 2, lambda x: x**2),
+        "hinge": (lambda x: jax.nn.relu(1 - x), lambda x: jax.nn.relu(1 + x)),
+    }
+    if kind not in terms:
+        raise ValueError(f"unknown adversarial loss {kind!r}: choose one of {', '.join(terms)}")
+    on_real, on_fake = terms[kind]
+    pairs = zip(_maps(real), _maps(fake), strict=True)
+    return sum((on_real(r).mean() + on_fake(f).mean() for r, f in pairs), jnp.zeros(()))
+
+
+def feature_matching(real_maps: Sequence[Any], fake_maps: Sequence[Any], weights: Sequence[float]) -> Float[Array, ""]:
+    """L1 between a discriminator's feature maps of real and generated images, weighted by layer (FOMM: 10 each).
+
+    Args:
+      real_maps: one array a layer; no gradient flows into them.
+      fake_maps: the same of the generated images.
+      weights: one a layer.
+    """
+    layers = zip(weights, real_maps, fake_maps, strict=True)
+    return sum((w * l1(f, jax.lax.stop_gradient(r)) for w, r, f in layers), jnp.zeros(()))
+
+
+def equivariance_value(
+    kp_driving: Float[Array, "n k 2"], kp_transformed: Float[Array, "n k 2"], warp: RandomWarp
+) -> Float[Array, ""]:
+    """Keypoints of a warped frame, taken back through the warp, are those of the frame itself (FOMM, section 3.3).
+
+    Args:
+      kp_driving: keypoints (x, y) in [-1, 1] of the frame.
+      kp_transformed: keypoints of `ops.tps.warp_frames(warp, frame)`.
+      warp: the random warp.
+
+    Returns:
+      Mean absolute difference, in units of half a frame.
+    """
+    return l1(kp_driving, warp_points(warp, widen(kp_transformed)))
+
+
+def equivariance_jacobian(
+    jacobian_driving: Float[Array, "n k 2 2"],
+    jacobian_transformed: Float[Array, "n k 2 2"],
+    kp_transformed: Float[Array, "n k 2"],
+    warp: RandomWarp,
+) -> Float[Array, ""]:
+    """The same for the keypoints' Jacobians (FOMM, section 3.3): the mean of |I - J_d⁻¹ (∇T J_t)|.
+
+    Args:
+      jacobian_driving: of the frame.
+      jacobian_transformed: of the warped frame.
+      kp_transformed: its keypoints, where the warp's own Jacobian ∇T is taken.
+      warp: the random warp.
+    """
+    at = warp_jacobian(warp, widen(kp_transformed))
+    carried = jnp.einsum("nkij,nkjl->nkil", at, widen(jacobian_transformed), precision="highest")
+    ratio = jnp.einsum("nkij,nkjl->nkil", inverse_2x2(widen(jacobian_driving)), carried, precision="highest")
+    return jnp.abs(jnp.eye(2, dtype=ratio.dtype) - ratio).mean()
+
+
+def landmarks(
+    prediction: Float[Array, "n p d"],
+    target: Float[Array, "n p d"],
+    *,
+    weights: Float[Array, " p"] | Sequence[float] | None = None,
+) -> Float[Array, ""]:
+    """Mean Euclidean distance of landmarks, in their unit.
+
+    Args:
+      prediction: landmarks of the generated frames.
+      target: of the true frames; no gradient flows into them. A point with NaN (no face found) does not count.
+      weights: how much each point counts, e.g. more for the lips; None: all alike. Only their ratios matter.
+
+    Returns:
+      The weighted mean over the points that count; 0 if there are none.
+    """
+    target = jax.lax.stop_gradient(widen(target))
+    known = jnp.all(jnp.isfinite(target), axis=-1)
+    square = ((widen(prediction) - jnp.where(known[..., None], target, 0)) ** 2).sum(-1)
+    # The distance of equal points is 0 with gradient 0, not NaN.
+    far = known & (square > 0)
+    distance = jnp.where(far, jnp.sqrt(jnp.where(far, square, 1.0)), 0.0)
+    share = known.astype(distance.dtype)
+    if weights is not None:
+        share = share * jnp.asarray(weights, distance.dtype)
+    return (share * distance).sum() / jnp.maximum(share.sum(), 1e-6)

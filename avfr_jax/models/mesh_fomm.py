@@ -1,0 +1,352 @@
+"""`mesh-fomm`: a compact First Order Motion Model that is told where the face is.
+
+FOMM (Siarohin et al. 2019) finds keypoints without supervision and lets a network mix their local motions into a dense
+flow. Here the face mesh takes part: the smooth warp between two meshes (`landmark_warp`) is one more candidate motion,
+and drawings of the face's parts are further inputs of every network. The mesh moves the face from the first step of
+training on; the learned keypoints are left to what it says nothing of: shoulders, hair, hands, a moving camera.
+
+Further differences from FOMM, all for speed: features are warped at two scales, the frame's finest detail comes from
+the warped source itself through a blending mask, and no convolution runs at the frame's full resolution.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avfr_jax.models import landmark_warp
+from avfr_jax.models._structure import CHANNELS, draw_structure
+from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
+from avfr_jax.models.keypoints import KeypointDetector, KeypointDetectorConfig
+from avfr_jax.models.landmark_warp import LandmarkWarpConfig
+from avfr_jax.nn.blocks import Hourglass, ResBlock, SameBlock, UpBlock
+from avfr_jax.nn.layers import BatchNorm, Conv
+from avfr_jax.ops.grids import pixel_grid
+from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.ops.motion import heatmap_difference, sparse_motions, warp_by_each
+from avfr_jax.ops.resize import average_pool, resize_linear
+from avfr_jax.ops.sampling import grid_sample_2d
+from avfr_jax.typing import Array, Float
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshMotionConfig:
+    """Settings of the motion network.
+
+    Attributes:
+      size: side of the square maps on which motion is estimated; keypoints are detected at the same size.
+      block_expansion: width of the hourglass before its first doubling.
+      num_blocks: levels of the hourglass.
+      max_features: widest level.
+      keypoint_variance: of the Gaussian heatmaps.
+      mesh_share: log-odds with which the mesh's motion starts out against the others.
+    """
+
+    size: int = 64
+    block_expansion: int = 16
+    num_blocks: int = 4
+    max_features: int = 256
+    keypoint_variance: float = 0.01
+    mesh_share: float = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshGeneratorConfig:
+    """Settings of the generator.
+
+    Attributes:
+      fine: channels at half the frame's size.
+      coarse: channels at a quarter of it.
+      num_bottleneck_blocks: residual blocks at a quarter of the frame's size.
+      source_share: log-odds with which the warped source starts out against the painted picture.
+    """
+
+    fine: int = 32
+    coarse: int = 64
+    num_bottleneck_blocks: int = 4
+    source_share: float = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshFommConfig:
+    """A whole model.
+
+    Attributes:
+      image_size: side of the square frames in pixels, a power of two times `motion.size`.
+      num_keypoints: K learned keypoints beside the mesh.
+    """
+
+    image_size: int = 256
+    num_keypoints: int = 12
+    keypoint_detector: KeypointDetectorConfig = KeypointDetectorConfig(
+        block_expansion=16,
+        num_blocks=4,
+        max_features=256,
+        scale_factor=1.0,
+        single_jacobian_map=True,
+        head_kernel=3,
+        padding=1,
+    )
+    motion: MeshMotionConfig = MeshMotionConfig()
+    generator: MeshGeneratorConfig = MeshGeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig(use_keypoints=False, block_expansion=16, max_features=128)
+
+
+class MeshMotion(NamedTuple):
+    """What the motion network says about N frames.
+
+    Attributes:
+      displacement: `[N, s, s, 2]`: how far from each place of the driving frame, in half frames, to look in the source.
+      occlusion_map: `[N, s, s, 1]` in [0, 1], 0 where the source shows nothing of use.
+      mask: `[N, s, s, K + 2]` share of each candidate: background, K keypoints, mesh.
+    """
+
+    displacement: Any
+    occlusion_map: Any
+    mask: Any
+
+
+class EncodedSource(NamedTuple):
+    """What is computed once a source: the `image`, `small` at the motion network's size, features at half (`fine`) and
+    a quarter (`coarse`) of the frame's size."""
+
+    image: Any
+    small: Any
+    fine: Any
+    coarse: Any
+
+
+class Generated(NamedTuple):
+    """N frames `prediction` in [0, 1], the `motion` behind them, the source `warped` by it, and the share `blend`
+    `[N, H, W, 1]` of the warped source in the frame."""
+
+    prediction: Any
+    motion: MeshMotion
+    warped: Any
+    blend: Any
+
+
+def shrink(frames: Float[Array, "n h w c"], size: int) -> Float[Array, "n size size c"]:
+    """Frames at another, smaller size: the mean over each pixel's area."""
+    factor = frames.shape[1] // size
+    return average_pool(frames, (factor, factor)) if factor > 1 else frames
+
+
+def _fold(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c4"]:
+    """2 × 2 pixels into channels."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
+
+
+def _unfold(x: Float[Array, "n h w c4"]) -> Float[Array, "n h2 w2 c"]:
+    """The inverse of `_fold`."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
+
+
+def mesh_displacement(
+    config: LandmarkWarpConfig, source: Keypoints, driving: Keypoints
+) -> Float[Array, "n size size 2"]:
+    """The smooth warp between two meshes, as `MeshMotion.displacement`; zero where either face was not found.
+
+    Args:
+      config: of the warp; `size` is the side of the result.
+      source: keypoints with pose and shape (`landmark_warp.keypoints_from_landmarks`), of N frames or one.
+      driving: of N frames.
+    """
+    meshes = landmark_warp.mesh_of(source)[..., :2], landmark_warp.mesh_of(driving)
+    known = jnp.isfinite(meshes[1]).all((1, 2)) & jnp.isfinite(meshes[0]).all((1, 2))
+    if meshes[0].shape[0] == 1:
+        flow = landmark_warp.displacement(config, meshes[0][0], driving)
+    else:
+        each = jax.vmap(lambda s, d: landmark_warp.displacement(config, s, jax.tree.map(lambda x: x[None], d))[0])
+        mesh = Keypoints(meshes[1][..., :2], None, driving.rotation, driving.translation, driving.deformation)
+        flow = each(meshes[0], mesh)
+    flow = jnp.where(jnp.isfinite(flow) & known[:, None, None, None], flow, 0.0)
+    return jax.lax.stop_gradient(flow)
+
+
+class MotionNetwork(nn.Module):
+    """Candidate motions and drawings -> one dense displacement and an occlusion map."""
+
+    config: MeshMotionConfig
+    num_keypoints: int
+    axis_name: str | None = None
+    dtype: Any = None
+
+    def setup(self) -> None:
+        c, k = self.config, self.num_keypoints
+        self.hourglass = Hourglass(c.block_expansion, c.num_blocks, c.max_features, 2, self.axis_name, self.dtype)
+
+        def favour_the_mesh(key: Any, shape: tuple[int, ...]) -> Any:
+            return jnp.zeros(shape).at[k + 1].set(c.mesh_share).at[k + 2].set(2.0)
+
+        self.heads = Conv(k + 3, (3, 3), 1, dtype=self.dtype, bias_init=favour_the_mesh)
+
+    def __call__(
+        self,
+        small: Float[Array, "m s s 3"],
+        source: Keypoints,
+        driving: Keypoints,
+        mesh: Float[Array, "n s s 2"],
+        drawing: Float[Array, "n s s d"],
+        train: bool = False,
+    ) -> MeshMotion:
+        """Estimate the motion.
+
+        Args:
+          small: the source at this network's size; one for all frames, or one a frame.
+          source: learned keypoints of the source, one frame or N.
+          driving: of N frames.
+          mesh: the mesh's displacement.
+          drawing: of the driving face.
+          train: use and update the batch's own statistics.
+        """
+        n, s = mesh.shape[0], self.config.size
+        grid = pixel_grid(s, s)
+        motions = sparse_motions(source, driving, grid)
+        motions = jnp.concatenate([motions, (grid + mesh)[:, None]], axis=1)
+        deformed = warp_by_each(small, motions, align_corners=False)
+        heat = heatmap_difference(source, driving, grid, self.config.keypoint_variance)[..., 1:]
+        candidates = jnp.moveaxis(deformed, 1, 3).reshape(n, s, s, -1)
+        x = jnp.concatenate([candidates, heat, 4 * mesh, drawing], axis=-1)
+        out = self.heads(self.hourglass(x, train)).astype(jnp.float32)
+        mask = jax.nn.softmax(out[..., :-1], axis=-1)
+        displacement = jnp.einsum("nhwk,nkhwd->nhwd", mask, motions - grid)
+        return MeshMotion(displacement, nn.sigmoid(out[..., -1:]), mask)
+
+
+class MeshGenerator(nn.Module):
+    """Encode the source, estimate the motion, warp, decode."""
+
+    config: MeshFommConfig
+    axis_name: str | None = None
+    dtype: Any = None
+
+    def setup(self) -> None:
+        c, g = self.config, self.config.generator
+        shared = {"axis_name": self.axis_name, "dtype": self.dtype}
+        self.motion_network = MotionNetwork(c.motion, c.num_keypoints, **shared)
+        self.first = SameBlock(g.fine, **shared)
+        self.down = Conv(g.coarse, (3, 3), 1, 2, dtype=self.dtype)
+        self.down_norm = BatchNorm(self.axis_name)
+        self.join = SameBlock(g.coarse, **shared)
+        self.bottleneck = [ResBlock(g.coarse, **shared) for _ in range(g.num_bottleneck_blocks)]
+        self.up = UpBlock(g.fine, **shared)
+        self.merge = SameBlock(g.fine, **shared)
+
+        def favour_the_source(key: Any, shape: tuple[int, ...]) -> Any:
+            return jnp.zeros(shape).at[3::4].set(g.source_share)
+
+        self.final = Conv(16, (3, 3), 1, dtype=self.dtype, bias_init=favour_the_source)
+
+    def encode(
+        self, source: Float[Array, "n h w 3"], landmarks: Float[Array, "n 478 3"], train: bool = False
+    ) -> EncodedSource:
+        """Everything that depends on the source alone."""
+        half = source.shape[1] // 2
+        drawing = draw_structure(landmarks, half).astype(source.dtype)
+        fine = self.first(jnp.concatenate([_fold(source), drawing], axis=-1), train)
+        coarse = nn.relu(self.down_norm(self.down(fine), train))
+        return EncodedSource(source, shrink(source, self.config.motion.size), fine, coarse)
+
+    def __call__(self, encoded: EncodedSource, source: Keypoints, driving: Keypoints, train: bool = False) -> Generated:
+        """Animate.
+
+        Args:
+          encoded: one source, or N.
+          source: its keypoints, learned and mesh.
+          driving: of N frames.
+          train: use and update the batch's own statistics.
+        """
+        c, n = self.config, driving.value.shape[0]
+        size = encoded.image.shape[1]
+        warp = LandmarkWarpConfig(size=c.motion.size, flow_size=c.motion.size)
+        mesh = mesh_displacement(warp, source, driving)
+        fine_drawing = draw_structure(landmark_warp.mesh_of(driving), size // 2)
+        drawings = [shrink(fine_drawing, c.motion.size), shrink(fine_drawing, size // 4), fine_drawing]
+        learned = (Keypoints(source.value, source.jacobian), Keypoints(driving.value, driving.jacobian))
+        motion = self.motion_network(encoded.small, learned[0], learned[1], mesh, drawings[0], train)
+        warped = _warp(encoded.image, motion.displacement, n)
+        x = _warp(encoded.coarse, motion.displacement, n) * _resized(motion.occlusion_map, size // 4)
+        x = self.join(jnp.concatenate([x, drawings[1].astype(x.dtype)], axis=-1), train)
+        for block in self.bottleneck:
+            x = block(x, train)
+        fine = _warp(encoded.fine, motion.displacement, n) * _resized(motion.occlusion_map, size // 2)
+        x = self.up(x, train)
+        x = self.merge(jnp.concatenate([x, fine.astype(x.dtype), drawings[2].astype(x.dtype)], axis=-1), train)
+        out = nn.sigmoid(_unfold(self.final(x)).astype(jnp.float32))
+        blend = out[..., 3:]
+        return Generated(blend * warped + (1 - blend) * out[..., :3], motion, warped, blend)
+
+
+def _resized(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n size size c"]:
+    return resize_linear(x, (size, size))
+
+
+def _warp(image: Float[Array, "m h w c"], displacement: Float[Array, "n s s 2"], n: int) -> Float[Array, "n h w c"]:
+    """Backward warp by a displacement that is enlarged first, border pixels repeated outside; one image serves all."""
+    h, w = image.shape[1:3]
+    grid = pixel_grid(h, w) + resize_linear(displacement, (h, w))
+    if image.shape[0] == 1 and n > 1:
+        out = grid_sample_2d(image, grid.reshape(1, n, h, w, 2), padding="border")
+        return out.reshape(n, h, w, -1)
+    return grid_sample_2d(image, grid, padding="border")
+
+
+def detector_input(
+    frames: Float[Array, "n h w 3"], landmarks: Float[Array, "n 478 3"], config: MeshFommConfig
+) -> Float[Array, "n s s 9"]:
+    """What the keypoint detector looks at: the frame at the motion network's size, and the face's parts drawn."""
+    size = config.motion.size
+    drawing = draw_structure(landmarks, size)
+    return jnp.concatenate([shrink(frames, size), drawing.astype(frames.dtype)], axis=-1)
+
+
+def encode_and_animate(
+    module: MeshGenerator,
+    image: Float[Array, "n h w 3"],
+    landmarks: Float[Array, "n 478 3"],
+    source: Keypoints,
+    driving: Keypoints,
+    train: bool = False,
+) -> Generated:
+    """Both halves of the generator at once, as training runs them (`method=` of Flax's `apply`)."""
+    return module(module.encode(image, landmarks, train), source, driving, train)
+
+
+def with_mesh(learned: Keypoints, mesh: Keypoints) -> Keypoints:
+    """Learned keypoints and the mesh's pose and shape in one."""
+    return Keypoints(learned.value, learned.jacobian, mesh.rotation, mesh.translation, mesh.deformation)
+
+
+def keypoint_detector(config: MeshFommConfig, *, axis_name: str | None = None, dtype: Any = None) -> KeypointDetector:
+    """The detector a config describes; it looks at `detector_input`."""
+    return KeypointDetector(config.keypoint_detector, config.num_keypoints, True, axis_name, dtype)
+
+
+def generator(config: MeshFommConfig, *, axis_name: str | None = None, dtype: Any = None) -> MeshGenerator:
+    """The generator a config describes, its motion network inside."""
+    return MeshGenerator(config, axis_name, dtype)
+
+
+def discriminator(config: MeshFommConfig, *, dtype: Any = None) -> MultiScaleDiscriminator:
+    """The discriminator a config describes."""
+    return MultiScaleDiscriminator(config.discriminator, dtype)
+
+
+def init(config: MeshFommConfig, key: Array) -> dict[str, Any]:
+    """Random weights, in the form of `fomm.init`."""
+    keys = jax.random.split(key, 3)
+    size, s, k = config.image_size, config.motion.size, config.num_keypoints
+    image, face = jnp.zeros((1, size, size, 3)), jnp.zeros((1, 478, 3))
+    kp = Keypoints(jnp.zeros((1, k, 2)), jnp.broadcast_to(jnp.eye(2), (1, k, 2, 2)))
+    kp = with_mesh(kp, Keypoints(None, None, jnp.eye(3)[None], jnp.zeros((1, 3)), face))
+
+    return {
+        "keypoint_detector": keypoint_detector(config).init(keys[0], jnp.zeros((1, s, s, 3 + CHANNELS))),
+        "generator": generator(config).init(keys[1], image, face, kp, kp, method=encode_and_animate),
+        "discriminator": discriminator(config).init(keys[2], image, None),
+    }

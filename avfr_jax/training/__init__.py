@@ -1,0 +1,1 @@
+"""Training: state, objectives (one a model family), the sharded step and the loop."""

@@ -1,0 +1,232 @@
+"""Where a run's figures and pictures go: JSON lines always, TensorBoard, and Weights & Biases when asked for.
+
+Only process 0 writes; the others get a writer that does nothing.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from avfr_jax.errors import MissingBackendError, OutputError
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricWriter(Protocol):
+    """Takes figures and pictures of a run."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Figures of one step."""
+        ...
+
+    def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Pictures of one step, uint8 `[H, W, 3]` by name."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left and let go of files and connections."""
+        ...
+
+
+class JsonLines:
+    """Figures as one JSON object a line in `metrics.jsonl`, pictures as PNG files in `panels/`.
+
+    A run that goes on from step S drops the lines after S first, so that the file reads as if it had never stopped.
+    """
+
+    def __init__(self, workdir: pathlib.Path, first_step: int = 0) -> None:
+        """Open the file for the figures of steps after `first_step`.
+
+        Raises:
+          OutputError: the folder cannot be written to.
+        """
+        self._folder = workdir
+        path = workdir / METRICS_FILE
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            kept = [line for line in read_metrics(path) if line["step"] <= first_step] if path.exists() else []
+            scratch = path.with_name(f".{path.name}.new")
+            scratch.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            scratch.replace(path)  # at once: a kill here leaves the old file or the new one
+            self._file = path.open("a")
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written ({error.strerror}).") from None
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One line. A figure that is not finite is written as null, which every JSON reader takes."""
+        plain = {name: float(x) if math.isfinite(x) else None for name, x in values.items()}
+        line = json.dumps({"step": step, **plain}) + "\n"
+
+        def write() -> None:
+            self._file.write(line)
+            self._file.flush()  # a kill loses nothing
+
+        self._attempt(write)
+
+    def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """PNG files, where Pillow is installed."""
+        try:
+            from PIL import Image
+        except ImportError:
+            return
+        folder = self._folder / "panels"
+
+        def write() -> None:
+            folder.mkdir(exist_ok=True)
+            for name, image in values.items():
+                Image.fromarray(image).save(folder / f"{step:08d}-{name.replace('/', '-')}.png")
+
+        self._attempt(write)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._attempt(self._file.close)
+
+    def _attempt(self, write: Any) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise OutputError(
+                f"The figures of the run cannot be written to {self._folder} ({error.strerror})."
+            ) from None
+
+
+def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`; a last line that was cut off by a kill is left out."""
+    lines = []
+    for line in pathlib.Path(path).read_text(errors="replace").splitlines():
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(value, dict) and isinstance(value.get("step"), int):
+            lines.append(value)
+    return lines
+
+
+class TensorBoard:
+    """Event files in `tensorboard/`, written by tensorboardX (no TensorFlow)."""
+
+    def __init__(self, workdir: pathlib.Path, first_step: int = 0) -> None:
+        """Open a new event file; what earlier ones hold after `first_step` is hidden.
+
+        Raises:
+          MissingBackendError: tensorboardX is not installed.
+        """
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise MissingBackendError(
+                "Figures for TensorBoard need the package tensorboardX (pip install tensorboardX)."
+            ) from None
+        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1 if first_step else None)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One point a curve."""
+        for name, x in values.items():
+            self._writer.add_scalar(name, float(x), step)
+
+    def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """One picture a name."""
+        for name, image in values.items():
+            self._writer.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Close the event file."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases; its id lies in `wandb_id`, so that a resumed run goes on in the same place."""
+
+    def __init__(self, workdir: pathlib.Path, project: str, config: Mapping[str, Any]) -> None:
+        """Start or go on with the run.
+
+        Raises:
+          MissingBackendError: wandb is not installed.
+        """
+        try:
+            import wandb
+        except ImportError:
+            raise MissingBackendError(
+                "Figures for Weights & Biases need the package wandb (pip install wandb)."
+            ) from None
+        path = workdir / "wandb_id"
+        known = path.read_text().strip() if path.exists() else None
+        self._wandb = wandb
+        self._run = wandb.init(project=project, dir=str(workdir), id=known, resume="allow", config=dict(config))
+        if known is None:
+            path.write_text(f"{self._run.id}\n")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """One point a curve."""
+        self._run.log(dict(values), step=step)
+
+    def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """One picture a name."""
+        self._run.log({name: self._wandb.Image(image) for name, image in values.items()}, step=step)
+
+    def close(self) -> None:
+        """End the run."""
+        self._run.finish()
+
+
+class Several:
+    """Writers side by side; without any, nothing is written."""
+
+    def __init__(self, writers: Sequence[MetricWriter] = ()) -> None:
+        self._writers = tuple(writers)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """To each."""
+        for writer in self._writers:
+            writer.scalars(step, values)
+
+    def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """To each."""
+        for writer in self._writers:
+            writer.images(step, values)
+
+    def close(self) -> None:
+        """Each."""
+        for writer in self._writers:
+            writer.close()
+
+
+def open_writers(
+    workdir: pathlib.Path,
+    *,
+    first_step: int = 0,
+    tensorboard: bool = True,
+    wandb_project: str = "",
+    config: Mapping[str, Any] | None = None,
+) -> MetricWriter:
+    """The writers of a run: all of them in process 0, none in the others.
+
+    Args:
+      workdir: the run's folder.
+      first_step: the step that the run goes on from.
+      tensorboard: write event files, where tensorboardX is installed.
+      wandb_project: project of Weights & Biases; empty for none.
+      config: settings to show there.
+
+    Raises:
+      MissingBackendError: Weights & Biases was asked for and is not installed.
+      OutputError: the folder cannot be written to.
+    """
+    import importlib.util
+
+    import jax
+
+    if jax.process_index() != 0:
+        return Several()
+    writers: list[MetricWriter] = [JsonLines(workdir, first_step)]
+    if tensorboard and importlib.util.find_spec("tensorboardX"):
+        writers.append(TensorBoard(workdir, first_step))
+    if wandb_project:
+        writers.append(WeightsAndBiases(workdir, wandb_project, config or {}))
+    return Several(writers)

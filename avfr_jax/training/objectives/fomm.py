@@ -1,0 +1,337 @@
+"""What FOMM is trained for (Siarohin et al. 2019, section 3.3; reference program `modules/model.py` and `train.py`).
+
+One forward pass serves both sides: the generator and the keypoint detector are updated from one backward pass, the
+discriminator from another, and the discriminator judges each picture once.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from avfr_jax import losses
+from avfr_jax.backbones.perceptual import PerceptualName
+from avfr_jax.metrics import image
+from avfr_jax.models import fomm
+from avfr_jax.models.discriminators import MultiScaleDiscriminator
+from avfr_jax.ops.grids import corner_grid
+from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.ops.tps import RandomWarp, draw_warp, warp_frames
+from avfr_jax.training import panels
+from avfr_jax.training.objective import Gradients, Variables
+from avfr_jax.typing import Array
+
+GENERATOR_SIDE = ("keypoint_detector", "generator")
+
+
+@dataclasses.dataclass(frozen=True)
+class FommLossConfig:
+    """Weights of the losses; the defaults are those of `vox-adv-256`.
+
+    Attributes:
+      perceptual: of each layer of the perceptual network, at every scale.
+      perceptual_network: which frozen network: see `avfr_jax.backbones`.
+      normalise_perceptual: count every layer alike, whatever the size of its features.
+      scales: of the image pyramid on which pictures are compared.
+      pyramid_l1: of the mean absolute difference over the pyramid.
+      structural: of 1 - SSIM.
+      parts: how much more the inside of lips, mouth and eyes counts in a mean absolute difference of its own.
+      gan: the adversarial terms' form.
+      generator_gan: of the generator's adversarial term; 0 trains no discriminator.
+      discriminator_gan: of the discriminator's.
+      feature_matching: of each of the discriminator's feature maps.
+      equivariance_value: of keypoints under random warps.
+      equivariance_jacobian: of their Jacobians.
+      sigma_affine: spread of the warps' affine part.
+      sigma_tps: spread of their bending.
+      points_tps: control points a side.
+    """
+
+    perceptual: tuple[float, ...] = (10.0,) * 5
+    perceptual_network: PerceptualName = "vgg19"
+    normalise_perceptual: bool = False
+    scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
+    pyramid_l1: float = 0.0
+    structural: float = 0.0
+    parts: float = 0.0
+    gan: losses.GanKind = "least_squares"
+    generator_gan: float = 1.0
+    discriminator_gan: float = 1.0
+    feature_matching: tuple[float, ...] = (10.0,) * 4
+    equivariance_value: float = 10.0
+    equivariance_jacobian: float = 10.0
+    sigma_affine: float = 0.05
+    sigma_tps: float = 0.005
+    points_tps: int = 5
+
+
+class FeatureNetwork(NamedTuple):
+    """A frozen network for the perceptual loss.
+
+    Attributes:
+      apply: (weights, images in [0, 1]) -> feature maps.
+      weights: its pytree.
+      note: which network it is, in a sentence.
+    """
+
+    apply: Callable[[Any, Any], Sequence[Any]]
+    weights: Any
+    note: str
+
+
+class Forward(NamedTuple):
+    """What the generator's side computes: the `prediction`, the keypoints of `source` and `driving`, updated
+    `collections`, and the model's own output (`generated`)."""
+
+    prediction: Any
+    source: Keypoints
+    driving: Keypoints
+    collections: Variables
+    generated: Any
+
+
+class FommObjective:
+    """FOMM's losses; see `avfr_jax.training.objective.Objective`."""
+
+    networks: tuple[str, ...]
+    averaged: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __init__(
+        self,
+        config: fomm.FommConfig,
+        loss: FommLossConfig | None = None,
+        features: FeatureNetwork | None = None,
+        *,
+        dtype: Any = None,
+        remat: bool = False,
+    ) -> None:
+        """Args:
+        config: the networks.
+        loss: weights of the losses.
+        features: the perceptual network; None leaves that loss out.
+        dtype: of the computation; parameters stay float32.
+        remat: recompute the generator's activations in the backward pass instead of keeping them.
+        """
+        loss = loss or FommLossConfig()
+        self.config, self.loss, self.dtype, self.remat = config, loss, dtype, remat
+        self.features = features
+        self.frozen = {} if features is None else {"features": features.weights}
+        self.notes = () if features is None else (features.note,)
+        self.adversarial = loss.generator_gan > 0
+        self.networks = (*GENERATOR_SIDE, "discriminator") if self.adversarial else GENERATOR_SIDE
+        self.averaged = GENERATOR_SIDE
+
+    # ------------------------------------------------------------------------- what another family does otherwise
+
+    def init(self, key: Array) -> Variables:
+        """See `Objective.init`."""
+        variables = fomm.init(self.config, key)
+        return {name: variables[name] for name in self.networks}
+
+    def example_batch(self, size: int) -> dict[str, Any]:
+        """See `Objective.example_batch`."""
+        side, channels = self.config.image_size, self.config.num_channels
+        frames = jax.ShapeDtypeStruct((size, side, side, channels), jnp.float32)
+        return {"source": frames, "driving": frames}
+
+    def detector_input(self, frames: Any, batch: dict[str, Any], which: str) -> Any:
+        """What the keypoint detector sees of the `source` or `driving` frames."""
+        return frames
+
+    def detect(self, variables: Variables, frames: Any, train: bool, axis_name: str | None) -> Any:
+        """Keypoints, and the updated collections if `train`."""
+        module = fomm.keypoint_detector(self.config, axis_name=axis_name, dtype=self.dtype)
+        (keypoints, _), collections = apply_module(module, variables["keypoint_detector"], train, frames)
+        return keypoints, collections
+
+    def generate(
+        self, variables: Variables, batch: dict[str, Any], source: Keypoints, driving: Keypoints, train: bool, axis: Any
+    ) -> Any:
+        """The generator's output, and its updated collections."""
+        module = fomm.generator(self.config, axis_name=axis, dtype=self.dtype)
+        return apply_module(module, variables["generator"], train, batch["source"], source, driving)
+
+    def make_discriminator(self) -> MultiScaleDiscriminator:
+        """The discriminator."""
+        return fomm.discriminator(self.config, dtype=self.dtype)
+
+    def prediction_terms(self, prediction: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Further losses of a prediction, weighted, by name."""
+        return {}
+
+    # --------------------------------------------------------------------------------------------------- the losses
+
+    def draw(self, key: Array, size: int) -> Any:
+        """See `Objective.draw`: one random warp a sample."""
+        loss = self.loss
+        warp = draw_warp(
+            key, size, sigma_affine=loss.sigma_affine, sigma_tps=loss.sigma_tps, points_tps=loss.points_tps
+        )
+        return {"theta": warp.theta, "bend": warp.control_params}
+
+    def gradients(
+        self, variables: Variables, frozen: Any, batch: dict[str, Any], draws: Any, axis_name: str | None = None
+    ) -> Gradients:
+        """See `Objective.gradients`."""
+        side = {name: variables[name]["params"] for name in GENERATOR_SIDE}
+
+        def generator_side(params: dict[str, Any]) -> Any:
+            own = {name: {**variables[name], "params": params[name]} for name in GENERATOR_SIDE}
+            forward, terms = self._forward(own, frozen, batch, draws, axis_name)
+            return (sum(terms.values(), jnp.zeros(())), forward.prediction), (forward, terms)
+
+        (_, prediction), pull, (forward, terms) = jax.vjp(generator_side, side, has_aux=True)
+        if self.adversarial:
+            towards, more, grads_d, collections_d = self._adversaries(variables, batch, prediction, forward.driving)
+            terms.update(more)
+        else:
+            towards, grads_d, collections_d = jnp.zeros_like(prediction), {}, {}
+        one = jnp.ones((), jax.tree.leaves(terms)[0].dtype)
+        (grads,) = pull((one, towards))
+        total = sum((value for name, value in terms.items() if name != "discriminator"), jnp.zeros(()))
+        metrics = {f"loss/{name}": value for name, value in terms.items()}
+        metrics |= {"loss": total, "l1": losses.l1(prediction, batch["driving"])}
+        return Gradients({**grads, **grads_d}, {**forward.collections, **collections_d}, metrics)
+
+    def _forward(
+        self, variables: Variables, frozen: Any, batch: dict[str, Any], draws: Any, axis: str | None
+    ) -> tuple[Forward, dict[str, Any]]:
+        """The generator's side up to every loss that needs no discriminator."""
+        inputs = {which: self.detector_input(batch[which], batch, which) for which in ("source", "driving")}
+        state = variables["keypoint_detector"]
+        source, new = self.detect(variables, inputs["source"], True, axis)
+        driving, new = self.detect({"keypoint_detector": {**state, **new}}, inputs["driving"], True, axis)
+        generate = jax.checkpoint(self._generate_pure, static_argnums=(4,)) if self.remat else self._generate_pure
+        generated, new_generator = generate(variables, batch, source, driving, axis)
+        terms = self._picture_terms(generated.prediction, batch, frozen)
+        terms |= self.prediction_terms(generated.prediction, batch)
+        if self.loss.equivariance_value or self.loss.equivariance_jacobian:
+            more, new = self._equivariance({**state, **new}, inputs["driving"], driving, draws, axis)
+            terms |= more
+        collections = {"keypoint_detector": new, "generator": new_generator}
+        return Forward(generated.prediction, source, driving, collections, generated), terms
+
+    def _generate_pure(self, variables: Variables, batch: dict[str, Any], source: Any, driving: Any, axis: Any) -> Any:
+        return self.generate(variables, batch, source, driving, True, axis)
+
+    def _picture_terms(self, prediction: Any, batch: dict[str, Any], frozen: Any) -> dict[str, Any]:
+        loss, target, terms = self.loss, batch["driving"], {}
+        if self.features is not None and any(loss.perceptual):
+            features = self.features.apply
+            terms["perceptual"] = losses.perceptual(
+                lambda x: features(frozen["features"], x), prediction, target,
+                weights=loss.perceptual, scales=loss.scales, normalise=loss.normalise_perceptual,
+            )  # fmt: skip
+        if loss.pyramid_l1:
+            terms["pyramid_l1"] = loss.pyramid_l1 * losses.pyramid_l1(prediction, target, scales=loss.scales)
+        if loss.structural:
+            terms["structural"] = loss.structural * (1 - image.ssim_map(prediction, target).mean())
+        return terms
+
+    def _equivariance(
+        self, state: dict[str, Any], frames: Any, driving: Keypoints, draws: Any, axis: str | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        loss = self.loss
+        sample = draw_warp(jax.random.key(0), 1, points_tps=loss.points_tps)
+        warp = RandomWarp(draws["theta"], sample.control_points.astype(draws["theta"].dtype), draws["bend"])
+        moved, new = self.detect({"keypoint_detector": state}, warp_frames(warp, frames), True, axis)
+        terms = {}
+        if loss.equivariance_value:
+            value = losses.equivariance_value(driving.value, moved.value, warp)
+            terms["equivariance_value"] = loss.equivariance_value * value
+        if loss.equivariance_jacobian and driving.jacobian is not None:
+            jacobian = losses.equivariance_jacobian(driving.jacobian, moved.jacobian, moved.value, warp)
+            terms["equivariance_jacobian"] = loss.equivariance_jacobian * jacobian
+        return terms, new
+
+    def _adversaries(
+        self, variables: Variables, batch: dict[str, Any], prediction: Any, driving: Keypoints
+    ) -> tuple[Any, dict[str, Any], dict[str, Any], Variables]:
+        """Both sides of the game from one judgement of each picture.
+
+        Returns:
+          The generator's gradient with respect to its pictures, the terms, the discriminator's gradients, and its
+          collections.
+        """
+        module, own, loss = self.make_discriminator(), variables["discriminator"], self.loss
+        shown = jax.tree.map(jax.lax.stop_gradient, Keypoints(driving.value))
+
+        def judge(params: Any, state: Any, picture: Any) -> Any:
+            out, new = apply_module(module, {**state, "params": params}, True, picture, shown)
+            maps = [m for one, _ in out.values() for m in one]
+            return (maps, [logits for _, logits in out.values()]), {**state, **new}
+
+        state = {name: tree for name, tree in own.items() if name != "params"}
+        fake, pull_fake, state = jax.vjp(lambda p, x: judge(p, state, x), own["params"], prediction, has_aux=True)
+        real, pull_real, state = jax.vjp(lambda p: judge(p, state, batch["driving"]), own["params"], has_aux=True)
+
+        def generator_loss(fake: Any) -> Any:
+            matching = losses.feature_matching(real[0], fake[0], loss.feature_matching * len(fake[1]))
+            return {
+                "generator_gan": loss.generator_gan * losses.gan_generator_loss(fake[1], loss.gan),
+                "feature_matching": matching,
+            }
+
+        def discriminator_loss(real: Any, fake: Any) -> Any:
+            return loss.discriminator_gan * losses.gan_discriminator_loss(real[1], fake[1], loss.gan)
+
+        terms, pull_terms = jax.vjp(generator_loss, fake)
+        (blame,) = pull_terms(jax.tree.map(jnp.ones_like, terms))
+        _, towards = pull_fake(blame)
+        value, pull_game = jax.vjp(discriminator_loss, real, fake)
+        blame_real, blame_fake = pull_game(jnp.ones_like(value))
+        grads = jax.tree.map(jnp.add, pull_real(blame_real)[0], pull_fake(blame_fake)[0])
+        return towards, {**terms, "discriminator": value}, {"discriminator": grads}, {"discriminator": state}
+
+    # ----------------------------------------------------------------------------------------- looking at the model
+
+    def predict(self, variables: Variables, batch: dict[str, Any]) -> Forward:
+        """The model's frames with running statistics."""
+        found = {}
+        for which in ("source", "driving"):
+            inputs = self.detector_input(batch[which], batch, which)
+            found[which], _ = self.detect(variables, inputs, False, None)
+        generated, _ = self.generate(variables, batch, found["source"], found["driving"], False, None)
+        return Forward(generated.prediction, found["source"], found["driving"], {}, generated)
+
+    def evaluate(self, variables: Variables, batch: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """See `Objective.evaluate`: L1, PSNR and SSIM, and L1 of copying the source, which says how hard a pair is."""
+        prediction = self.predict(variables, batch).prediction
+        target = batch["driving"]
+        metrics = {
+            "l1": image.l1(prediction, target),
+            "l1_copy": image.l1(batch["source"], target),
+            "psnr": image.psnr(prediction, target),
+            "ssim": image.ssim(prediction, target),
+        }
+        return metrics, prediction
+
+    def panels(self, variables: Variables, batch: dict[str, Any]) -> dict[str, Any]:
+        """See `Objective.panels`."""
+        forward = self.predict(variables, batch)
+        motion, shape = forward.generated.motion, batch["source"].shape[1:3]
+        pictures = {
+            "source": panels.draw_keypoints(batch["source"][..., :3], forward.source.value),
+            "driving": panels.draw_keypoints(batch["driving"][..., :3], forward.driving.value),
+            "output": forward.prediction,
+            "flow": self.draw_flow(motion, shape),
+        }
+        if motion.occlusion_map is not None:
+            pictures["occlusion"] = panels.draw_occlusion(motion.occlusion_map, shape)
+        return pictures
+
+    def draw_flow(self, motion: Any, shape: tuple[int, int]) -> Any:
+        """The dense motion in colours."""
+        size = motion.deformation.shape[1:3]
+        return panels.draw_flow(motion.deformation, shape, identity=corner_grid(*size))
+
+
+def apply_module(module: Any, variables: dict[str, Any], train: bool, *arguments: Any, **named: Any) -> Any:
+    """Apply a Flax module -> its output, and its updated collections (none without `train`)."""
+    if not train:
+        return module.apply(variables, *arguments, train=False, **named), {}
+    mutable = [name for name in variables if name != "params"]
+    return module.apply(variables, *arguments, train=True, mutable=mutable, **named)

@@ -1,0 +1,89 @@
+"""What `mesh-fomm` is trained for: FOMM's losses, with the face mesh beside the pixels."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from avfr_jax import losses
+from avfr_jax.models import landmark_warp, mesh_fomm
+from avfr_jax.models._structure import draw_structure
+from avfr_jax.models.discriminators import MultiScaleDiscriminator
+from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.training import panels
+from avfr_jax.training.objective import Variables
+from avfr_jax.training.objectives.fomm import FeatureNetwork, FommLossConfig, FommObjective, apply_module
+from avfr_jax.typing import Array
+
+
+class MeshFommObjective(FommObjective):
+    """Losses of `mesh-fomm`. Batches carry `source_landmarks` and `driving_landmarks` `[N, 478, 3]`, (x, y) in
+    [-1, 1] by pixel centres, NaN where no face was found."""
+
+    config: mesh_fomm.MeshFommConfig  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        config: mesh_fomm.MeshFommConfig,
+        loss: FommLossConfig | None = None,
+        features: FeatureNetwork | None = None,
+        *,
+        dtype: Any = None,
+        remat: bool = False,
+    ) -> None:
+        super().__init__(config, loss, features, dtype=dtype, remat=remat)  # type: ignore[arg-type]
+
+    def init(self, key: Array) -> Variables:
+        """See `Objective.init`."""
+        variables = mesh_fomm.init(self.config, key)
+        return {name: variables[name] for name in self.networks}
+
+    def example_batch(self, size: int) -> dict[str, Any]:
+        """See `Objective.example_batch`."""
+        side = self.config.image_size
+        frames = jax.ShapeDtypeStruct((size, side, side, 3), jnp.float32)
+        face = jax.ShapeDtypeStruct((size, 478, 3), jnp.float32)
+        return {"source": frames, "driving": frames, "source_landmarks": face, "driving_landmarks": face}
+
+    def detector_input(self, frames: Any, batch: dict[str, Any], which: str) -> Any:
+        """See `FommObjective.detector_input`."""
+        return mesh_fomm.detector_input(frames, batch[f"{which}_landmarks"], self.config)
+
+    def detect(self, variables: Variables, frames: Any, train: bool, axis_name: str | None) -> Any:
+        """See `FommObjective.detect`."""
+        module = mesh_fomm.keypoint_detector(self.config, axis_name=axis_name, dtype=self.dtype)
+        (keypoints, _), collections = apply_module(module, variables["keypoint_detector"], train, frames)
+        return keypoints, collections
+
+    def generate(
+        self, variables: Variables, batch: dict[str, Any], source: Keypoints, driving: Keypoints, train: bool, axis: Any
+    ) -> Any:
+        """See `FommObjective.generate`."""
+        module = mesh_fomm.generator(self.config, axis_name=axis, dtype=self.dtype)
+        both = [
+            mesh_fomm.with_mesh(learned, landmark_warp.decompose(batch[f"{which}_landmarks"]))
+            for which, learned in (("source", source), ("driving", driving))
+        ]
+        face = batch["source_landmarks"]
+        return apply_module(
+            module, variables["generator"], train, batch["source"], face, *both, method=mesh_fomm.encode_and_animate
+        )
+
+    def make_discriminator(self) -> MultiScaleDiscriminator:
+        """See `FommObjective.make_discriminator`."""
+        return mesh_fomm.discriminator(self.config, dtype=self.dtype)
+
+    def draw_flow(self, motion: Any, shape: tuple[int, int]) -> Any:
+        """See `FommObjective.draw_flow`."""
+        identity = jnp.zeros(motion.displacement.shape[1:])
+        return panels.draw_flow(motion.displacement, shape, identity=identity)
+
+    def prediction_terms(self, prediction: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """The parts of the face that speak and look, which are small, counted by themselves."""
+        if not self.loss.parts:
+            return {}
+        drawing = draw_structure(batch["driving_landmarks"], prediction.shape[1] // 2)
+        share = drawing[..., 1:2] + drawing[..., 3:4]  # lips with the mouth inside, and eyes
+        share = jnp.repeat(jnp.repeat(share, 2, axis=1), 2, axis=2)
+        difference = losses.weighted_l1(prediction, batch["driving"], share)
+        return {"parts": self.loss.parts * difference}

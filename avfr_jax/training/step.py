@@ -1,0 +1,183 @@
+"""One training step, the same code on one processor and on a pod.
+
+The main entry takes the global view: one program under `jax.jit` over a sharded batch, so that means and batch
+statistics are those of the whole batch by construction. The second entry (`per_device=True`) gives each device its
+own part through `jax.shard_map` and joins the parts by collectives over a named axis; both give the same losses and
+updates.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from avfr_jax.errors import ConfigError
+from avfr_jax.training.objective import Gradients, Objective, Variables
+from avfr_jax.training.sharding import AXES, batch_sharding, check_batch, replicated, state_shardings
+from avfr_jax.training.state import TrainState
+from avfr_jax.typing import Array
+
+Optimisers = Mapping[str, optax.GradientTransformation]
+Step = Callable[[TrainState, Any, dict[str, Any]], tuple[TrainState, dict[str, Array]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+    """How a step is run.
+
+    Attributes:
+      accumulate: the batch is taken in this many passes, one after the other, and their gradients averaged.
+      ema_decay: of the averaged parameters; 0 keeps none.
+      per_device: the per-device view (`jax.shard_map`) instead of the global one.
+    """
+
+    accumulate: int = 1
+    ema_decay: float = 0.0
+    per_device: bool = False
+
+
+def new_state(objective: Objective, optimisers: Optimisers, key: Array, config: StepConfig) -> TrainState:
+    """A state before its first step, on the default device."""
+    start, later = jax.random.split(key)
+    variables = objective.init(start)
+    params = {name: variables[name]["params"] for name in objective.networks}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        variables=variables,
+        opt_state={name: optimisers[name].init(p) for name, p in params.items()},
+        ema={name: params[name] for name in objective.averaged} if config.ema_decay else {},
+        key=jax.random.key_data(later),
+    )
+
+
+def state_shapes(objective: Objective, optimisers: Optimisers, config: StepConfig) -> TrainState:
+    """Shapes and dtypes of a state."""
+    return jax.eval_shape(lambda key: new_state(objective, optimisers, key, config), jax.random.key(0))
+
+
+def init_state(
+    objective: Objective, optimisers: Optimisers, key: Array, mesh: Mesh, config: StepConfig | None = None
+) -> TrainState:
+    """A fresh state, made in place on the mesh: no device ever holds what it will not keep."""
+    config = config or StepConfig()
+    places = state_shardings(mesh, state_shapes(objective, optimisers, config))
+    make = jax.jit(lambda k: new_state(objective, optimisers, k, config), out_shardings=places)
+    return make(key)
+
+
+def make_step(
+    objective: Objective, optimisers: Optimisers, mesh: Mesh, config: StepConfig | None = None
+) -> Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Array]]]:
+    """The jitted step `(state, batch) -> (state, metrics)`; the state passed in is donated.
+
+    Raises:
+      ConfigError: from the step, for a batch that the mesh cannot divide.
+    """
+    config = config or StepConfig()
+    compiled = compile_ready_step(objective, optimisers, mesh, config)
+    frozen = jax.device_put(objective.frozen, replicated(mesh))
+
+    def step(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, dict[str, Array]]:
+        check_batch(mesh, len(next(iter(batch.values()))), config.accumulate)
+        return compiled(state, frozen, batch)
+
+    return step
+
+
+def compile_ready_step(objective: Objective, optimisers: Optimisers, mesh: Mesh, config: StepConfig) -> Any:
+    """The step as a jitted function of (state, frozen weights, batch), with its shardings; it can be lowered from
+    shapes alone."""
+    places = state_shardings(mesh, state_shapes(objective, optimisers, config))
+    passes = _per_device(objective, mesh) if config.per_device else _global(objective)
+
+    def step(state: TrainState, frozen: Any, batch: dict[str, Any]) -> tuple[TrainState, dict[str, Array]]:
+        size = jax.tree.leaves(batch)[0].shape[0]
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        draws = jax.lax.with_sharding_constraint(objective.draw(key, size), batch_sharding(mesh))
+        found = _accumulated(passes, config.accumulate, state.variables, frozen, batch, draws)
+        return apply_gradients(state, found, optimisers, config)
+
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(places, replicated(mesh), batch_sharding(mesh)),
+        out_shardings=(places, replicated(mesh)),
+    )
+
+
+def apply_gradients(
+    state: TrainState, found: Gradients, optimisers: Optimisers, config: StepConfig
+) -> tuple[TrainState, dict[str, Array]]:
+    """Update every network by its own optimiser, and the averages."""
+    variables: Variables = {}
+    opt_state, metrics = {}, dict(found.metrics)
+    for name, collections in state.variables.items():
+        collections = {**collections, **found.collections.get(name, {})}
+        if name in found.grads:
+            grads = found.grads[name]
+            updates, opt_state[name] = optimisers[name].update(grads, state.opt_state[name], collections["params"])
+            collections["params"] = optax.apply_updates(collections["params"], updates)
+            metrics[f"grad_norm/{name}"] = _length(grads)
+        variables[name] = collections
+    ema = {
+        name: jax.tree.map(
+            lambda old, new: config.ema_decay * old + (1 - config.ema_decay) * new, old, variables[name]["params"]
+        )
+        for name, old in state.ema.items()
+    }
+    return TrainState(state.step + 1, variables, opt_state, ema, state.key), metrics
+
+
+def _length(tree: Any) -> Array:
+    return jnp.sqrt(sum((jnp.sum(x.astype(jnp.float32) ** 2) for x in jax.tree.leaves(tree)), jnp.zeros(())))
+
+
+Passes = Callable[[Variables, Any, dict[str, Any], Any], Gradients]
+
+
+def _global(objective: Objective) -> Passes:
+    return lambda variables, frozen, batch, draws: objective.gradients(variables, frozen, batch, draws)
+
+
+def _per_device(objective: Objective, mesh: Mesh) -> Passes:
+    """Each device's own part of the batch; gradients and metrics are averaged over the devices, and batch statistics
+    taken over them, by collectives along the axis `data`."""
+    if mesh.shape["fsdp"] != 1:
+        raise ConfigError("The per-device view keeps parameters whole; it needs fsdp = 1.")
+
+    def local(variables: Variables, frozen: Any, batch: dict[str, Any], draws: Any) -> Gradients:
+        found = objective.gradients(variables, frozen, batch, draws, axis_name=AXES[0])
+        grads, metrics = jax.lax.pmean((found.grads, found.metrics), AXES[0])
+        return Gradients(grads, found.collections, metrics)
+
+    divided = P(AXES)
+    # Replication of the results follows from the collectives above; the checker does not see through custom rules.
+    return jax.shard_map(local, mesh=mesh, in_specs=(P(), P(), divided, divided), out_specs=P(), check_vma=False)
+
+
+def _accumulated(
+    passes: Passes, count: int, variables: Variables, frozen: Any, batch: dict[str, Any], draws: Any
+) -> Gradients:
+    """Gradients averaged over `count` passes; running statistics go from one pass to the next."""
+    if count == 1:
+        return passes(variables, frozen, batch, draws)
+    # Sample i goes to pass i % count, so that each device's own samples stay where they are.
+    parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0), (batch, draws))
+    shapes = jax.eval_shape(passes, variables, frozen, *jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes.grads, shapes.metrics))
+
+    def one(carry: Any, part: Any) -> tuple[Any, None]:
+        collections, sums = carry
+        merged = {name: {**variables[name], **collections.get(name, {})} for name in variables}
+        found = passes(merged, frozen, *part)
+        sums = jax.tree.map(lambda s, x: s + x / count, sums, (found.grads, found.metrics))
+        return (found.collections, sums), None
+
+    start = {name: {c: variables[name][c] for c in tree} for name, tree in shapes.collections.items()}
+    (collections, (grads, metrics)), _ = jax.lax.scan(one, (start, zeros), parts)
+    return Gradients(grads, collections, metrics)

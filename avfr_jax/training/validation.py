@@ -1,0 +1,141 @@
+"""Validation on held-back clips: a fixed list of pairs, metrics averaged in each clip and then over the clips."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from avfr_jax.errors import InputError
+from avfr_jax.training.objective import Objective, Variables
+from avfr_jax.training.sharding import put_batch, replicated
+
+
+class Pair(NamedTuple):
+    """A source frame and a driving frame of one clip, by their numbers."""
+
+    clip: int
+    source: int
+    driving: int
+
+
+class ValidationSource(Protocol):
+    """Held-back clips."""
+
+    names: Sequence[str]
+    frames: Sequence[int]
+
+    def samples(self, pairs: Sequence[Pair]) -> dict[str, np.ndarray]:
+        """A batch of pairs as host arrays: float32 images in [0, 1] `source` and `driving`, and what else the
+        objective's `evaluate` takes."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationConfig:
+    """What is validated.
+
+    Attributes:
+      stride: every so many frames of a clip are driven from its first frame.
+      frames_per_clip: at most so many, spread over the clip.
+      clips: at most so many clips, spread over the list; 0 for all.
+      batch_size: pairs that are evaluated at once, over all devices; 0 for the training batch.
+    """
+
+    stride: int = 10
+    frames_per_clip: int = 20
+    clips: int = 0
+    batch_size: int = 0
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers 0 … count - 1, evenly spread, the first among them; `most` = 0 means all."""
+    if most <= 0 or count <= most:
+        return list(range(count))
+    return [i * count // most for i in range(most)]
+
+
+def validation_pairs(frames: Sequence[int], config: ValidationConfig) -> list[Pair]:
+    """The same pairs every time: each clip's first frame drives on to later ones at a stride.
+
+    Args:
+      frames: number of frames of each clip.
+      config: which of them.
+
+    Raises:
+      InputError: no clip has two frames.
+    """
+    usable = [i for i, n in enumerate(frames) if n > 1]
+    if not usable:
+        raise InputError("There is no validation clip with two frames; add clips or turn the validation off.")
+    pairs = []
+    for place in spread(len(usable), config.clips):
+        clip = usable[place]
+        # A clip shorter than the stride still gives its last frame.
+        driving = list(range(config.stride, frames[clip], config.stride)) or [frames[clip] - 1]
+        pairs += [Pair(clip, 0, driving[i]) for i in spread(len(driving), config.frames_per_clip)]
+    return pairs
+
+
+class Validator:
+    """Evaluates weights over the list of pairs, on all devices and processes."""
+
+    def __init__(
+        self, objective: Objective, source: ValidationSource, mesh: Mesh, config: ValidationConfig, batch_size: int
+    ) -> None:
+        """Choose the pairs; nothing is read yet.
+
+        Args:
+          objective: gives the metrics.
+          source: the held-back clips.
+          mesh: of the training run.
+          config: which pairs.
+          batch_size: where the config leaves it open.
+
+        Raises:
+          InputError: no clip can be used.
+        """
+        self._source, self._mesh = source, mesh
+        self.pairs = validation_pairs(source.frames, config)
+        # No larger than the list, but a whole number of samples a device.
+        size = min(config.batch_size or batch_size, len(self.pairs))
+        self._size = -(-size // mesh.size) * mesh.size
+        # Copied to every device: each process then reads the whole batch's figures.
+        self._evaluate: Callable[[Variables, Any], Any] = jax.jit(
+            lambda variables, batch: objective.evaluate(variables, batch)[0], out_shardings=replicated(mesh)
+        )
+        self._panels: Callable[[Variables, Any], Any] = jax.jit(objective.panels, out_shardings=replicated(mesh))
+
+    def _batches(self, pairs: Sequence[Pair]) -> Iterator[tuple[list[Pair], dict[str, Any]]]:
+        """This process's share of each batch as global arrays; the last one is filled up with its last pair."""
+        local = self._size // jax.process_count()
+        start = jax.process_index() * local
+        for first in range(0, len(pairs), self._size):
+            part = list(pairs[first : first + self._size])
+            full = part + [part[-1]] * (self._size - len(part))
+            yield part, put_batch(self._mesh, self._source.samples(full[start : start + local]))
+
+    def __call__(self, variables: Variables) -> dict[str, float]:
+        """Metrics by name, averaged over the frames of each clip and then over the clips.
+
+        Args:
+          variables: what is shipped: averaged parameters where they are kept.
+        """
+        found: dict[str, dict[int, list[float]]] = {}
+        for part, batch in self._batches(self.pairs):
+            metrics: Mapping[str, Any] = jax.device_get(self._evaluate(variables, batch))
+            for name, values in metrics.items():
+                for pair, value in zip(part, np.asarray(values), strict=False):
+                    found.setdefault(name, {}).setdefault(pair.clip, []).append(float(value))
+        # Plain float64 sums in the order of the list: the same figure on any number of devices.
+        return {name: float(np.mean([np.mean(v) for v in clips.values()])) for name, clips in sorted(found.items())}
+
+    def panels(self, variables: Variables, rows: int) -> dict[str, np.ndarray]:
+        """Pictures of `rows` pairs, the furthest driving frame of clips spread over the list, and the same every
+        time."""
+        last = list({pair.clip: pair for pair in self.pairs}.values())
+        pairs = [last[i] for i in spread(len(last), rows)]
+        _, batch = next(self._batches(pairs))
+        return {name: np.asarray(x)[: len(pairs)] for name, x in self._panels(variables, batch).items()}

@@ -1,0 +1,242 @@
+"""Training samples a second out of the input pipeline, beside the official FOMM data loader on the same frames.
+
+    python -m benchmarks.input_pipeline                         # on made clips of a moving portrait
+    python -m benchmarks.input_pipeline --dataset PREPARED      # on the first frames of a prepared dataset's clips
+    python -m benchmarks.input_pipeline --peer CHECKOUT --peer-python PYTHON   # official program, its PyTorch
+
+A sample is a pair of 256 × 256 frames, read, decoded, paired, flipped and colour-jittered, in a batch in memory. Every
+program gets the same frames in the form it is made for: ours the prepared dataset, the official loader (`vox-adv-256`)
+a folder of PNG files a clip and, as its preprocessing writes by default, MP4 files. What counts is samples per second
+of processor time, that is by one busy core, whatever else the machine does: threads, children and XLA's threads are
+all charged. Rounds of all cases take turns; the table holds medians.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+
+from avfr_jax.media.video import VideoWriter
+from avfr_jax.nn.allocator import keep_freed_memory
+from benchmarks.fomm_inference import TUNED_ALLOCATOR, processor
+from benchmarks.peer_fomm_data import processor_seconds
+from pipelines.augment import AugmentConfig, augment
+from pipelines.loader import DataConfig, PairLoader
+from pipelines.sources import ClipDataset, open_dataset
+
+DRIVER = pathlib.Path(__file__).with_name("peer_fomm_data.py")
+Clock = Callable[[int], dict[str, float]]
+SETTLE = 0.5  # seconds
+
+
+def make_dataset(folder: pathlib.Path, clips: int = 8, frames: int = 120) -> pathlib.Path:
+    """A prepared dataset without real people's clips: a portrait that is shifted and turned."""
+    from skimage.data import astronaut
+
+    portrait = cv2.cvtColor(np.ascontiguousarray(astronaut()[:320, 60:380]), cv2.COLOR_RGB2BGR)
+    entries = []
+    for clip in range(clips):
+        place = folder / "clips" / f"clip-{clip:03d}" / "frames"
+        place.mkdir(parents=True)
+        for frame in range(frames):
+            turn = cv2.getRotationMatrix2D((160, 160), 8 * np.sin(0.1 * frame + clip), 0.9 + 0.02 * clip)
+            turn[:, 2] += 6 * np.sin([0.07 * frame, 0.05 * frame + clip]) - 32
+            moved = cv2.warpAffine(portrait, turn, (256, 256), borderMode=cv2.BORDER_REFLECT)
+            cv2.imwrite(str(place / f"{frame:06d}.jpg"), moved, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        entries.append({"name": f"clip-{clip:03d}", "identity": f"person-{clip // 2}", "frames": frames})
+    head = {"format": "avfr-clips", "version": 1, "storage": "folder", "size": 256, "fps": 25, "priors": False}
+    (folder / "dataset.json").write_text(json.dumps({**head, "clips": entries}))
+    return folder
+
+
+def shortened(dataset: ClipDataset, clips: int, frames: int) -> ClipDataset:
+    """The first frames of the first clips."""
+    kept = (dataclasses.replace(clip, frames=min(clip.frames, frames)) for clip in dataset.clips[:clips])
+    return dataclasses.replace(dataset, clips=tuple(kept))
+
+
+def write_peer_forms(dataset: ClipDataset, folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The same frames as the official loader reads them, `IDENTITY#CLIP.mp4`: PNG folders and MP4 files."""
+    forms = {"png": folder / "png", "mp4": folder / "mp4"}
+    for form in forms.values():
+        (form / "train").mkdir(parents=True)
+        (form / "test").mkdir()
+    identities = dataset.identities
+    for clip in dataset.clips:
+        name = f"id{identities.index(clip.identity):05d}#{clip.name}.mp4"
+        pictures = forms["png"] / "train" / name
+        pictures.mkdir()
+        with VideoWriter(forms["mp4"] / "train" / name, dataset.size, dataset.size, dataset.fps) as video:
+            for index in range(clip.frames):
+                image = dataset.read_frame(clip, index)["image"]
+                cv2.imwrite(str(pictures / f"{index:07d}.png"), image[..., ::-1])
+                video.write(image)
+    return forms
+
+
+def clocked(step: Callable[[], int]) -> Clock:
+    """A call that takes at least so many samples and says what one costs, in seconds of processor and of the clock."""
+
+    def run(samples: int) -> dict[str, float]:
+        count = 0
+        time.sleep(SETTLE)  # what is read ahead is there, before and after: as much is made as is taken
+        cpu, wall = processor_seconds(), time.perf_counter()
+        while count < samples:
+            count += step()
+        wall = time.perf_counter() - wall
+        time.sleep(SETTLE)
+        return {"cpu": (processor_seconds() - cpu) / count, "wall": wall / count}
+
+    return run
+
+
+def our_cases(dataset: ClipDataset, batch_size: int, threads: int) -> dict[str, Clock]:
+    """Our loader alone, with augmentation, and with everything that can be read beside the frames."""
+    plain = DataConfig(batch_size=batch_size, size=dataset.size, threads=threads)
+    change = jax.jit(augment, static_argnums=2)
+    settings = AugmentConfig()
+
+    def case(config: DataConfig, augmented: bool) -> Clock:
+        loader = PairLoader(config, dataset)
+        key = jax.random.key(0)
+
+        def step() -> int:
+            batch = next(loader)
+            if augmented:
+                jax.block_until_ready(change(key, batch, settings))
+            return len(batch["swapped"])
+
+        step()
+        return clocked(step)
+
+    cases = {"read and batched": case(plain, False), "and augmented": case(plain, True)}
+    if dataset.priors:
+        everything = dataclasses.replace(plain, priors=True, landmarks=True, mel=True)
+        cases["read with mesh, mask, landmarks, mel"] = case(everything, False)
+    return cases
+
+
+class PeerProcess:
+    """The official loader in its own process, idle between requests."""
+
+    def __init__(self, checkout: str, python: str, batch_size: int, forms: dict[str, pathlib.Path]) -> None:
+        command = [python, "-W", "ignore", str(DRIVER), os.path.abspath(checkout), str(batch_size)]
+        command += [str(folder) for folder in forms.values()]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **TUNED_ALLOCATOR}
+        )
+        self.version = self._read()["torch"]
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("the official program ended; its own message is above")
+        return json.loads(line)
+
+    def case(self, form: str) -> Clock:
+        """One form of its input."""
+
+        def run(samples: int) -> dict[str, float]:
+            assert self.process.stdin is not None
+            self.process.stdin.write(json.dumps({"form": form, "samples": samples}) + "\n")
+            self.process.stdin.flush()
+            return self._read()
+
+        return run
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+def measure(cases: dict[str, tuple[Clock, int]], rounds: int) -> dict[str, dict[str, float]]:
+    """Interleaved rounds of every case, each of so many samples; medians of what a sample costs."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, (run, samples) in cases.items():
+            found[name].append(run(samples))
+    return {
+        name: {unit: float(np.median([cost[unit] for cost in costs])) for unit in ("cpu", "wall")}
+        for name, costs in found.items()
+    }
+
+
+def table(costs: dict[str, dict[str, float]], ours: str) -> str:
+    """The results in Markdown; ratios are how many times the samples of `ours` a core makes."""
+    head = ["", "samples/s a core", "samples/s here", f"“{ours}”, times"]
+    lines = [head, ["---"] * len(head)]
+    for name, cost in costs.items():
+        ratio = f"{cost['cpu'] / costs[ours]['cpu']:.1f}" if name.startswith("official") else ""
+        lines.append([name, f"{1 / cost['cpu']:.1f}", f"{1 / cost['wall']:.1f}", ratio])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+@contextlib.contextmanager
+def opened(options: argparse.Namespace) -> Iterator[tuple[ClipDataset, pathlib.Path]]:
+    """The dataset, and a folder for other forms of it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = pathlib.Path(options.dataset) if options.dataset else make_dataset(pathlib.Path(scratch) / "made")
+        yield shortened(open_dataset(path), options.clips, options.frames), pathlib.Path(scratch)
+
+
+def report(options: argparse.Namespace) -> str:
+    """Measure and describe."""
+    keep_freed_memory()
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with opened(options) as (dataset, scratch):
+        ours = our_cases(dataset, options.batch, threads)
+        cases = {name: (run, options.samples) for name, run in ours.items()}
+        peer = None
+        if options.peer:
+            forms = write_peer_forms(dataset, scratch)
+            peer = PeerProcess(options.peer, options.peer_python, options.batch, forms)
+            cases |= {f"official, {form}": (peer.case(form), options.samples // 8) for form in forms}
+        try:
+            costs = measure(cases, options.rounds)
+        finally:
+            if peer:
+                peer.close()
+    versions = f"JAX {jax.__version__}" + (f", PyTorch {peer.version}" if peer else "")
+    return "\n".join(
+        [
+            f"{len(dataset.clips)} clips of {len(dataset.identities)} people, {dataset.frames} frames of "
+            f"{dataset.size} × {dataset.size}, storage {dataset.storage}, batches of {options.batch}; "
+            f"{processor()}; {versions}.",
+            f"Medians of {options.rounds} interleaved rounds. “Here”: ours in {threads} threads, the official in one.",
+            "",
+            table(costs, "and augmented"),
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Input pipeline: samples a second")
+    parser.add_argument("--dataset", metavar="FOLDER", help="a prepared dataset of 256 × 256 clips")
+    parser.add_argument("--clips", type=int, default=8, help="use the first so many clips")
+    parser.add_argument("--frames", type=int, default=180, help="use the first so many frames of each")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=256, help="in a round; the official program makes an eighth")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peer", metavar="FOLDER", default=os.environ.get("AVFR_PEER_FOMM"))
+    parser.add_argument("--peer-python", metavar="PYTHON", default=os.environ.get("AVFR_PEER_PYTHON", sys.executable))
+    print(report(parser.parse_args(arguments)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""Raw videos, or rendered heads, into a dataset of face clips that training reads.
+
+`prepare(videos, out, config)` cuts one square around the face out of each video, as VoxCeleb's protocol does, and
+stores the frames with mesh, person mask, landmarks, sound and mel spectrogram. `prepare_synthetic(out, …)` renders
+a dataset of the same form, with exact landmarks. The form on disk is described in `data.clip_folder.store`.
+"""
+
+from data.clip_folder.config import ClipConfig, Report
+from data.clip_folder.run import prepare
+from data.clip_folder.synthetic import prepare_synthetic
+
+__all__ = ["ClipConfig", "Report", "prepare", "prepare_synthetic"]

@@ -1,0 +1,68 @@
+"""Prepare a folder of videos for training: `python -m data.clip_folder VIDEOS OUT`."""
+
+import argparse
+import pathlib
+import sys
+
+from avfr_jax.errors import AvfrError
+from data.clip_folder.config import ClipConfig
+from data.clip_folder.run import prepare
+
+_EPILOG = """examples:
+  python -m data.clip_folder ~/videos ~/clips
+  python -m data.clip_folder ~/videos ~/clips --storage arrayrecord --workers 16 --identities people.csv
+
+Finished videos are recognised: start the same command again after a stop, or when videos were added.
+A video is split at cuts, and where the face moves to another place (its box overlaps the first one by less than
+0.25, VoxCeleb's rule). Exit status: 0, with a report of what was rejected and why; 2 for an input that cannot be used.
+"""
+
+
+def arguments() -> argparse.ArgumentParser:
+    default = ClipConfig()
+    parser = argparse.ArgumentParser(
+        prog="python -m data.clip_folder",
+        description="Cut the face out of every video of a folder: square frames, face mesh, person mask, landmarks, "
+        "sound and mel spectrogram, in the form that training reads.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("videos", type=pathlib.Path, metavar="VIDEOS", help="folder of videos; folders in it are searched too")
+    add("out", type=pathlib.Path, metavar="OUT", help="folder of the dataset")
+    add("--storage", choices=("folder", "arrayrecord"), default=default.storage, help="a file or a record a frame")
+    add("--size", type=int, default=default.size, help=f"side of the frames in pixels ({default.size})")
+    add("--fps", type=float, default=default.fps, help=f"frames a second ({default.fps:g})")
+    add("--workers", type=int, default=default.workers, help="processes (one a core)")
+    add("--seconds", type=float, metavar="MAX", help="use only the first MAX seconds of each video")
+    add("--identities", type=pathlib.Path, metavar="FILE.csv", help="who is seen: a table with file and identity")
+    add("--min-frames", type=int, default=default.min_frames, help=f"reject shorter clips ({default.min_frames})")
+    add("--crop", choices=("auto", "none"), default=default.crop, help="a square around the face, or the whole picture")
+    add("--priors", action=argparse.BooleanOptionalAction, default=default.priors, help="store mesh and mask")
+    add(
+        "--max-enlarge", type=float, default=default.max_enlarge, metavar="TIMES",
+        help=f"reject faces whose crop would have to be enlarged more ({default.max_enlarge:g})",
+    )  # fmt: skip
+    add(
+        "--max-outside", type=float, default=default.max_outside, metavar="SHARE",
+        help=f"reject faces whose crop lies outside the picture by more ({default.max_outside:g})",
+    )  # fmt: skip
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = vars(arguments().parse_args(argv))
+    try:
+        videos, out = options.pop("videos"), options.pop("out")
+        print(prepare(videos, out, ClipConfig(**options)))
+    except AvfrError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what is finished is kept: run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

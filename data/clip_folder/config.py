@@ -1,0 +1,116 @@
+"""What a dataset of prepared clips is made with, and what came of it."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any, Literal
+
+from avfr_jax.errors import ConfigError
+
+FORMAT = "avfr-clips"
+VERSION = 1
+
+Storage = Literal["folder", "arrayrecord"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipConfig:
+    """How videos become clips.
+
+    Attributes:
+      storage: "folder" writes each frame as a file, "arrayrecord" as a record of a few large files.
+      size: side of the prepared frames in pixels.
+      fps: frames a second of the prepared clips.
+      workers: processes; 0 takes one a core.
+      seconds: how much of each video is used, from its beginning; None takes all.
+      identities: a CSV with the columns `file` and `identity` that says who is seen; None goes by the files' names.
+      min_frames: shorter clips are rejected.
+      crop: "auto" cuts one square around the face a clip; "none" keeps the whole picture, which must be square.
+      priors: also store the mesh and the person's mask as pictures.
+      max_enlarge: clips whose crop would have to be enlarged more than this many times are rejected.
+      max_outside: clips are rejected if more than this share of the crop lies outside the picture.
+      shard_frames: an ArrayRecord file ends after the clip with which it holds at least so many frames.
+    """
+
+    storage: Storage = "folder"
+    size: int = 256
+    fps: float = 25.0
+    workers: int = 0
+    seconds: float | None = None
+    identities: pathlib.Path | None = None
+    min_frames: int = 25
+    crop: Literal["auto", "none"] = "auto"
+    priors: bool = True
+    max_enlarge: float = 2.0
+    max_outside: float = 0.15
+    shard_frames: int = 4096
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value that no dataset can be made with."""
+        if self.storage not in ("folder", "arrayrecord"):
+            raise ConfigError(f'storage must be "folder" or "arrayrecord", not "{self.storage}"')
+        if self.crop not in ("auto", "none"):
+            raise ConfigError(f'crop must be "auto" or "none", not "{self.crop}"')
+        if not 32 <= self.size <= 2048:
+            raise ConfigError(f"size must be 32 to 2048 pixels, not {self.size}")
+        if not 1 <= self.fps <= 120:
+            raise ConfigError(f"fps must be 1 to 120 frames a second, not {self.fps}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise ConfigError(f"seconds must be positive, not {self.seconds}")
+        for name, least in (("workers", 0), ("min_frames", 1), ("max_outside", 0), ("shard_frames", 1)):
+            if not getattr(self, name) >= least:
+                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not self.max_enlarge >= 1:
+            raise ConfigError(f"max_enlarge must be at least 1, not {self.max_enlarge}")
+
+    @property
+    def processes(self) -> int:
+        return self.workers or os.cpu_count() or 1
+
+    def settings(self) -> dict[str, Any]:
+        """What a clip's content depends on: a dataset is made with one such choice."""
+        names = ("storage", "size", "fps", "seconds", "min_frames", "crop", "priors", "max_enlarge", "max_outside")
+        return {"version": VERSION, **{name: getattr(self, name) for name in names}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a dataset holds after a run.
+
+    Attributes:
+      folder: the dataset.
+      sources: videos (or rendered heads) asked for.
+      taken_over: how many of them an earlier run had finished.
+      clips: prepared clips in the dataset.
+      frames: frames of these clips.
+      missing_faces: how many of them show no face that was found.
+      identities: people in the dataset, as far as is known.
+      fps: frames a second.
+      rejected: what was not used: `source` and `reason`.
+      seconds: time of this run.
+    """
+
+    folder: pathlib.Path
+    sources: int
+    taken_over: int
+    clips: int
+    frames: int
+    missing_faces: int
+    identities: int
+    fps: float
+    rejected: list[dict[str, str]]
+    seconds: float
+
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.frames / self.fps), 60)
+        lines = [
+            f"{self.folder}: {self.clips} clips of {self.identities} people, {self.frames} frames "
+            f"({minutes} min {seconds} s), {self.missing_faces} of them without a face",
+            f"{self.sources} sources in {self.seconds:.0f} s, {self.taken_over} of them taken over from an earlier run",
+        ]
+        lines += [f"rejected: {entry['source']}: {entry['reason']}" for entry in self.rejected[:20]]
+        if len(self.rejected) > 20:
+            lines.append(f"and {len(self.rejected) - 20} more")
+        if self.rejected:
+            lines.append(f"All {len(self.rejected)} rejections are listed in {self.folder / 'rejected.json'}.")
+        return "\n".join(lines)

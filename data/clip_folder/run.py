@@ -1,0 +1,253 @@
+"""A folder of videos into a dataset: which videos, who is seen in them, in how many processes."""
+
+import collections
+import concurrent.futures
+import concurrent.futures.process
+import csv
+import dataclasses
+import functools
+import hashlib
+import multiprocessing
+import os
+import pathlib
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from avfr_jax.errors import ConfigError, FaceError, InputError, MissingBackendError, OutputError
+from data.clip_folder.config import ClipConfig, Report
+from data.clip_folder.store import Store
+
+_COMMON = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
+_RARE = (".m2v", ".ts", ".mts", ".m2ts", ".vob", ".asf", ".3g2", ".mxf", ".dv")
+VIDEOS = _COMMON + _RARE
+_LONGEST_NAME = 120  # characters of a clip's name
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One source to prepare, in whichever process. key: its unique name. stamp: its state."""
+
+    key: str
+    source: pathlib.Path
+    stamp: list[int]
+
+
+Work = Callable[[Job, pathlib.Path, ClipConfig], Any]
+
+
+def prepare(videos: str | os.PathLike[str], out: str | os.PathLike[str], config: ClipConfig | None = None) -> Report:
+    """Prepares every video under a folder as a dataset of clips; takes up where an earlier run was stopped.
+
+    Videos are known by the endings of their names; hidden files and folders are passed over. Finished videos are
+    not done again unless they have changed, and what was prepared from videos that are gone stays. `identity` of a
+    clip is the part of its file's name before the first "#" (VoxCeleb's names), or the whole name without its
+    ending, or what `config.identities` says.
+
+    Raises:
+      InputError: no such folder, or no video in it.
+      OutputError: `out` cannot be written to or holds something else, or the disk is full.
+      ConfigError: impossible settings, other settings than those `out` was prepared with, a CSV that cannot be used.
+      MissingBackendError: faces are needed and mediapipe is not installed.
+    """
+    config = config or ClipConfig()
+    root = pathlib.Path(videos)
+    found = find_videos(root, pathlib.Path(out))
+    jobs = _jobs(root, found)
+    names = read_identities(config.identities) if config.identities is not None else {}
+    identities = {job.key: _identity(job.source, root, names) for job in jobs}
+    return run_jobs(jobs, identities, pathlib.Path(out), config, _prepare_one)
+
+
+def run_jobs(jobs: list[Job], identities: dict[str, str], out: pathlib.Path, config: ClipConfig, work: Work) -> Report:
+    """Does what is left of the jobs, with a line of progress on the error stream, and writes the index."""
+    from tqdm import tqdm
+
+    began = time.monotonic()
+    store = Store(out, config)
+    store.open()
+    left = [job for job in jobs if not store.finished(job.key, job.stamp)]
+    with tqdm(total=len(jobs), initial=len(jobs) - len(left), unit="clip", file=sys.stderr) as bar:
+        for _ in _results(left, out, config, work):
+            bar.update()
+    clips, rejected = store.write_index(identities)
+    return Report(
+        folder=out,
+        sources=len(jobs),
+        taken_over=len(jobs) - len(left),
+        clips=len(clips),
+        frames=sum(clip["frames"] for clip in clips),
+        missing_faces=sum(clip["missing_faces"] for clip in clips),
+        identities=len({clip["identity"] for clip in clips}),
+        fps=config.fps,
+        rejected=rejected,
+        seconds=time.monotonic() - began,
+    )
+
+
+# -- which videos, and who is seen --
+
+
+def find_videos(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
+    """Every video under a folder, in the order of their paths, but for what lies in `out`.
+
+    Raises InputError if there is none.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder: give the folder that holds the videos")
+    found, own = [], out.resolve()
+    for folder, below, files in os.walk(root):
+        below[:] = sorted(n for n in below if not n.startswith(".") and pathlib.Path(folder, n).resolve() != own)
+        found += [
+            pathlib.Path(folder, name)
+            for name in files
+            if not name.startswith(".") and pathlib.Path(name).suffix.lower() in VIDEOS
+        ]
+    if not found:
+        raise InputError(f"{root} holds no video: give a folder with .mp4, .mov, .mkv, .webm, .avi or .mpg files")
+    return sorted(found)
+
+
+def _jobs(root: pathlib.Path, found: list[pathlib.Path]) -> list[Job]:
+    """Keys are the paths in the folder, made fit for a file's name, and unique."""
+    bare = collections.Counter(_key(path.relative_to(root).with_suffix("")) for path in found)
+    jobs = []
+    for path in found:
+        key = _key(path.relative_to(root).with_suffix(""))
+        if bare[key] > 1:  # a.mp4 and a.mov, or names that differ in a replaced character
+            key += "-" + hashlib.sha1(str(path.relative_to(root)).encode()).hexdigest()[:8]
+        status = path.stat() if path.exists() else None  # a dangling link is rejected when it is opened
+        jobs.append(Job(key, path, [0, 0] if status is None else [status.st_size, status.st_mtime_ns]))
+    return jobs
+
+
+def _key(path: pathlib.Path) -> str:
+    name = re.sub(r"[^\w.#+-]", "_", "_".join(path.parts))
+    if len(name.encode()) > _LONGEST_NAME:
+        name = name.encode()[: _LONGEST_NAME - 12].decode(errors="ignore")
+        name += "-" + hashlib.sha1(str(path).encode()).hexdigest()[:8]
+    return name
+
+
+def read_identities(path: pathlib.Path) -> dict[str, str]:
+    """A CSV with the columns `file` and `identity`: file names, or paths in the folder of videos, to identities.
+
+    Raises ConfigError if it is missing or has other columns or an empty field.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read as CSV ({error}): give a table of file and identity") from error
+    if any(not row.get("file") or not row.get("identity") for row in rows) or not rows:
+        raise ConfigError(f'{path} must have the columns "file" and "identity" and no empty field in them')
+    return {row["file"]: row["identity"] for row in rows}
+
+
+def _identity(video: pathlib.Path, root: pathlib.Path, names: dict[str, str]) -> str:
+    for name in (video.relative_to(root).as_posix(), video.name):
+        if name in names:
+            return names[name]
+    return video.name.split("#", 1)[0] if "#" in video.name else video.stem
+
+
+# -- processes --
+
+
+@functools.cache
+def _open_priors() -> Any:
+    """The face backend of this process, opened when it is first needed."""
+    from avfr_jax.faces import open_priors
+
+    return open_priors()
+
+
+def _prepare_one(job: Job, out: pathlib.Path, config: ClipConfig) -> None:
+    """Prepares one video. What is wrong with the video is noted; what is wrong with the machine is raised."""
+    from data.clip_folder.clip import prepare_video
+
+    priors = _open_priors() if config.crop == "auto" or config.priors else None
+    store = Store(out, config)
+    try:
+        with store.source(job.key, job.stamp) as writer:
+            prepare_video(job.source, job.key, config, priors, writer)
+    except (OutputError, ConfigError, MissingBackendError):
+        raise
+    except (InputError, FaceError) as error:
+        _reject(job, store, str(error).replace(str(job.source), job.source.name))
+    except Exception as error:  # one odd file among thousands must not end the run
+        _reject(job, store, f"it could not be prepared ({type(error).__name__}: {error})")
+
+
+def _reject(job: Job, store: Store, reason: str) -> None:
+    with store.source(job.key, job.stamp) as writer:
+        writer.reject(job.source.name, reason)
+
+
+def _start_process() -> None:
+    """In a new process: the parent alone answers to Ctrl-C, and one core is one process's."""
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def _results(jobs: list[Job], out: pathlib.Path, config: ClipConfig, work: Work) -> Iterator[None]:
+    """Does the jobs, yielding after each."""
+    workers = min(config.processes, len(jobs))
+    if workers <= 1:
+        for job in jobs:
+            yield work(job, out, config)
+        return
+    waiting = collections.deque(jobs)
+    while waiting:
+        suspects: list[Job] = []
+        yield from _pool(waiting, suspects, workers, out, config, work)
+        for job in suspects:  # a process died: each that was being worked on gets a process of its own
+            yield from _alone(job, out, config, work)
+
+
+def _pool(
+    waiting: collections.deque[Job],
+    suspects: list[Job],
+    workers: int,
+    out: pathlib.Path,
+    config: ClipConfig,
+    work: Work,
+) -> Iterator[None]:
+    """Does jobs from the left until none is left or a process dies; what was under way then becomes suspect."""
+    running: dict[Any, Job] = {}
+    pool = _new_pool(workers)
+    try:
+        while waiting or running:
+            while waiting and len(running) < 2 * workers:
+                running[pool.submit(work, waiting[0], out, config)] = waiting[0]
+                waiting.popleft()
+            done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                del running[future]
+                yield
+    except concurrent.futures.process.BrokenProcessPool:
+        suspects += running.values()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _alone(job: Job, out: pathlib.Path, config: ClipConfig, work: Work) -> Iterator[None]:
+    pool = _new_pool(1)
+    try:
+        pool.submit(work, job, out, config).result()
+    except concurrent.futures.process.BrokenProcessPool:
+        _reject(job, Store(out, config), "the process that prepared it died")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    yield
+
+
+def _new_pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_start_process)

@@ -1,0 +1,277 @@
+"""How well models reenact people they do not know: `python -m experiments.evaluate CLIPS --models landmark-warp NAME`.
+
+The papers' same-identity protocol: a clip's first frame is the source, the clip itself drives, and each generated frame
+is compared with the true one. Copying the source is always one of the methods: it says how much a clip moves. Clips are
+squares around a face, as `python -m data.clip_folder` crops them (any size; compared at the models' own).
+
+The face mesh flatters a model that is driven by it, so a second source of landmarks that no model here sees stands
+beside it: eyes, ears and mouth of mediapipe's body-pose network.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from avfr_jax.errors import AvfrError, InputError
+from avfr_jax.metrics import faces as face_metrics
+from avfr_jax.metrics import image as image_metrics
+from avfr_jax.models.base import normalise_landmarks
+
+COPY = "copy"
+COLUMNS = ("l1", "psnr", "ssim", "lmd", "mouth", "motion", "pose_points", "faces_missed")
+_SETTLE = 8  # looks at the first frame until the tracker's landmarks stand still
+_BATCH = 16
+
+
+def _landmarks(frames: np.ndarray) -> np.ndarray:
+    """The mesh in each frame, [N, 478, 3] in [-1, 1], by a tracker that starts afresh; NaN where no face is found."""
+    from avfr_jax.faces import open_priors
+    from avfr_jax.faces.clip import track_clip
+
+    priors = open_priors()
+    try:
+        found = track_clip([frames[0]] * _SETTLE + list(frames), priors).landmarks[_SETTLE:]
+    finally:
+        priors.close()
+    return normalise_landmarks(found, frames.shape[2], frames.shape[1])
+
+
+def _pose_points(frames: np.ndarray) -> np.ndarray:
+    """Points of the body-pose network, [N, 11, 2] in [-1, 1]."""
+    from avfr_jax.backbones.mediapipe_nets import load_network, pose_points
+
+    network = load_network("pose_landmark")
+    look = jax.jit(lambda x: pose_points(x, None, network)[..., :2])
+    return np.concatenate([look(part) for part in _batches(frames)])[: len(frames)]
+
+
+def _batches(frames: np.ndarray) -> Iterable[np.ndarray]:
+    """Parts of one size as floats, the last one filled up by repetition."""
+    for start in range(0, len(frames), _BATCH):
+        part = frames[start : start + _BATCH].astype(np.float32) / 255
+        yield np.concatenate([part, np.repeat(part[-1:], _BATCH - len(part), axis=0)])
+
+
+class Reference:
+    """A clip and what was measured of its true frames.
+
+    Attributes:
+      frames: `[N, S, S, 3]` uint8.
+      landmarks: `[N, 478, 3]` in [-1, 1].
+      points: `[N, 11, 2]` in [-1, 1], or None where the network is not at hand.
+    """
+
+    def __init__(self, frames: np.ndarray, with_points: bool) -> None:
+        self.frames, self.landmarks = frames, _landmarks(frames)
+        self.points = _pose_points(frames) if with_points else None
+
+    def score(self, output: np.ndarray) -> dict[str, float]:
+        """Every figure of generated frames `[N, S, S, 3]` uint8: distances of pictures in [0, 1] and dB, of landmarks
+        in pixels of a 256 x 256 frame. Frames in which either face was missed do not count for the landmarks."""
+        pairs = list(zip(_batches(self.frames), _batches(output), strict=True))
+        n = len(self.frames)
+        row = {
+            name: float(np.concatenate([np.asarray(_JITTED[name](b, a)) for a, b in pairs])[:n].mean())
+            for name in ("l1", "psnr", "ssim")
+        }
+        ours = _landmarks(output)
+        found = np.isfinite(ours[:, 0, 0]) & np.isfinite(self.landmarks[:, 0, 0])
+        row["faces_missed"] = float((~found).sum())
+        if found.any():
+            a, b = self.landmarks[found], ours[found]
+            row["lmd"] = float(face_metrics.landmark_distance(a, b).mean())
+            row["mouth"] = float(face_metrics.mouth_distance(a, b).mean())
+            row["motion"] = float(face_metrics.motion_correlation(a, b))
+        if self.points is not None:
+            row["pose_points"] = float(np.linalg.norm(_pose_points(output) - self.points, axis=-1).mean() * 128)
+        return row
+
+
+_JITTED = {name: jax.jit(getattr(image_metrics, name)) for name in ("l1", "psnr", "ssim")}
+
+
+def read_clip(path: pathlib.Path, seconds: float, size: int) -> np.ndarray:
+    """Square frames at 25 a second, `[N, S, S, 3]` uint8.
+
+    Raises:
+      InputError: the clip is not square, or has fewer than two frames.
+    """
+    from avfr_jax.faces.crop import Crop
+    from avfr_jax.media.video import VideoReader
+
+    frames = []
+    for frame in VideoReader(path):
+        if frame.shape[0] != frame.shape[1]:
+            raise InputError(
+                f"{path.name} is {frame.shape[1]} x {frame.shape[0]} pixels, not square; prepare the clips with "
+                "python -m data.clip_folder first."
+            )
+        frames.append(frame if frame.shape[0] == size else Crop(0, 0, frame.shape[0]).apply(frame, size))
+        if len(frames) >= seconds * 25:
+            break
+    if len(frames) < 2:
+        raise InputError(f"{path.name} has fewer than two frames.")
+    return np.stack(frames)
+
+
+def animate(model: Any, source: np.ndarray, frames: np.ndarray, motion: str) -> np.ndarray:
+    """Every frame that a model makes of a source driven by frames, without cropping; the first frame is the pose that
+    the source shows."""
+    from avfr_jax.reenact import Reenactor
+
+    reenactor = Reenactor(model, crop="none", best_frame="first", motion=motion)  # type: ignore[arg-type]
+    return np.stack(list(reenactor.reenact(source, frames)))
+
+
+def evaluate(
+    clips: Sequence[pathlib.Path], models: Sequence[str], seconds: float, sheet: pathlib.Path | None = None
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Same-identity figures: `{method: {clip: {figure: value}}}`, copying the source first."""
+    from avfr_jax.model_store import load_model
+
+    loaded = {name: load_model(name) for name in models}
+    size = max((m.image_size for m in loaded.values()), default=256)
+    rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in (COPY, *models)}
+    strips = []
+    for number, path in enumerate(clips):
+        start = time.perf_counter()
+        reference = Reference(read_clip(path, seconds, size), _has_pose_network())
+        frames = reference.frames
+        outputs = {COPY: np.repeat(frames[:1], len(frames), axis=0)}
+        outputs |= {name: animate(model, frames[0], frames, "relative") for name, model in loaded.items()}
+        for name, output in outputs.items():
+            rows[name][path.stem] = reference.score(output)
+        strips.append(_strip([frames, *outputs.values()]))
+        took = time.perf_counter() - start
+        print(f"\r{number + 1}/{len(clips)} {path.stem} {took:.0f} s\033[K", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    if sheet:
+        _write_sheet(sheet, strips)
+    return rows
+
+
+def _has_pose_network() -> bool:
+    from avfr_jax.backbones.mediapipe_nets import load_network
+    from avfr_jax.errors import MissingBackendError
+
+    try:
+        load_network("pose_landmark")
+    except MissingBackendError as error:
+        print(f"pose_points are left out: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def cross(clips: Sequence[pathlib.Path], models: Sequence[str], seconds: float, sheet: pathlib.Path) -> None:
+    """Each clip's first frame driven by the next clip, as a sheet of pictures: source, then for three moments the
+    driving frame and each model's. There is no true frame to measure against."""
+    from avfr_jax.model_store import load_model
+
+    loaded = [load_model(name) for name in models]
+    size = max((m.image_size for m in loaded), default=256)
+    strips = []
+    for source, driving in zip(clips, [*clips[1:], *clips[:1]], strict=True):
+        picture, frames = read_clip(source, 0.08, size)[0], read_clip(driving, seconds, size)
+        frames = frames[:: max(1, len(frames) // 24)]
+        outputs = [animate(model, picture, frames, "relative") for model in loaded]
+        chosen = [len(frames) // 3, 2 * len(frames) // 3, len(frames) - 1]
+        strips.append(np.concatenate([picture, *(x[i] for i in chosen for x in (frames, *outputs))], axis=1))
+    _write_sheet(sheet, strips)
+
+
+def _strip(tracks: list[np.ndarray]) -> np.ndarray:
+    """First frame, then for two moments the true frame and every method's."""
+    n = len(tracks[0])
+    return np.concatenate([tracks[0][0], *(x[i] for i in (n // 2, n - 1) for x in tracks)], axis=1)
+
+
+def _write_sheet(path: pathlib.Path, strips: list[np.ndarray]) -> None:
+    from avfr_jax.media.image import write_image
+
+    write_image(path, np.concatenate(strips)[::2, ::2], overwrite=True)
+
+
+def table(rows: dict[str, dict[str, dict[str, float]]], *, each: bool = False) -> str:
+    """The figures as text: the mean of each method over the clips, and each clip's if wanted."""
+    lines = ["method".ljust(20) + "clip".ljust(10) + "".join(c.rjust(13) for c in COLUMNS)]
+    for method, clips in rows.items():
+        shown = clips if each else {}
+        for clip, row in {**shown, "mean": mean(clips)}.items():
+            cells = "".join(f"{row[c]:13.4f}" if c in row else "-".rjust(13) for c in COLUMNS)
+            lines.append(method[-19:].ljust(20) + clip[:9].ljust(10) + cells)
+    return "\n".join(lines)
+
+
+def mean(clips: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Each figure's mean over the clips that have it."""
+    return {c: float(np.mean([r[c] for r in clips.values() if c in r])) for c in COLUMNS if _any(clips, c)}
+
+
+def _any(clips: dict[str, dict[str, float]], column: str) -> bool:
+    return any(column in row for row in clips.values())
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.evaluate",
+        description="Compare models on clips of people, against copying the source picture.",
+        epilog="example: python -m experiments.evaluate clips/ --models landmark-warp mesh-fomm-256 --seconds 3 --each",
+    )
+    parser.add_argument("clips", nargs="+", type=pathlib.Path, help="square clips, or folders of them")
+    parser.add_argument("--models", nargs="*", default=["landmark-warp"], help="names or folders of models")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each clip; default: 6")
+    parser.add_argument("--each", action="store_true", help="each clip's figures too")
+    parser.add_argument("--json", type=pathlib.Path, help="write the figures there too")
+    parser.add_argument("--sheet", type=pathlib.Path, help="write a picture of frames side by side")
+    parser.add_argument("--cross", action="store_true", help="each clip drives the person before it: pictures only")
+    return parser.parse_args(argv)
+
+
+def _clips(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    from avfr_jax.media.video import is_video
+
+    found = []
+    for path in given:
+        inside = sorted(p for p in path.iterdir() if p.is_file() and is_video(p)) if path.is_dir() else [path]
+        if not inside or not path.exists():
+            raise InputError(f"There is no clip in {path}.")
+        found += inside
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    options = _arguments(argv)
+    from avfr_jax.nn.allocator import keep_freed_memory
+    from avfr_jax.runtime import enable_compilation_cache, log_to_stderr
+
+    log_to_stderr()
+    enable_compilation_cache()
+    keep_freed_memory()
+    try:
+        clips = _clips(options.clips)
+        if options.cross:
+            if options.sheet is None:
+                raise InputError("--cross makes pictures: say where with --sheet FILE.png.")
+            cross(clips, options.models, options.seconds, options.sheet)
+            return 0
+        rows = evaluate(clips, options.models, options.seconds, options.sheet)
+    except AvfrError as error:
+        print(f"avfr: {error}", file=sys.stderr)
+        return 2
+    print(table(rows, each=options.each))
+    if options.json:
+        means = {name: mean(clips) for name, clips in rows.items()}
+        options.json.write_text(json.dumps({"clips": rows, "mean": means}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Train an experiment: `python -m experiments.train --config experiments/configs/tiny.py`.
+
+The same command goes on where it was stopped: the newest checkpoint in the work folder comes first, then the weights of
+`--init_from`, then a fresh start. Exit status: 0 finished; 2 something to mend, in one sentence; 3 a loss, gradient or
+weight was not finite (starting again would end the same way); 143 after SIGTERM and 130 after Ctrl-C, with a checkpoint
+of the last step, so that whatever sent the signal may simply start it again.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from avfr_jax.errors import AvfrError, ConfigError, OutputError
+from experiments.settings import leaves, load_config, override, parse_overrides
+
+_EPILOG = """\
+Every setting of the config can be changed: --data.batch_size 8 --optimiser.learning_rate 1e-4 --loop.steps 500
+(a list: --schedule.milestones 60,90). --show prints them all.
+
+examples:
+  python -m experiments.train --config experiments/configs/tiny.py
+  python -m experiments.train --config experiments/configs/fomm_vox_adv256.py --data.path vox --workdir runs/vox
+  srun python -m experiments.train --config fomm_vox_adv256 --data.path vox --distributed auto
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.train",
+        description="Train an experiment, or go on training it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, help="a config file, or the name of one in experiments/configs")
+    parser.add_argument("--workdir", type=pathlib.Path, help="checkpoints, figures and the model; default: runs/NAME")
+    parser.add_argument(
+        "--distributed",
+        default="none",
+        metavar="auto|none|HOST:PORT,COUNT,INDEX",
+        help="several processes: auto asks the cluster (TPU, Slurm, Kubernetes, MPI); else process INDEX of COUNT, the "
+        "first of which listens at HOST:PORT; default: none",
+    )
+    parser.add_argument("--show", action="store_true", help="print every setting and stop")
+    return parser
+
+
+def join_processes(how: str) -> None:
+    """Start JAX's distributed service.
+
+    Args:
+      how: `none`, `auto`, or `HOST:PORT,COUNT,INDEX`.
+
+    Raises:
+      ConfigError: it is none of these, or no cluster was found.
+    """
+    if how == "none":
+        return
+    import jax
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if how == "auto":
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"--distributed auto found no cluster ({str(error).splitlines()[0]}); give HOST:PORT,COUNT,INDEX."
+            ) from None
+        return
+    try:
+        address, count, index = how.split(",")
+        processes, process = int(count), int(index)
+    except ValueError:
+        raise ConfigError(f"--distributed must be auto, none or HOST:PORT,COUNT,INDEX, not {how!r}.") from None
+    try:
+        jax.distributed.initialize(address, num_processes=processes, process_id=process)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"--distributed {how} failed ({str(error).splitlines()[0]}).") from None
+
+
+def prepare_data(experiment: Any, workdir: pathlib.Path) -> Any:
+    """Render the synthetic dataset where no other is named; process 0 does, the others wait."""
+    import dataclasses
+
+    import jax
+
+    if experiment.data.path:
+        return experiment
+    from avfr_jax.training.stopping import say
+    from data.clip_folder import prepare_synthetic
+
+    folder, made = workdir / "data", experiment.synthetic
+    if jax.process_index() == 0:
+        say(f"Rendering {made.clips} clips of synthetic heads into {folder} (once).")
+        prepare_synthetic(
+            folder,
+            clips=made.clips,
+            frames=made.frames,
+            size=experiment.data.size,
+            seed=made.seed,
+            people=made.people,
+            workers=made.workers,
+        )
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("data rendered")
+    return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, path=str(folder)))
+
+
+def _record(workdir: pathlib.Path, config: dict[str, Any]) -> None:
+    """The resolved config, beside the checkpoints."""
+    try:
+        (workdir / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{workdir / 'config.json'} cannot be written ({error.strerror}).") from None
+
+
+def train(experiment: Any, workdir: pathlib.Path) -> Any:
+    """Prepare the data, build the parts, train.
+
+    Args:
+      experiment: an `Experiment`.
+      workdir: the run's folder.
+
+    Returns:
+      The loop's `Outcome`.
+    """
+    import jax
+
+    from avfr_jax.training.loop import fit
+    from avfr_jax.training.stopping import say
+    from experiments.experiment import build_run, check
+
+    check(experiment)
+    experiment, run = build_run(prepare_data(experiment, workdir), workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The work folder {workdir} cannot be made ({error.strerror}).") from None
+    with contextlib.closing(run.data):  # type: ignore[type-var]
+        if jax.process_index() == 0:
+            _record(workdir, dict(run.config))
+        say("\n".join(f"  {name} = {value!r}" for name, value in leaves(experiment).items()))
+        for note in run.objective.notes:
+            say(note)
+        return fit(run)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run.
+
+    Returns:
+      The exit status: see the top of this file.
+    """
+    arguments, rest = _parser().parse_known_args(argv)
+    from avfr_jax.runtime import enable_compilation_cache, log_to_stderr
+
+    log_to_stderr()
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells at length what comes back as an error anyway
+    status = 2
+    try:
+        from experiments.experiment import Experiment
+
+        experiment = override(load_config(arguments.config, Experiment), parse_overrides(rest))
+        if arguments.show:
+            print("\n".join(f"--{name} {value!r}" for name, value in leaves(experiment).items()))
+            return 0
+        join_processes(arguments.distributed)
+        enable_compilation_cache()
+        outcome = train(experiment, arguments.workdir or pathlib.Path("runs") / experiment.name)
+        return 128 + outcome.stopped_by if outcome.stopped_by else 0
+    except AvfrError as error:
+        print(f"experiments.train: {error}", file=sys.stderr)
+        if "avfr_jax.training.loop" in sys.modules:
+            from avfr_jax.training.loop import NonFiniteError
+
+            status = 3 if isinstance(error, NonFiniteError) else 2
+        return status
+    except KeyboardInterrupt:
+        print("\nexperiments.train: stopped at once; the last checkpoint stays.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Augmentation of pairs on the device: FOMM's colour jitter and flip, as a pure function of a key.
+
+Siarohin et al. (2019) train with brightness, contrast, saturation and hue jittered by 0.1 in random order, alike on
+both frames of a pair, and mirror a quarter of the pairs. The operations mean what they mean there (PIL's and
+torchvision's): brightness is a factor, contrast turns around the frame's mean grey, saturation around each pixel's
+grey. The first three are of the form a·x + b·grey(x) + c and so is everything composed of them, so that a jitter in
+any order is such a map, a turn of the hue (dm-pix), and such a map again: three cheap steps instead of the sixteen
+that a `switch` over the operations becomes under `vmap`. Values are clipped to [0, 1] before the turn and at the end;
+PIL rounds and clips after every operation.
+"""
+
+import dataclasses
+from typing import Any
+
+import dm_pix as pix
+import jax
+import jax.numpy as jnp
+
+from avfr_jax.errors import ConfigError
+from avfr_jax.typing import Array, Bool, Float, Int, UInt8
+
+Batch = dict[str, Any]
+# ITU-R 601, as PIL's conversion to grey.
+_GREY = (0.299, 0.587, 0.114)
+_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """How much is changed.
+
+    Attributes:
+      brightness, contrast, saturation: the factor is drawn from [1 - x, 1 + x].
+      hue: turns are drawn from [-x, x], 1 being the whole circle.
+      flip: whether pairs that are not reversed in time are mirrored with probability one half.
+    """
+
+    brightness: float = 0.1
+    contrast: float = 0.1
+    saturation: float = 0.1
+    hue: float = 0.1
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation", "hue"):
+            limit = 0.5 if name == "hue" else 1.0
+            if not 0 <= getattr(self, name) <= limit:
+                raise ConfigError(f"augment.{name} must be between 0 and {limit}, not {getattr(self, name)}.")
+
+    @property
+    def jitters(self) -> bool:
+        """Whether any colour is changed."""
+        return any((self.brightness, self.contrast, self.saturation, self.hue))
+
+
+def augment(key: Array, batch: Batch, config: AugmentConfig, mirror: Int[Array, "478"] | None = None) -> Batch:
+    """Jitter and mirror the pairs of a batch; images become float32 in [0, 1].
+
+    Both frames of a pair are changed alike, each pair on its own. Pure and jit-able, `config` being static; the
+    random numbers of a pair depend on the key, its row and the size of the batch alone.
+
+    Args:
+      key: a JAX random key.
+      batch: as `pipelines.loader` gives it: `source` and `driving` uint8 [B, H, W, 3 or 5], `swapped` bool [B], and
+        perhaps landmarks and mel. The channels behind RGB are mirrored but keep their values.
+      config: how much.
+      mirror: for each landmark the one that takes its place in a mirror image; needed with landmarks and flip.
+
+    Returns:
+      The same entries.
+
+    Raises:
+      ConfigError: landmarks are to be mirrored and `mirror` is not given.
+    """
+    jitter_key, flip_key = jax.random.split(key)
+    pair = jnp.stack([batch["source"], batch["driving"]], axis=1)
+    pair = to_float(pair)
+    if config.jitters:
+        rgb = jax.vmap(apply_jitter)(pair[..., :3], *draw_jitter(jitter_key, pair.shape[0], config))
+        pair = rgb if pair.shape[-1] == 3 else jnp.concatenate([rgb, pair[..., 3:]], axis=-1)
+    out = dict(batch)
+    if config.flip:
+        flipped = jax.random.bernoulli(flip_key, 0.5, batch["swapped"].shape) & ~batch["swapped"]
+        pair = jnp.where(flipped[:, None, None, None, None], pix.flip_left_right(pair), pair)
+        for name in ("source_landmarks", "driving_landmarks"):
+            if name in batch:
+                out[name] = _mirrored(batch[name], flipped, mirror)
+    return out | {"source": pair[:, 0], "driving": pair[:, 1]}
+
+
+def to_float(images: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """uint8 -> float32 in [0, 1]."""
+    return images.astype(jnp.float32) / 255
+
+
+def draw_jitter(
+    key: Array, count: int, config: AugmentConfig
+) -> tuple[Float[Array, "b 3"], Float[Array, "b"], Int[Array, "b 4"]]:
+    """How the colours of each of `count` pairs change: factors, turn and order as `apply_jitter` takes them."""
+    factor_key, turn_key, order_key = jax.random.split(key, 3)
+    spread = jnp.array([config.brightness, config.contrast, config.saturation])
+    factors = 1 + spread * jax.random.uniform(factor_key, (count, 3), minval=-1, maxval=1)
+    turns = jax.random.uniform(turn_key, (count,), minval=-config.hue, maxval=config.hue)
+    orders = jnp.argsort(jax.random.uniform(order_key, (count, 4)), axis=-1)
+    return factors, turns, orders
+
+
+def apply_jitter(
+    frames: Float[Array, "n h w 3"], factors: Float[Array, "3"], turn: Float[Array, ""], order: Int[Array, "4"]
+) -> Float[Array, "n h w 3"]:
+    """Change the colours of some frames alike.
+
+    Args:
+      frames: in [0, 1].
+      factors: of brightness, contrast and saturation; 1 changes nothing.
+      turn: of the hue, in circles.
+      order: a permutation of 0 brightness, 1 contrast, 2 saturation, 3 hue: what comes first, second …
+    """
+    before = jnp.argmax(order == _HUE) > jnp.arange(4)
+    # Planes of colour with all pixels on one axis: the layout in which a CPU sums and multiplies several at a time.
+    planes = jnp.moveaxis(frames, -1, 0).reshape(3, frames.shape[0], -1)
+    planes = _linear(planes, factors, order, before)
+    planes = _turned(planes, turn)
+    planes = _linear(planes, factors, order, ~before)
+    return jnp.moveaxis(planes.reshape(3, *frames.shape[:-1]), 0, -1)
+
+
+def _linear(
+    planes: Float[Array, "3 n p"], factors: Float[Array, "3"], order: Int[Array, "4"], active: Bool[Array, "4"]
+) -> Float[Array, "3 n p"]:
+    """Those operations of an order that are active, hue apart, as one map a·x + b·grey(x) + c, clipped to [0, 1]."""
+    grey = _GREY[0] * planes[0] + _GREY[1] * planes[1] + _GREY[2] * planes[2]
+    mean = jnp.mean(grey, axis=-1)
+    a, b, c = jnp.ones(()), jnp.zeros(()), jnp.zeros_like(mean)
+    for step in range(4):
+        operation = order[step]
+        f = jnp.where(active[step] & (operation != _HUE), factors[jnp.minimum(operation, _SATURATION)], 1.0)
+        # What is blended in: black, the frame's mean grey as it is by now, or each pixel's own grey.
+        b_blend = jnp.where(operation == _SATURATION, a + b, 0.0)
+        c_blend = jnp.where(operation == _SATURATION, c, jnp.where(operation == _CONTRAST, (a + b) * mean + c, 0.0))
+        a, b, c = f * a, f * b + (1 - f) * b_blend, f * c + (1 - f) * c_blend
+    # Without the barrier XLA computes these few numbers again for every pixel.
+    a, b, c = jax.lax.optimization_barrier((a, b, c))
+    return jnp.clip(a * planes + (b * grey + c[:, None]), 0.0, 1.0)
+
+
+def _turned(planes: Float[Array, "3 n p"], turn: Float[Array, ""]) -> Float[Array, "3 n p"]:
+    """`pix.adjust_hue` in its three parts; the barriers keep XLA on a CPU from doing one again for each value of the
+    next, ten times the work."""
+    hsv = jax.lax.optimization_barrier(pix.rgb_to_hsv(planes, channel_axis=0))
+    hsv = jax.lax.optimization_barrier(hsv + jnp.stack([turn, 0.0, 0.0])[:, None, None])
+    return pix.hsv_to_rgb(hsv, channel_axis=0)
+
+
+def _mirrored(
+    landmarks: Float[Array, "b 478 3"], flipped: Bool[Array, "b"], mirror: Int[Array, "478"] | None
+) -> Float[Array, "b 478 3"]:
+    if mirror is None:
+        raise ConfigError("Landmarks cannot be mirrored without the table of which takes whose place.")
+    turned = jnp.asarray(landmarks)[:, jnp.asarray(mirror)] * jnp.array([-1.0, 1.0, 1.0])
+    return jnp.where(flipped[:, None, None], turned, landmarks)

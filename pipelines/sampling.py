@@ -1,0 +1,97 @@
+"""Which frames an epoch shows, as a pure function of (seed, epoch, index).
+
+FOMM's sampling (Siarohin et al., 2019, with `id_sampling`): an epoch names every identity 75 times in random order;
+each time a random clip of that identity gives two random frames, with replacement, the earlier one as the source; with
+probability one half the pair is reversed in time. Every person weighs the same, however many clips there are of them.
+
+Nothing is drawn in sequence: each pair has its own counter of the Philox generator, so that any process or worker can
+compute any pair, and a run goes on after an interruption as if there had been none. Only raw words of the generator
+are used, which NumPy promises never to change.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+# A pair that cannot be read is replaced: first by others of the same identity, then by anyone's.
+SAME_IDENTITY_ATTEMPTS = 3
+_ORDER, _PAIR = 1, 2  # the last word of the counter: which purpose the numbers serve
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two frames of one clip.
+
+    Attributes:
+      clip: number of the clip in the dataset.
+      source, driving: frame numbers; source ≤ driving unless swapped, then source ≥ driving.
+      swapped: whether the pair was reversed in time.
+    """
+
+    clip: int
+    source: int
+    driving: int
+    swapped: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class PairSampler:
+    """The order of an epoch and the pairs in it.
+
+    Attributes:
+      groups: numbers of the clips of each identity.
+      frames: number of frames of each clip.
+      repeats: how often an epoch names each identity.
+      seed: 0 ≤ seed < 2**64.
+      time_flip: whether half of the pairs are reversed in time.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    frames: tuple[int, ...]
+    repeats: int = 75
+    seed: int = 0
+    time_flip: bool = True
+
+    @property
+    def epoch_length(self) -> int:
+        """Pairs in an epoch."""
+        return len(self.groups) * self.repeats
+
+    def draw(self, epoch: int, index: int, attempt: int = 0) -> Pair:
+        """One pair.
+
+        Args:
+          epoch: from 0.
+          index: 0 ≤ index < epoch_length.
+          attempt: 0 gives the pair itself, 1 and up its replacements, where it cannot be read.
+        """
+        which, clip, first, second, flip = _words(self.seed, epoch, index, attempt, _PAIR, 5)
+        if attempt <= SAME_IDENTITY_ATTEMPTS:
+            group = self.groups[_order(self.seed, epoch, self.epoch_length)[index] % len(self.groups)]
+        else:
+            group = self.groups[_below(which, len(self.groups))]
+        number = group[_below(clip, len(group))]
+        early, late = sorted(_below(word, self.frames[number]) for word in (first, second))
+        swapped = self.time_flip and _below(flip, 2) == 1
+        return Pair(number, late, early, True) if swapped else Pair(number, early, late, False)
+
+
+def _words(seed: int, epoch: int, index: int, attempt: int, purpose: int, count: int) -> list[int]:
+    """Random 64-bit words: those of one counter of the generator; its first word counts up as they are drawn."""
+    key = np.array([seed, epoch], np.uint64)
+    counter = np.array([0, attempt, index, purpose], np.uint64)
+    return np.random.Philox(key=key, counter=counter).random_raw(count).tolist()
+
+
+def _below(word: int, limit: int) -> int:
+    """A 64-bit word as a number in [0, limit), all alike to one part in 2**64 / limit."""
+    return (word * limit) >> 64
+
+
+@functools.lru_cache(maxsize=2)  # an iterator that reads ahead stands in two epochs at most
+def _order(seed: int, epoch: int, length: int) -> np.ndarray:
+    """A permutation of the epoch: position -> number of the identity (modulo their count)."""
+    key = np.array([seed, epoch], np.uint64)
+    counter = np.array([0, 0, 0, _ORDER], np.uint64)
+    return np.argsort(np.random.Philox(key=key, counter=counter).random_raw(length), kind="stable")

@@ -1,0 +1,217 @@
+"""Experiments: the shipped configs say what was published, contradictions are refused, and training runs end to end."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from avfr_jax.config import from_dict, to_dict
+from avfr_jax.errors import ConfigError
+from avfr_jax.model_store import describe_model, load_model
+from avfr_jax.training.logging import read_metrics
+from avfr_jax.training.optimisers import learning_rate
+from data.clip_folder import prepare_synthetic
+from experiments.experiment import (
+    Experiment,
+    HeldBackConfig,
+    build_objective,
+    check,
+    fixed_settings,
+    split,
+    with_schedule,
+)
+from experiments.settings import CONFIGS, load_config
+from experiments.train import main
+
+VOXCELEB = 424  # people in the published training set
+# Networks and data so small that the whole program runs in seconds.
+SMALL = {
+    "model.image_size": 32, "data.size": 32, "model.num_keypoints": 2,
+    "model.keypoint_detector.num_blocks": 1, "model.keypoint_detector.block_expansion": 4,
+    "model.dense_motion.num_blocks": 1, "model.dense_motion.block_expansion": 4,
+    "model.generator.num_down_blocks": 1, "model.generator.num_bottleneck_blocks": 1,
+    "model.generator.block_expansion": 4, "losses.pyramid_l1": 10, "losses.structural": 0, "losses.scales": 1,
+    "losses.equivariance_jacobian": 0, "model.estimate_jacobian": "false",
+    "data.batch_size": 8, "synthetic.clips": 3, "synthetic.people": 3, "synthetic.frames": 6, "synthetic.workers": 1,
+    "loop.log_every": 1, "loop.checkpoint_every": 2, "loop.validate_every": 2, "loop.panel_every": 0,
+    "loop.tensorboard": "false", "validation.stride": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "milestones", "batch"),
+    [
+        ("fomm_vox256", 79_500, (47_700, 71_550), 40),
+        ("fomm_nojac_vox256", 79_500, (47_700, 71_550), 40),
+        ("fomm_vox_adv256", 132_450, (), 36),
+    ],
+)
+def test_published_schedules(name, steps, milestones, batch):
+    config = load_config(name, Experiment)
+    check(config)
+    resolved = with_schedule(config, VOXCELEB)
+    assert (resolved.loop.steps, resolved.optimiser.milestones) == (steps, milestones)
+    assert (config.name, config.data.batch_size, config.data.repeats) == (name, batch, 75)
+    rate = learning_rate(resolved.optimiser)
+    assert float(rate(0)) == pytest.approx(2e-4)
+    if milestones:
+        assert float(rate(milestones[1])) == pytest.approx(2e-6)
+    assert config.losses.generator_gan == (1.0 if "adv" in name else 0.0)
+    assert config.model.estimate_jacobian == ("nojac" not in name)
+    assert config.losses.perceptual == (10.0,) * 5
+
+
+def test_every_config_says_how_to_run_it_and_comes_back_from_its_json():
+    for path in sorted(CONFIGS.glob("[!_]*.py")):
+        text = path.read_text()
+        assert f"python -m experiments.train --config experiments/configs/{path.name}" in text, path.name
+        assert "Expected:" in text, path.name
+        assert "Time:" in text, path.name
+        config = load_config(str(path), Experiment)
+        assert config.name == path.stem
+        assert (
+            from_dict(type(config.optimiser), json.loads(json.dumps(to_dict(config)))["optimiser"]) == config.optimiser
+        )
+
+
+def test_what_is_set_counts_before_the_schedule():
+    config = load_config("fomm_vox256", Experiment)
+    own = dataclasses.replace(
+        config,
+        loop=dataclasses.replace(config.loop, steps=7),
+        optimiser=dataclasses.replace(config.optimiser, milestones=(3,)),
+    )
+    assert with_schedule(own, VOXCELEB) == own
+    with pytest.raises(ConfigError, match="fills no batch"):
+        with_schedule(dataclasses.replace(config, data=dataclasses.replace(config.data, repeats=1)), 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"family": "mesh-fomm"}, "takes a MeshFommConfig"),
+        ({"data": {"size": 128}}, "they must agree"),
+        ({"schedule": {"epochs": 0}}, "no length"),
+    ],
+)
+def test_contradictions_are_refused(change, sentence):
+    config = load_config("fomm_vox256", Experiment)
+    for name, value in change.items():
+        if isinstance(value, dict):
+            value = dataclasses.replace(getattr(config, name), **value)
+        config = dataclasses.replace(config, **{name: value})
+    with pytest.raises(ConfigError, match=sentence):
+        check(config)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Four clips of four rendered people."""
+    folder = tmp_path_factory.mktemp("heads") / "data"
+    prepare_synthetic(folder, clips=4, frames=4, size=32)
+    return folder
+
+
+def test_held_back_people_are_never_trained_on(dataset):
+    tiny = load_config("tiny", Experiment)
+    config = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, path=str(dataset), size=32))
+    train, held = split(config)
+    assert len(held.identities) == 1
+    assert not set(train.identities) & set(held.identities)
+    assert len(train.clips) + len(held.clips) == 4
+
+    name = train.clips[0].name
+    train, held = split(dataclasses.replace(config, held_back=HeldBackConfig(clips=(name,))))
+    assert [clip.name for clip in held.clips] == [name]
+    assert len(train.clips) == 3
+    train, held = split(dataclasses.replace(config, held_back=HeldBackConfig(share=0)))
+    assert (len(train.clips), held) == (4, None)
+    train, held = split(dataclasses.replace(config, held_back=HeldBackConfig(path=str(dataset))))
+    assert (len(train.clips), len(held.clips)) == (4, 4)
+    with pytest.raises(ConfigError, match="did you mean"):
+        split(dataclasses.replace(config, held_back=HeldBackConfig(clips=(name[:-1],))))
+
+
+def test_a_checkpoint_is_tied_to_what_the_weights_depend_on_alone(dataset):
+    tiny = load_config("tiny", Experiment)
+    config = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, path=str(dataset), size=32))
+    clips, _ = split(config)
+    fixed = fixed_settings(config, clips)
+    free = dataclasses.replace(
+        config,
+        name="other",
+        data=dataclasses.replace(config.data, path="elsewhere", workers=3),
+        loop=dataclasses.replace(config.loop, steps=1, log_every=1),
+        remat=True,
+    )
+    assert fixed_settings(free, clips) == fixed
+    assert fixed_settings(dataclasses.replace(config, seed=1), clips) != fixed
+    assert fixed_settings(config, clips.select(clips=[clips.clips[0].name])) != fixed
+    assert fixed_settings(config, clips, ["VGG19"]) != fixed
+
+
+def test_absent_weights_fail_at_once_with_what_to_fetch(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AVFR_HOME", str(tmp_path / "home"))
+    with pytest.raises(Exception, match="avfr import vgg19"):
+        build_objective(load_config("fomm_vox256", Experiment))
+    assert main(["--config", "fomm_vox256", "--workdir", str(tmp_path / "run"), "--data.path", "missing"]) == 2
+    assert capsys.readouterr().err.startswith("experiments.train: There is no dataset folder missing")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--config", "tiny", "--learning_rate", "1"], "did you mean --optimiser.learning_rate?"),
+        (["--config", "tyny"], "did you mean experiments/configs/tiny.py?"),
+        (["--config", "tiny", "--distributed", "twice"], "--distributed must be auto, none or HOST:PORT,COUNT,INDEX"),
+        (["--config", "tiny", "--loop.steps", "0"], "has no length"),
+    ],
+)
+def test_what_can_be_mended_is_one_sentence(words, sentence, tmp_path, capsys):
+    assert main([*words, "--workdir", str(tmp_path / "run")]) == 2
+    words = capsys.readouterr().err
+    assert sentence in words
+    assert len(words.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_and_show(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    assert "python -m experiments.train --config experiments/configs/tiny.py" in capsys.readouterr().out
+    assert main(["--config", "tiny", "--show", "--seed", "5"]) == 0
+    assert "--seed 5" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.slow
+def test_the_program_trains_goes_on_and_exports_a_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "set, so that the test leaves the cache as it is")
+    workdir = tmp_path / "run"
+    words = ["--config", "tiny", "--workdir", str(workdir)]
+    words += [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+    assert main([*words, "--loop.steps", "2"]) == 0
+    said = capsys.readouterr().err
+    assert "Rendering 3 clips" in said
+    assert "optimiser.learning_rate = " in said
+    assert main([*words, "--loop.steps", "4"]) == 0
+    assert "Going on from step 2" in capsys.readouterr().err
+    assert main([*words, "--loop.steps", "6", "--optimiser.b2", "0.99"]) == 2
+    assert "made with optimiser.b2 = 0.999, not 0.99" in capsys.readouterr().err
+
+    lines = read_metrics(workdir / "metrics.jsonl")
+    assert [line["step"] for line in lines if "train/loss" in line] == [1, 2, 3, 4]
+    info = describe_model(workdir / "model")
+    assert info.provenance["steps"] == 4
+    assert info.provenance["training_data"]["identities"] == 2
+    assert info.quality["validation"]["l1"] == lines[-1]["validation/l1"]
+    assert json.loads((workdir / "config.json").read_text())["loop"]["steps"] == 4
+    model = load_model(workdir / "model")
+    frames = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    keypoints = model.keypoints(frames)
+    shown = model.animate(frames[0], jax.tree.map(lambda x: x[:1], keypoints), keypoints)
+    assert shown.shape == (2, 32, 32, 3)
+    assert np.isfinite(shown).all()

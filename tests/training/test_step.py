@@ -1,0 +1,154 @@
+"""The step gives the same losses and updates however the batch is divided."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from avfr_jax.errors import ConfigError
+from avfr_jax.models import fomm
+from avfr_jax.models.discriminators import DiscriminatorConfig
+from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
+from avfr_jax.training.optimisers import OptimiserConfig, learning_rate, make_optimisers
+from avfr_jax.training.sharding import make_mesh, put_batch
+from avfr_jax.training.step import StepConfig, init_state, make_step
+from tests.training.small import LinearObjective
+
+BATCH = 8
+TINY = fomm.FommConfig(
+    image_size=32,
+    num_keypoints=2,
+    keypoint_detector=fomm.KeypointDetectorConfig(block_expansion=4, num_blocks=1, max_features=8, scale_factor=0.5),
+    dense_motion=fomm.DenseMotionConfig(4, 1, 8, scale_factor=0.5),
+    generator=fomm.GeneratorConfig(block_expansion=4, max_features=8, num_down_blocks=1, num_bottleneck_blocks=1),
+    discriminator=DiscriminatorConfig(block_expansion=4, num_blocks=2, max_features=8),
+)
+LOSS = FommLossConfig(perceptual=(), pyramid_l1=10.0, feature_matching=(10.0, 10.0))
+
+
+def _batch(seed=0):
+    rng = np.random.default_rng(seed)
+    source, driving = (rng.random((BATCH, 4, 4, 3)).repeat(8, 1).repeat(8, 2).astype(np.float32) for _ in range(2))
+    return {"source": source, "driving": driving}
+
+
+def _run(devices, steps=2, *, fsdp=1, objective=None, batch=_batch, **step):
+    mesh = make_mesh(fsdp=fsdp, devices=jax.devices()[:devices])
+    objective = objective or FommObjective(TINY, LOSS)
+    # Not Adam, whose first steps are the sign of the gradient, rounding noise included.
+    optimisers = {name: optax.sgd(1e-3) for name in objective.networks}
+    config = StepConfig(ema_decay=0.9, **step)
+    state = init_state(objective, optimisers, jax.random.key(3), mesh, config)
+    one = make_step(objective, optimisers, mesh, config)
+    losses = []
+    for i in range(steps):
+        state, metrics = one(state, put_batch(mesh, batch(i)))
+        losses.append({k: float(v) for k, v in metrics.items()})
+    return state, losses
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return _run(1)
+
+
+def _same(got, want):
+    for a, b in zip(got[1], want[1], strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_allclose(a[name], b[name], rtol=2e-5 if name.startswith("loss") else 2e-3, err_msg=name)
+    for a, b in zip(jax.tree.leaves(got[0].variables), jax.tree.leaves(want[0].variables), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("view", [{"devices": 8, "fsdp": 2}, {"devices": 4, "per_device": True}])
+def test_dividing_the_batch_changes_nothing(alone, view):
+    _same(_run(**view), alone)
+
+
+def test_every_network_moves_and_losses_are_finite(alone):
+    state, losses = alone
+    assert {"loss/perceptual"}.isdisjoint(losses[0])
+    wanted = {"pyramid_l1", "generator_gan", "feature_matching", "discriminator", "equivariance_value"}
+    assert {f"loss/{name}" for name in wanted} <= losses[0].keys()
+    assert all(np.isfinite(v) for one in losses for v in one.values())
+    assert all(losses[0][f"grad_norm/{name}"] > 0 for name in ("keypoint_detector", "generator", "discriminator"))
+    assert int(state.step) == 2
+    assert state.variables["generator"]["batch_stats"]["first"]["norm"]["mean"].any()
+    assert set(state.ema) == {"keypoint_detector", "generator"}
+
+
+def test_large_parameters_are_divided_along_fsdp():
+    class Wide(LinearObjective):
+        def __init__(self):
+            super().__init__(width=2**14)
+
+    mesh = make_mesh(fsdp=4)
+    objective = Wide()
+    optimisers = make_optimisers(OptimiserConfig(), objective.networks)
+    state = init_state(objective, optimisers, jax.random.key(0), mesh)
+    up = state.variables["generator"]["params"]["up"]
+    assert up.addressable_shards[0].data.shape == (3, 2**12)
+    moment = state.opt_state["generator"][0].mu["up"]
+    assert moment.addressable_shards[0].data.shape == (3, 2**12)
+    assert state.variables["generator"]["batch_stats"]["mean"].is_fully_replicated
+
+
+def test_accumulated_passes_average_to_the_whole_batch():
+    # Without batch statistics in the loss the passes' mean is the whole batch's, exactly.
+    class Plain(LinearObjective):
+        def gradients(self, variables, frozen, batch, draws, axis_name=None):
+            fixed = {**batch, "source": batch["source"] - batch["source"].mean((1, 2, 3), keepdims=True)}
+            found = super().gradients(variables, frozen, fixed, draws, axis_name)
+            return found._replace(collections={})
+
+    def batch(i):
+        source = np.random.default_rng(i).random((BATCH, 4, 4, 3), np.float32)
+        return {"source": source, "driving": source[..., ::-1]}
+
+    class Centred(Plain):
+        def _predict(self, params, source, mean):
+            return super()._predict(params, source, 0.0)
+
+    whole = _run(2, objective=Centred(), batch=batch)
+    parts = _run(2, objective=Centred(), batch=batch, accumulate=4)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=1e-5, atol=1e-7)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    with pytest.raises(ConfigError, match="cannot be divided over 8"):
+        _run(8, batch=lambda i: {k: v[:6] for k, v in _batch().items()})
+    with pytest.raises(ConfigError, match=r"multiple of 32"):
+        _run(8, accumulate=4)
+    with pytest.raises(ConfigError, match="cannot form a mesh"):
+        make_mesh(fsdp=3)
+    with pytest.raises(ConfigError, match="fsdp = 1"):
+        _run(8, fsdp=2, per_device=True)
+
+
+def test_learning_rates():
+    rate = learning_rate(OptimiserConfig(learning_rate=1.0, milestones=(4, 6), warmup_steps=2))
+    np.testing.assert_allclose([rate(i) for i in range(8)], [0, 0.5, 1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-6)
+    rate = learning_rate(OptimiserConfig(learning_rate=1.0, schedule="cosine", gamma=0.2, decay_steps=10))
+    np.testing.assert_allclose([rate(0), rate(5), rate(10), rate(20)], [1, 0.6, 0.2, 0.2], rtol=1e-6)
+    with pytest.raises(ConfigError, match="Milestones"):
+        learning_rate(OptimiserConfig(milestones=(6, 4)))
+    with pytest.raises(ConfigError, match="no trained network 'encoder'"):
+        make_optimisers(OptimiserConfig(), ("generator",), {"encoder": OptimiserConfig()})
+
+
+def test_recomputed_bfloat16_gives_about_the_same(alone):
+    state, half = _run(1, steps=1, objective=FommObjective(TINY, LOSS, dtype=jnp.bfloat16, remat=True))
+    np.testing.assert_allclose(half[0]["loss"], alone[1][0]["loss"], rtol=0.05)
+    assert {x.dtype for x in jax.tree.leaves(state.variables["generator"]["params"])} == {jnp.dtype("float32")}
+
+
+def test_no_adversary_no_discriminator():
+    objective = FommObjective(TINY, dataclasses.replace(LOSS, generator_gan=0.0))
+    assert objective.networks == ("keypoint_detector", "generator")
+    shapes = jax.eval_shape(objective.init, jax.random.key(0))
+    assert set(shapes) == {"keypoint_detector", "generator"}

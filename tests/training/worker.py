@@ -1,0 +1,35 @@
+"""A small training run in a process of its own: `python -m tests.training.worker WORKDIR STEPS EVERY [PORT INDEX]`.
+
+Exits with 0 when done, and with 143 or 130 when stopped by a signal.
+"""
+
+import pathlib
+import sys
+
+import jax
+
+from avfr_jax.training.loop import LoopConfig, fit
+from tests.training.small import small_run
+
+BATCH = 8
+
+
+def loop_config(steps: int, every: int) -> LoopConfig:
+    """Figures of every step, checkpoints all the time."""
+    return LoopConfig(
+        steps=steps, log_every=1, panel_every=0, validate_every=10, checkpoint_every=every, tensorboard=False
+    )
+
+
+def main(words: list[str]) -> int:
+    """One run."""
+    workdir, steps, every = pathlib.Path(words[0]), int(words[1]), int(words[2])
+    if len(words) > 3:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(f"localhost:{words[3]}", num_processes=2, process_id=int(words[4]))
+    outcome = fit(small_run(workdir, loop=loop_config(steps, every), batch_size=BATCH, seconds=0.01))
+    return 128 + outcome.stopped_by if outcome.stopped_by else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
