@@ -8,7 +8,6 @@ of the last step, so that whatever sent the signal may simply start it again.
 
 import argparse
 import contextlib
-import json
 import logging
 import pathlib
 import sys
@@ -113,14 +112,6 @@ def prepare_data(experiment: Any, workdir: pathlib.Path) -> Any:
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, path=str(folder)))
 
 
-def _record(workdir: pathlib.Path, config: dict[str, Any]) -> None:
-    """The resolved config, beside the checkpoints."""
-    try:
-        (workdir / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    except OSError as error:
-        raise OutputError(f"{workdir / 'config.json'} cannot be written ({error.strerror}).") from None
-
-
 def train(experiment: Any, workdir: pathlib.Path) -> Any:
     """Prepare the data, build the parts, train.
 
@@ -131,8 +122,6 @@ def train(experiment: Any, workdir: pathlib.Path) -> Any:
     Returns:
       The loop's `Outcome`.
     """
-    import jax
-
     from avfr_jax.training.loop import fit
     from avfr_jax.training.stopping import say
     from experiments.experiment import build_run, check
@@ -144,8 +133,6 @@ def train(experiment: Any, workdir: pathlib.Path) -> Any:
     except OSError as error:
         raise OutputError(f"The work folder {workdir} cannot be made ({error.strerror}).") from None
     with contextlib.closing(run.data):  # type: ignore[type-var]
-        if jax.process_index() == 0:
-            _record(workdir, dict(run.config))
         say("\n".join(f"  {name} = {value!r}" for name, value in leaves(experiment).items()))
         for note in run.objective.notes:
             say(note)

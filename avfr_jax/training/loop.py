@@ -7,6 +7,7 @@ rest fresh; else everything fresh. Nobody has to say "resume": the same command 
 import collections
 import contextlib
 import dataclasses
+import json
 import pathlib
 import signal
 import time
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from avfr_jax.errors import AvfrError, ConfigError, InputError
+from avfr_jax.errors import AvfrError, ConfigError, InputError, OutputError
 from avfr_jax.training.checkpointing import Checkpoints, load_variables
 from avfr_jax.training.logging import MetricWriter, open_writers
 from avfr_jax.training.objective import Objective, Variables
@@ -191,6 +192,17 @@ def fit(run: Run) -> Outcome:
     return outcome
 
 
+def _record_config(run: Run) -> None:
+    """All settings as `config.json` beside the checkpoints."""
+    if not run.config or jax.process_index() != 0:
+        return
+    path = run.workdir / "config.json"
+    try:
+        path.write_text(json.dumps(dict(run.config), indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}).") from None
+
+
 class _Session:
     """One process's part in a run: everything between two steps that is not in the state."""
 
@@ -202,6 +214,7 @@ class _Session:
         self.saved_at: int | None = None
         self.data_state = b""
         self.state, self.at = self._start()
+        _record_config(run)  # not before the checkpoint is known to be of this config
         self.writer: MetricWriter = open_writers(
             run.workdir,
             first_step=self.at,

@@ -28,6 +28,7 @@ from tests.training.worker import BATCH, loop_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS, EVERY = 40, 3
+QUICK, SLOW = 0.01, 0.25  # seconds to read a batch
 
 
 def start(workdir, *words, **variables):
@@ -102,7 +103,7 @@ def whole(tmp_path_factory):
 
 def test_killed_at_a_random_step_it_goes_on_bit_for_bit(whole, tmp_path):
     step = random.randrange(2, STEPS - 5)
-    worker = start(tmp_path, STEPS, EVERY)
+    worker = start(tmp_path, STEPS, EVERY, QUICK)
     wait_for_step(tmp_path, step, worker)
     worker.send_signal(signal.SIGKILL)
     worker.wait()
@@ -161,20 +162,20 @@ def finish(workers, expected):
 def test_two_processes_train_stop_and_resume_as_one(whole, tmp_path):
     """One of two processes is told to stop: both save at the same step. Both are killed. In the end they have done what
     one process does: bit for bit on two devices, and up to rounding on one."""
-    workers = start_two(tmp_path, STEPS, 1000)
+    workers = start_two(tmp_path, STEPS, 1000, SLOW)
     wait_for_step(tmp_path, 2, *workers)
     workers[1].send_signal(signal.SIGTERM)  # JAX's preemption service tells the other within a second or two
     finish(workers, 143)
     first = int(newest(tmp_path).name)
     assert 2 <= first < STEPS
 
-    workers = start_two(tmp_path, STEPS, EVERY)
+    workers = start_two(tmp_path, STEPS, EVERY, QUICK)
     wait_for_step(tmp_path, min(first + 5, STEPS - 1), *workers)
     for worker in workers:
         worker.send_signal(signal.SIGKILL)
     for worker in workers:
         worker.communicate(timeout=60)
-    finish(start_two(tmp_path, STEPS, EVERY), 0)
+    finish(start_two(tmp_path, STEPS, EVERY, QUICK), 0)
 
     pair = tmp_path / "pair"
     fit(small_run(pair, loop=loop_config(STEPS, EVERY), batch_size=BATCH, devices=2))

@@ -1,4 +1,6 @@
-"""A small training run in a process of its own: `python -m tests.training.worker WORKDIR STEPS EVERY [PORT INDEX]`.
+"""A small training run in a process of its own; a batch takes SECONDS to read:
+
+    python -m tests.training.worker WORKDIR STEPS EVERY SECONDS [PORT INDEX]
 
 Exits with 0 when done, and with 143 or 130 when stopped by a signal.
 """
@@ -23,11 +25,11 @@ def loop_config(steps: int, every: int) -> LoopConfig:
 
 def main(words: list[str]) -> int:
     """One run."""
-    workdir, steps, every = pathlib.Path(words[0]), int(words[1]), int(words[2])
-    if len(words) > 3:
+    workdir, steps, every, seconds = pathlib.Path(words[0]), int(words[1]), int(words[2]), float(words[3])
+    if len(words) > 4:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(f"localhost:{words[3]}", num_processes=2, process_id=int(words[4]))
-    outcome = fit(small_run(workdir, loop=loop_config(steps, every), batch_size=BATCH, seconds=0.01))
+        jax.distributed.initialize(f"localhost:{words[4]}", num_processes=2, process_id=int(words[5]))
+    outcome = fit(small_run(workdir, loop=loop_config(steps, every), batch_size=BATCH, seconds=seconds))
     return 128 + outcome.stopped_by if outcome.stopped_by else 0
 
 
