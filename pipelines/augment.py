@@ -1,4 +1,4 @@
-"""Augmentation of pairs on the device: FOMM's colour jitter and flip, as a pure function of a key.
+"""Augmentation of pairs on the device: FOMM's colour jitter and flip, and warps, as a pure function of a key.
 
 Siarohin et al. (2019) train with brightness, contrast, saturation and hue jittered by 0.1 in random order, alike on
 both frames of a pair, and mirror a quarter of the pairs. The operations mean what they mean there (PIL's and
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from avfr_jax.errors import ConfigError
 from avfr_jax.typing import Array, Bool, Float, Int, UInt8
+from pipelines.warp import WarpConfig, warp
 
 Batch = dict[str, Any]
 # ITU-R 601, as PIL's conversion to grey.
@@ -33,6 +34,7 @@ class AugmentConfig:
       brightness, contrast, saturation: the factor is drawn from [1 - x, 1 + x].
       hue: turns are drawn from [-x, x], 1 being the whole circle.
       flip: whether pairs that are not reversed in time are mirrored with probability one half.
+      warp: how pairs are moved in the picture, and stills bent.
     """
 
     brightness: float = 0.1
@@ -40,6 +42,7 @@ class AugmentConfig:
     saturation: float = 0.1
     hue: float = 0.1
     flip: bool = True
+    warp: WarpConfig = WarpConfig()
 
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation", "hue"):
@@ -54,7 +57,7 @@ class AugmentConfig:
 
 
 def augment(key: Array, batch: Batch, config: AugmentConfig, mirror: Int[Array, "478"] | None = None) -> Batch:
-    """Jitter and mirror the pairs of a batch; images become float32 in [0, 1].
+    """Jitter, mirror and warp the pairs of a batch; images become float32 in [0, 1].
 
     Both frames of a pair are changed alike, each pair on its own. Pure and jit-able, `config` being static; the
     random numbers of a pair depend on the key, its row and the size of the batch alone.
@@ -73,6 +76,7 @@ def augment(key: Array, batch: Batch, config: AugmentConfig, mirror: Int[Array, 
       ConfigError: landmarks are to be mirrored and `mirror` is not given.
     """
     jitter_key, flip_key = jax.random.split(key)
+    warp_key = jax.random.fold_in(key, 2)
     pair = jnp.stack([batch["source"], batch["driving"]], axis=1)
     pair = to_float(pair)
     if config.jitters:
@@ -85,7 +89,8 @@ def augment(key: Array, batch: Batch, config: AugmentConfig, mirror: Int[Array, 
         for name in ("source_landmarks", "driving_landmarks"):
             if name in batch:
                 out[name] = _mirrored(batch[name], flipped, mirror)
-    return out | {"source": pair[:, 0], "driving": pair[:, 1]}
+    out |= {"source": pair[:, 0], "driving": pair[:, 1]}
+    return warp(warp_key, out, config.warp) if config.warp.moves else out
 
 
 def to_float(images: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -31,7 +31,7 @@ import numpy as np
 
 from avfr_jax.errors import CheckpointError, ConfigError, InputError
 from pipelines.sampling import PairSampler
-from pipelines.sources import LANDMARKS, MEL, Clip, ClipDataset, CorruptFrameError, open_dataset
+from pipelines.sources import LANDMARKS, MEL, Clip, ClipDataset, CorruptFrameError, join_datasets, open_dataset
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class DataConfig:
     """What is read and how.
 
     Attributes:
-      path: folder of a prepared dataset.
+      path: folder of a prepared dataset, or several separated by commas.
       batch_size: pairs in a batch of all processes together.
       size: what height and width the frames must have, pixels.
       seed: of the order of everything, 0 ≤ seed < 2**64.
@@ -110,7 +110,7 @@ def choose_clips(config: DataConfig) -> ClipDataset:
       InputError: see `open_dataset`; or the frames are of another size than the config's.
       ConfigError: a name that is not in the dataset.
     """
-    dataset = open_dataset(config.path)
+    dataset = join_datasets([open_dataset(path.strip()) for path in config.path.split(",")])
     if dataset.size != config.size:
         raise InputError(
             f"The frames of {config.path} are {dataset.size} x {dataset.size}, the config asks for {config.size}."

@@ -166,6 +166,51 @@ class ClipDataset:
         return read(self, clip, index, frozenset(what))
 
 
+@dataclasses.dataclass(frozen=True)
+class JoinedDataset(ClipDataset):
+    """Several datasets as one; their frames are of one size and rate, and no two clips share a name.
+
+    Attributes:
+      parts: the datasets; a clip is read from the one that has it.
+    """
+
+    parts: tuple[ClipDataset, ...] = ()
+
+    @functools.cached_property
+    def _part_of(self) -> dict[str, ClipDataset]:
+        return {clip.name: part for part in self.parts for clip in part.clips}
+
+    def read_frame(self, clip: Clip, index: int, what: Iterable[str] = ("image",)) -> dict[str, np.ndarray]:
+        """See `ClipDataset.read_frame`."""
+        return self._part_of[clip.name].read_frame(clip, index, what)
+
+
+def join_datasets(parts: Sequence[ClipDataset]) -> ClipDataset:
+    """Datasets as one, in their order.
+
+    Raises:
+      InputError: they differ in size or rate, or two clips have one name.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    owners: dict[str, ClipDataset] = {}
+    for part in parts:
+        if (part.size, part.fps) != (first.size, first.fps):
+            raise InputError(
+                f"{part.path} has {part.size} x {part.size} pixels at {part.fps:g} frames a second and {first.path} "
+                f"{first.size} x {first.size} at {first.fps:g}: prepare them alike."
+            )
+        for clip in part.clips:
+            if clip.name in owners:
+                raise InputError(f"{owners[clip.name].path} and {part.path} both have a clip {clip.name}; rename one.")
+            owners[clip.name] = part
+    path = pathlib.Path(",".join(str(part.path) for part in parts))
+    clips = tuple(clip for part in parts for clip in part.clips)
+    priors = all(part.priors for part in parts)
+    return JoinedDataset(path, first.storage, first.size, first.fps, priors, clips, tuple(parts))
+
+
 def open_dataset(path: str | pathlib.Path) -> ClipDataset:
     """Open a prepared dataset.
 

@@ -10,6 +10,7 @@ import pytest
 
 from avfr_jax.errors import AvfrError, ConfigError, InputError
 from avfr_jax.media import mel as mel_scale
+from pipelines.loader import DataConfig, choose_clips
 from pipelines.sources import CorruptFrameError, open_dataset
 from tests.pipelines.prepared import CLIPS, SIZE, clip_arrays, frame_files, write_dataset, write_listing
 
@@ -135,3 +136,22 @@ def test_corrupt_frames(tmp_path, file, damage, reason):
     with pytest.raises(CorruptFrameError, match=reason):
         dataset.read_frame(clip, 1, EVERYTHING)
     dataset.read_frame(dataset.clips[1], 1, EVERYTHING)
+
+
+def test_several_datasets_as_one(tmp_path):
+    ours = write_dataset(tmp_path / "ours")
+    more = write_dataset(tmp_path / "more", "arrayrecord", {"dee-1": ("dee", 4), "ann-4": ("ann", 6)})
+    config = DataConfig(path=f"{ours}, {more}", size=SIZE, exclude_clips=("bob-1",))
+    joined = choose_clips(config)
+    assert joined.identities == ("ann", "cy", "dee")
+    assert joined.frames == 9 + 5 + 1 + 7 + 4 + 6
+    read = joined.read_frame(joined.clip("ann-4"), 3, ("image", "landmarks"))
+    part = open_dataset(more)
+    np.testing.assert_array_equal(read["image"], part.read_frame(part.clip("ann-4"), 3)["image"])
+    with pytest.raises(InputError, match="both have a clip ann-1"):
+        choose_clips(DataConfig(path=f"{ours},{ours}", size=SIZE))
+    small = write_dataset(tmp_path / "small", clips={"eve-1": ("eve", 3)})
+    listing = json.loads((small / "dataset.json").read_text())
+    (small / "dataset.json").write_text(json.dumps({**listing, "fps": 30.0}))
+    with pytest.raises(InputError, match="prepare them alike"):
+        choose_clips(DataConfig(path=f"{ours},{small}", size=SIZE))
