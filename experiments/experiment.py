@@ -193,16 +193,26 @@ def with_schedule(experiment: Experiment, identities: int) -> Experiment:
     """
     data, schedule = experiment.data, experiment.schedule
     if not schedule.epochs:
-        return experiment
+        return _with_decay(experiment)
     epoch = identities * data.repeats // data.batch_size
     if not epoch:
         raise ConfigError(f"An epoch of {identities * data.repeats} pairs fills no batch of {data.batch_size}.")
     milestones = experiment.optimiser.milestones or tuple(m * epoch for m in schedule.milestones)
-    return dataclasses.replace(
-        experiment,
-        loop=dataclasses.replace(experiment.loop, steps=experiment.loop.steps or schedule.epochs * epoch),
-        optimiser=dataclasses.replace(experiment.optimiser, milestones=milestones),
+    return _with_decay(
+        dataclasses.replace(
+            experiment,
+            loop=dataclasses.replace(experiment.loop, steps=experiment.loop.steps or schedule.epochs * epoch),
+            optimiser=dataclasses.replace(experiment.optimiser, milestones=milestones),
+        )
     )
+
+
+def _with_decay(experiment: Experiment) -> Experiment:
+    """A cosine that is given no length lasts as long as the run."""
+    optimiser = experiment.optimiser
+    if optimiser.schedule != "cosine" or optimiser.decay_steps:
+        return experiment
+    return dataclasses.replace(experiment, optimiser=dataclasses.replace(optimiser, decay_steps=experiment.loop.steps))
 
 
 def fixed_settings(experiment: Experiment, dataset: ClipDataset, notes: Sequence[str] = ()) -> dict[str, Any]:

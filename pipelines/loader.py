@@ -52,7 +52,7 @@ class DataConfig:
     Attributes:
       path: folder of a prepared dataset, or several separated by commas.
       batch_size: pairs in a batch of all processes together.
-      size: what height and width the frames must have, pixels.
+      size: height and width of the frames, pixels; those of the dataset must be a multiple of it.
       seed: of the order of everything, 0 ≤ seed < 2**64.
       repeats: how often an epoch names each identity (or clip).
       balance: `identity`: everyone weighs the same (FOMM's id_sampling); `clip`: every clip does.
@@ -107,14 +107,10 @@ def choose_clips(config: DataConfig) -> ClipDataset:
     """The clips that a config names.
 
     Raises:
-      InputError: see `open_dataset`; or the frames are of another size than the config's.
+      InputError: see `open_dataset`, `join_datasets` and `ClipDataset.shrunk`.
       ConfigError: a name that is not in the dataset.
     """
-    dataset = join_datasets([open_dataset(path.strip()) for path in config.path.split(",")])
-    if dataset.size != config.size:
-        raise InputError(
-            f"The frames of {config.path} are {dataset.size} x {dataset.size}, the config asks for {config.size}."
-        )
+    dataset = join_datasets([open_dataset(path.strip()).shrunk(config.size) for path in config.path.split(",")])
     if config.priors and not dataset.priors:
         raise InputError(f"{config.path} was prepared without priors; prepare it with them or set data.priors false.")
     return dataset.select(config.identities, config.clips, config.exclude_identities, config.exclude_clips)

@@ -22,6 +22,7 @@ import numpy as np
 from avfr_jax.config import from_dict
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.media import mel as mel_scale
+from avfr_jax.models.base import normalise_landmarks
 
 FORMAT, VERSION = "avfr-clips", 1
 STORAGES = ("folder", "arrayrecord")
@@ -75,6 +76,7 @@ class ClipDataset:
       fps: frames a second.
       priors: whether mesh drawings and head masks were prepared.
       clips: in the order of `dataset.json`.
+      shrink: frames are read this many times smaller than they lie there; `size` is what they are read at.
     """
 
     path: pathlib.Path
@@ -83,6 +85,25 @@ class ClipDataset:
     fps: float
     priors: bool
     clips: tuple[Clip, ...]
+    shrink: int = 1
+
+    @property
+    def stored_size(self) -> int:
+        """Height and width of the frames as they lie on disk, pixels."""
+        return self.size * self.shrink
+
+    def shrunk(self, size: int) -> "ClipDataset":
+        """The same dataset with smaller frames: each pixel the mean over the area it covers.
+
+        Raises:
+          InputError: the stored size is no multiple of `size`.
+        """
+        if size < 1 or self.stored_size % size:
+            raise InputError(
+                f"The frames of {self.path} are {self.stored_size} x {self.stored_size}; they cannot be read at "
+                f"{size} x {size}, of which that is no multiple."
+            )
+        return dataclasses.replace(self, size=size, shrink=self.stored_size // size)
 
     @property
     def identities(self) -> tuple[str, ...]:
@@ -153,8 +174,8 @@ class ClipDataset:
 
         Returns:
           `image`: uint8 [H, W, 3], RGB; with `priors` [H, W, 5], the mesh drawing and the head mask behind RGB.
-          `landmarks`: float32 [478, 3], x and y in [-1, 1] (the first and last pixel's centres), z in x's unit;
-          NaN where no face was found.
+          `landmarks`: float32 [478, 3], x and y in [-1, 1] (the frame's edges: `normalise_landmarks` of
+          `avfr_jax.models.base`), z in x's unit; NaN where no face was found.
           `mel`: float32 [80, 16], the 200 ms around the frame.
 
         Raises:
@@ -184,6 +205,10 @@ class JoinedDataset(ClipDataset):
         """See `ClipDataset.read_frame`."""
         return self._part_of[clip.name].read_frame(clip, index, what)
 
+    def shrunk(self, size: int) -> ClipDataset:
+        """See `ClipDataset.shrunk`."""
+        return join_datasets([part.shrunk(size) for part in self.parts])
+
 
 def join_datasets(parts: Sequence[ClipDataset]) -> ClipDataset:
     """Datasets as one, in their order.
@@ -208,7 +233,7 @@ def join_datasets(parts: Sequence[ClipDataset]) -> ClipDataset:
     path = pathlib.Path(",".join(str(part.path) for part in parts))
     clips = tuple(clip for part in parts for clip in part.clips)
     priors = all(part.priors for part in parts)
-    return JoinedDataset(path, first.storage, first.size, first.fps, priors, clips, tuple(parts))
+    return JoinedDataset(path, first.storage, first.size, first.fps, priors, clips, first.shrink, tuple(parts))
 
 
 def open_dataset(path: str | pathlib.Path) -> ClipDataset:
@@ -327,17 +352,20 @@ def _decode_grey(data: bytes, size: int, what: str) -> np.ndarray:
     return image
 
 
-def _decode_frame(files: dict[str, bytes], size: int) -> np.ndarray:
+def _decode_frame(files: dict[str, bytes], dataset: ClipDataset) -> np.ndarray:
+    size = dataset.stored_size
     image = _decode_image(files["image"], size)
-    if "mesh" not in files:
+    if "mesh" in files:
+        greys = [_decode_grey(files[what], size, what) for what in ("mesh", "mask")]
+        image = np.dstack([image, *greys])
+    if dataset.shrink == 1:
         return image
-    return np.dstack([image, _decode_grey(files["mesh"], size, "mesh"), _decode_grey(files["mask"], size, "mask")])
+    return cv2.resize(image, (dataset.size, dataset.size), interpolation=cv2.INTER_AREA)
 
 
 def _normalised(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """Pixels -> [-1, 1] from the first pixel's centre to the last one's; depth is scaled alike."""
-    scale = np.float32(2.0 / (size - 1))
-    return landmarks * scale - np.array([1, 1, 0], np.float32)
+    """Pixels -> [-1, 1] from edge to edge, as the models take them."""
+    return normalise_landmarks(np.asarray(landmarks, np.float32), size, size)
 
 
 # Folder of clips.
@@ -350,12 +378,12 @@ def _read_folder_frame(dataset: ClipDataset, clip: Clip, index: int, what: froze
         places = {"image": f"frames/{index:06d}.jpg"}
         if "priors" in what:
             places |= {"mesh": f"mesh/{index:06d}.png", "mask": f"mask/{index:06d}.png"}
-        out["image"] = _decode_frame({k: _read_bytes(folder / v) for k, v in places.items()}, dataset.size)
+        out["image"] = _decode_frame({k: _read_bytes(folder / v) for k, v in places.items()}, dataset)
     if "landmarks" in what:
         landmarks = _load_array(folder / "landmarks.npy")
         if landmarks.shape[1:] != (LANDMARKS, 3) or len(landmarks) < clip.frames:
             raise CorruptFrameError(f"its landmarks.npy has shape {landmarks.shape}")
-        out["landmarks"] = _normalised(np.asarray(landmarks[index], np.float32), dataset.size)
+        out["landmarks"] = _normalised(landmarks[index], dataset.stored_size)
     if "mel" in what:
         out["mel"] = _folder_mel(folder, clip, index, dataset.fps)
     return out
@@ -424,10 +452,10 @@ def _read_record(dataset: ClipDataset, clip: Clip, index: int, what: frozenset[s
     try:
         if what & {"image", "priors"}:
             names = ("image", "mesh", "mask") if "priors" in what else ("image",)
-            out["image"] = _decode_frame({name: record[name] for name in names}, dataset.size)
+            out["image"] = _decode_frame({name: record[name] for name in names}, dataset)
         if "landmarks" in what:
             landmarks = np.frombuffer(record["landmarks"], np.float32).reshape(LANDMARKS, 3)
-            out["landmarks"] = _normalised(landmarks, dataset.size)
+            out["landmarks"] = _normalised(landmarks, dataset.stored_size)
         if "mel" in what:
             out["mel"] = np.frombuffer(record["mel"], np.float32).reshape(MEL).copy()
     except (KeyError, TypeError, ValueError) as error:

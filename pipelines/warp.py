@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.errors import ConfigError
-from avfr_jax.ops.grids import corner_grid
+from avfr_jax.ops.grids import pixel_grid
 from avfr_jax.ops.sampling import grid_sample_2d
 from avfr_jax.typing import Array, Bool, Float
 
@@ -55,8 +55,8 @@ def warp(key: Array, batch: dict[str, Any], config: WarpConfig) -> dict[str, Any
     Args:
       key: a JAX random key.
       batch: `source` and `driving` float32 [B, H, W, C] in [0, 1] and perhaps `source_landmarks` and
-        `driving_landmarks` [B, 478, 3], x and y in [-1, 1] from the first to the last pixel's centre. What a frame is
-        moved to show beyond its border is its reflection.
+        `driving_landmarks` [B, 478, 3], x and y in [-1, 1] from edge to edge. What a frame is moved to show beyond
+        its border is its reflection.
       config: how much.
 
     Returns:
@@ -71,7 +71,7 @@ def warp(key: Array, batch: dict[str, Any], config: WarpConfig) -> dict[str, Any
     knots = jnp.where(still[:, None, None, None], knots, 0.0)
     field = jax.image.resize(knots, (count, height, width, 2), "cubic")
 
-    to_source = _looked_up(jnp.broadcast_to(corner_grid(height, width), (count, height, width, 2)), alike)
+    to_source = _looked_up(jnp.broadcast_to(pixel_grid(height, width), (count, height, width, 2)), alike)
     to_driving = _looked_up(to_source, own)
     to_driving = to_driving + _sampled(field, to_driving)
     out = batch | {"source": _sampled(batch["source"], to_source), "driving": _sampled(batch["driving"], to_driving)}
@@ -129,4 +129,4 @@ def _bent(landmarks: Float[Array, "b k 3"], field: Float[Array, "b h w 2"]) -> F
 
 
 def _sampled(image: Float[Array, "b h w c"], grid: Float[Array, "b *out 2"]) -> Float[Array, "b *out c"]:
-    return grid_sample_2d(image, grid, padding="reflection", align_corners=True)
+    return grid_sample_2d(image, grid, padding="reflection")

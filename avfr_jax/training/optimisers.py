@@ -21,7 +21,7 @@ class OptimiserConfig:
         rate over `decay_steps`.
       milestones: in steps.
       gamma: see `schedule`.
-      decay_steps: length of the cosine, in steps, warm-up included.
+      decay_steps: length of the cosine, in steps, warm-up included; an experiment that leaves it at 0 means its own.
       warmup_steps: the rate rises linearly from 0 over these.
       clip_norm: gradients longer than this are shortened to it; 0 leaves them alone.
     """

@@ -230,7 +230,7 @@ def test_bad_settings(folder, tmp_path):
         open_pairs(make_config(folder), 2, 2)
     with pytest.raises(ConfigError, match=r"has 15 pairs, less than data\.batch_size 16; raise data\.repeats"):
         open_pairs(make_config(folder, batch_size=16))
-    with pytest.raises(InputError, match="are 32 x 32, the config asks for 256"):
+    with pytest.raises(InputError, match="are 32 x 32; they cannot be read at 256 x 256"):
         open_pairs(make_config(folder, size=256))
     with pytest.raises(ConfigError, match=r"data\.workers must be at least 0, not -1"):
         make_config(folder, workers=-1)

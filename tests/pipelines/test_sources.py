@@ -1,5 +1,6 @@
 """Reading prepared datasets: both forms give the same, and each thing that can be wrong has its own sentence."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -31,7 +32,7 @@ def test_both_forms_give_what_was_prepared(stored):
             assert abs(float(frame["image"][..., 0].mean()) - (20 + 40 * number)) < 2  # red is first
             assert (frame["image"][..., 3] == 3 * index).all()
             np.testing.assert_array_equal(frame["image"][:, 0, 4], 255 * (np.arange(SIZE) >= SIZE // 4))
-            pixels = (frame["landmarks"] + [1, 1, 0]) * (SIZE - 1) / 2
+            pixels = ((frame["landmarks"] + [1, 1, 0]) * SIZE - [1, 1, 0]) / 2
             np.testing.assert_allclose(pixels, arrays["landmarks"][index], atol=1e-4)
             silent = number == len(CLIPS) - 1
             heard = mel_scale.silence() if silent else mel_scale.mel_window(arrays["mel"], index)
@@ -146,6 +147,14 @@ def test_several_datasets_as_one(tmp_path):
     assert joined.identities == ("ann", "cy", "dee")
     assert joined.frames == 9 + 5 + 1 + 7 + 4 + 6
     read = joined.read_frame(joined.clip("ann-4"), 3, ("image", "landmarks"))
+    halved = choose_clips(dataclasses.replace(config, size=SIZE // 2))
+    small = halved.read_frame(halved.clip("ann-4"), 3, ("priors", "image", "landmarks"))
+    assert small["image"].shape == (SIZE // 2, SIZE // 2, 5)
+    means = read["image"].reshape(SIZE // 2, 2, SIZE // 2, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(small["image"][..., :3], means, atol=1)
+    np.testing.assert_array_equal(small["landmarks"], read["landmarks"])
+    with pytest.raises(InputError, match="no multiple"):
+        choose_clips(dataclasses.replace(config, size=SIZE - 2))
     part = open_dataset(more)
     np.testing.assert_array_equal(read["image"], part.read_frame(part.clip("ann-4"), 3)["image"])
     with pytest.raises(InputError, match="both have a clip ann-1"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from avfr_jax.errors import ConfigError
+from avfr_jax.ops.grids import pixel_centres
 from pipelines.warp import WarpConfig, warp
 
 SIZE = 96
@@ -23,7 +24,7 @@ def blob(points):
 def centre(pictures):
     """Of what is bright, in the coordinates of landmarks."""
     weights = np.asarray(pictures[..., 0], np.float64)
-    at = np.linspace(-1, 1, SIZE)
+    at = pixel_centres(SIZE)
     total = weights.sum((1, 2))
     return np.stack([(weights * at).sum((1, 2)), (weights * at[:, None]).sum((1, 2))], -1) / total[:, None]
 
@@ -32,7 +33,7 @@ def make_batch(source, driving):
     points = {"source": np.asarray(source, np.float32), "driving": np.asarray(driving, np.float32)}
     batch = {name: blob(p) for name, p in points.items()}
     for name, p in points.items():
-        xy = 2 * p / (SIZE - 1) - 1
+        xy = (2 * p + 1) / SIZE - 1
         depth = np.full((len(p), 478, 1), 0.1, np.float32)
         batch[f"{name}_landmarks"] = np.concatenate([np.repeat(xy[:, None], 478, 1), depth], -1)
     return batch

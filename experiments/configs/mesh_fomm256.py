@@ -1,0 +1,43 @@
+"""`mesh-fomm` at 256 × 256: the small model that ships with the package (2.2 M parameters).
+
+    python -m experiments.train --config experiments/configs/mesh_fomm256.py --data.path clips,stills,heads \\
+        --held_back.path held_back
+
+`clips` and `held_back` are made by `python -m data.clip_folder` from videos, `stills` by the same with `--stills` from
+portraits, `heads` by `data.clip_folder.prepare_synthetic`; folders can be left out. No frozen network is needed.
+
+Expected: the shipped model's card (`avfr models show mesh-fomm`) has the figures of its run. That one began with
+`mesh_fomm128` for a cheaper start (`--init_from runs/mesh_fomm128/model`).
+Time: TODO pairs a second on two cores of a server; hours on a GPU of any kind do better than days here.
+"""
+
+from avfr_jax.models.mesh_fomm import MeshFommConfig
+from avfr_jax.training.loop import LoopConfig
+from avfr_jax.training.objectives.fomm import FommLossConfig
+from avfr_jax.training.optimisers import OptimiserConfig
+from avfr_jax.training.step import StepConfig
+from avfr_jax.training.validation import ValidationConfig
+from experiments.experiment import Experiment, HeldBackConfig
+from pipelines.augment import AugmentConfig
+from pipelines.loader import DataConfig
+from pipelines.warp import WarpConfig
+
+CONFIG = Experiment(
+    name="mesh_fomm256",
+    family="mesh-fomm",
+    model=MeshFommConfig(image_size=256),
+    losses=FommLossConfig(perceptual=(), pyramid_l1=10.0, structural=1.0, parts=1.0, generator_gan=0.0),
+    optimiser=OptimiserConfig(learning_rate=3e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0),
+    data=DataConfig(path="clips,stills,heads", batch_size=4, size=256, landmarks=True, threads=2, prefetch=2),
+    augment=AugmentConfig(
+        brightness=0.1,
+        contrast=0.1,
+        saturation=0.1,
+        hue=0.03,
+        warp=WarpConfig(rotation=6.0, scale=0.08, shift=0.04, stills=0.02),
+    ),
+    held_back=HeldBackConfig(path="held_back"),
+    validation=ValidationConfig(stride=15, frames_per_clip=5),
+    loop=LoopConfig(steps=20_000, validate_every=400, checkpoint_every=200, panel_every=400),
+    step=StepConfig(ema_decay=0.995),
+)
