@@ -10,14 +10,20 @@ from avfr_jax.errors import CheckpointError
 
 
 def save_tree(folder: str | pathlib.Path, tree: Any) -> None:
-    """Write a tree of arrays into a new folder.
+    """Write a tree of arrays into a new folder. Of several processes the caller writes alone; the others need not call.
 
     Raises:
       ValueError: the folder exists already (orbax's own error).
     """
     import orbax.checkpoint as ocp
 
-    with ocp.StandardCheckpointer() as checkpointer:
+    options = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        me = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
+        )
+    with ocp.StandardCheckpointer(multiprocessing_options=options) as checkpointer:
         checkpointer.save(pathlib.Path(folder).absolute(), tree)
 
 

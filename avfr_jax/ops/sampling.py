@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from avfr_jax.ops.grids import to_pixels
 from avfr_jax.ops.precision import widen
-from avfr_jax.typing import Array, Float
+from avfr_jax.typing import Array, Float, Int
 
 Padding = Literal["zeros", "border", "reflection"]
 PADDINGS = ("zeros", "border", "reflection")
@@ -43,6 +43,15 @@ def _place(grid: Array, size: int, padding: str, align_corners: bool) -> Array:
     return x if padding == "zeros" else _clip(x, size)
 
 
+def rows_at(rows: Float[Array, "n p c"], index: Int[Array, "n *out"]) -> Float[Array, "n *out c"]:
+    """Each batch entry's own rows by number, all of them in bounds.
+
+    The batch stays an axis of the gather, and of the scatter that is its gradient: with the batch divided over devices
+    none needs another's rows, which a gather from one long list of rows would hide from the compiler.
+    """
+    return jax.vmap(lambda own, i: own.at[i].get(mode="promise_in_bounds"))(rows, index)
+
+
 def _sample(image: Array, grid: Array, padding: str, align_corners: bool) -> Array:
     if padding not in PADDINGS:
         raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, not {padding!r}")
@@ -54,17 +63,16 @@ def _sample(image: Array, grid: Array, padding: str, align_corners: bool) -> Arr
     # The grid's last axis is (x, y[, z]); the image's axes are ([d,] h, w).
     where = [_place(grid[..., dims - 1 - a], sizes[a], padding, align_corners) for a in range(dims)]
     low = [jnp.floor(x) for x in where]
-    rows = jnp.asarray(image).reshape(-1, channels)
-    offset = jnp.arange(batch, dtype=jnp.int32).reshape(-1, *[1] * (grid.ndim - 2))
+    rows = jnp.asarray(image).reshape(batch, -1, channels)
     out: Array | None = None
     for corner in itertools.product((0, 1), repeat=dims):
-        index, weight = offset, jnp.ones((), grid.dtype)
+        index, weight = jnp.zeros((), jnp.int32), jnp.ones((), grid.dtype)
         for x, x0, step, size in zip(where, low, corner, sizes, strict=True):
             tap = x0 + step
             share = (x - x0) if step else (x0 + 1 - x)
             weight = weight * jnp.where((tap >= 0) & (tap <= size - 1), share, 0.0)
             index = index * size + jnp.clip(tap, 0, size - 1).astype(jnp.int32)
-        taken = rows.at[index].get(mode="promise_in_bounds")
+        taken = rows_at(rows, index)
         part = taken * weight[..., None].astype(image.dtype)
         out = part if out is None else out + part
     assert out is not None

@@ -5,8 +5,8 @@ stores the frames with mesh, person mask, landmarks, sound and mel spectrogram. 
 a dataset of the same form, with exact landmarks. The form on disk is described in `data.clip_folder.store`.
 """
 
-from data.clip_folder.config import ClipConfig, Report
+from data.clip_folder.config import ClipConfig, Report, TooManyRejectedError
 from data.clip_folder.run import prepare
 from data.clip_folder.synthetic import prepare_synthetic
 
-__all__ = ["ClipConfig", "Report", "prepare", "prepare_synthetic"]
+__all__ = ["ClipConfig", "Report", "TooManyRejectedError", "prepare", "prepare_synthetic"]

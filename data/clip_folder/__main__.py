@@ -5,7 +5,7 @@ import pathlib
 import sys
 
 from avfr_jax.errors import AvfrError
-from data.clip_folder.config import ClipConfig
+from data.clip_folder.config import ClipConfig, TooManyRejectedError
 from data.clip_folder.run import prepare
 
 _EPILOG = """examples:
@@ -14,7 +14,8 @@ _EPILOG = """examples:
 
 Finished videos are recognised: start the same command again after a stop, or when videos were added.
 A video is split at cuts, and where the face moves to another place (its box overlaps the first one by less than
-0.25, VoxCeleb's rule). Exit status: 0, with a report of what was rejected and why; 2 for an input that cannot be used.
+0.25, VoxCeleb's rule). Exit status: 0, with a report of what was rejected and why; 2 for an input that cannot be used,
+or where more videos gave no clip than --max-rejected allows (the clips of the others are prepared all the same).
 """
 
 
@@ -38,6 +39,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--identities", type=pathlib.Path, metavar="FILE.csv", help="who is seen: a table with file and identity")
     add("--min-frames", type=int, default=default.min_frames, help=f"reject shorter clips ({default.min_frames})")
     add("--crop", choices=("auto", "none"), default=default.crop, help="a square around the face, or the whole picture")
+    add("--stills", action="store_true", help="prepare the pictures of the folder, not the videos: clips of one frame")
     add("--priors", action=argparse.BooleanOptionalAction, default=default.priors, help="store mesh and mask")
     add(
         "--max-enlarge", type=float, default=default.max_enlarge, metavar="TIMES",
@@ -47,6 +49,10 @@ def arguments() -> argparse.ArgumentParser:
         "--max-outside", type=float, default=default.max_outside, metavar="SHARE",
         help=f"reject faces whose crop lies outside the picture by more ({default.max_outside:g})",
     )  # fmt: skip
+    add(
+        "--max-rejected", type=float, default=default.max_rejected, metavar="SHARE",
+        help=f"fail if more of the videos gave no clip ({default.max_rejected:g})",
+    )  # fmt: skip
     return parser
 
 
@@ -55,6 +61,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         videos, out = options.pop("videos"), options.pop("out")
         print(prepare(videos, out, ClipConfig(**options)))
+    except TooManyRejectedError as error:
+        print(error.report)
+        print(error, file=sys.stderr)
+        return 2
     except AvfrError as error:
         print(error, file=sys.stderr)
         return 2

@@ -12,6 +12,7 @@ import numpy as np
 from avfr_jax.errors import FaceError, InputError
 from avfr_jax.faces import SMALLEST_FACE, Crop, FacePriors, crop_for_clip, mesh_image
 from avfr_jax.media.audio import audio_blocks
+from avfr_jax.media.image import read_image
 from avfr_jax.media.mel import COLUMNS_PER_SECOND, RATE, mel_spectrogram, silence
 from avfr_jax.media.video import VideoReader
 from avfr_jax.typing import Float, UInt8
@@ -66,6 +67,29 @@ def prepare_video(
             writer.reject(video.name, where + str(error))
     pieces = [dataclasses.replace(piece, name=piece.name or f"{name}-f{piece.first:06d}") for piece in pieces]
     _write(video, reader, track, pieces, config, priors, writer)
+
+
+def prepare_still(
+    picture: pathlib.Path, name: str, config: ClipConfig, priors: FacePriors | None, writer: SourceWriter
+) -> None:
+    """Writes a picture of one face as a clip of one frame; arguments and errors as `prepare_video`, and FaceError
+    where there is no face that can be used."""
+    image = read_image(picture)
+    height, width = image.shape[:2]
+    if config.crop == "none" and height != width:
+        raise InputError(f"{picture} is {width}×{height}: only square pictures can stay uncropped")
+    faces = priors.detect(image) if priors is not None else []
+    if priors is not None and not faces:
+        raise FaceError("no face")
+    landmarks = faces[0].landmarks if faces else np.full((478, 3), np.nan, np.float32)
+    track = tracking.VideoTrack(landmarks[None], (), {}, height, width)
+    still = dataclasses.replace(config, min_frames=1)
+    crop = _piece(track, 0, 1, name, still, priors is not None).crop
+    frame = crop.apply(image, config.size)
+    points = crop.to_crop(track.landmarks, config.size)[0]
+    places = [round(value) for value in (crop.x, crop.y, crop.side)]
+    sound = clip_sound(None, 0, 1, config.fps)
+    writer.clip(name, picture.name, places, sound, [_encode(frame, points, priors if config.priors else None)])
 
 
 def _frames(reader: VideoReader, config: ClipConfig) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

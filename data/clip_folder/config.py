@@ -5,7 +5,7 @@ import os
 import pathlib
 from typing import Any, Literal
 
-from avfr_jax.errors import ConfigError
+from avfr_jax.errors import ConfigError, InputError
 
 FORMAT = "avfr-clips"
 VERSION = 1
@@ -30,6 +30,8 @@ class ClipConfig:
       max_enlarge: clips whose crop would have to be enlarged more than this many times are rejected.
       max_outside: clips are rejected if more than this share of the crop lies outside the picture.
       shard_frames: an ArrayRecord file ends after the clip with which it holds at least so many frames.
+      stills: prepare pictures instead of videos, each as a clip of one frame.
+      max_rejected: the run fails if more than this share of the sources gave no clip.
     """
 
     storage: Storage = "folder"
@@ -44,6 +46,8 @@ class ClipConfig:
     max_enlarge: float = 2.0
     max_outside: float = 0.15
     shard_frames: int = 4096
+    stills: bool = False
+    max_rejected: float = 0.5
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value that no dataset can be made with."""
@@ -60,6 +64,8 @@ class ClipConfig:
         for name, least in (("workers", 0), ("min_frames", 1), ("max_outside", 0), ("shard_frames", 1)):
             if not getattr(self, name) >= least:
                 raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not 0 <= self.max_rejected <= 1:
+            raise ConfigError(f"max_rejected is a share between 0 and 1, not {self.max_rejected}")
         if not self.max_enlarge >= 1:
             raise ConfigError(f"max_enlarge must be at least 1, not {self.max_enlarge}")
 
@@ -87,6 +93,7 @@ class Report:
       identities: people in the dataset, as far as is known.
       fps: frames a second.
       rejected: what was not used: `source` and `reason`.
+      unusable: sources of this run that gave no clip at all.
       seconds: time of this run.
     """
 
@@ -99,6 +106,7 @@ class Report:
     identities: int
     fps: float
     rejected: list[dict[str, str]]
+    unusable: int
     seconds: float
 
     def __str__(self) -> str:
@@ -114,3 +122,14 @@ class Report:
         if self.rejected:
             lines.append(f"All {len(self.rejected)} rejections are listed in {self.folder / 'rejected.json'}.")
         return "\n".join(lines)
+
+
+class TooManyRejectedError(InputError):
+    """More sources gave no clip than is allowed. The rest is prepared; `report` says what was rejected and why."""
+
+    def __init__(self, report: Report, allowed: float) -> None:
+        super().__init__(
+            f"{report.unusable} of {report.sources} sources gave no clip, and {allowed:.0%} is the limit: see the "
+            f"reasons in {report.folder / 'rejected.json'}, or allow more (--max-rejected)"
+        )
+        self.report = report

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from avfr_jax.errors import ConfigError, FaceError, InputError, MissingBackendError, OutputError
-from data.clip_folder.config import ClipConfig, Report
+from data.clip_folder.config import ClipConfig, Report, TooManyRejectedError
 from data.clip_folder.store import Store
 
 _COMMON = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
 _RARE = (".m2v", ".ts", ".mts", ".m2ts", ".vob", ".asf", ".3g2", ".mxf", ".dv")
 VIDEOS = _COMMON + _RARE
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _LONGEST_NAME = 120  # characters of a clip's name
 
 
@@ -42,6 +43,7 @@ Work = Callable[[Job, pathlib.Path, ClipConfig], Any]
 def prepare(videos: str | os.PathLike[str], out: str | os.PathLike[str], config: ClipConfig | None = None) -> Report:
     """Prepares every video under a folder as a dataset of clips; takes up where an earlier run was stopped.
 
+    With `config.stills` it is every picture instead, each a clip of one frame, for `augment.warp.stills` to bend.
     Videos are known by the endings of their names; hidden files and folders are passed over. Finished videos are
     not done again unless they have changed, and what was prepared from videos that are gone stays. `identity` of a
     clip is the part of its file's name before the first "#" (VoxCeleb's names), or the whole name without its
@@ -49,13 +51,14 @@ def prepare(videos: str | os.PathLike[str], out: str | os.PathLike[str], config:
 
     Raises:
       InputError: no such folder, or no video in it.
+      TooManyRejectedError: more videos than `config.max_rejected` allows gave no clip; the others are prepared.
       OutputError: `out` cannot be written to or holds something else, or the disk is full.
       ConfigError: impossible settings, other settings than those `out` was prepared with, a CSV that cannot be used.
       MissingBackendError: faces are needed and mediapipe is not installed.
     """
     config = config or ClipConfig()
     root = pathlib.Path(videos)
-    found = find_videos(root, pathlib.Path(out))
+    found = find_videos(root, pathlib.Path(out), PICTURES if config.stills else VIDEOS)
     jobs = _jobs(root, found)
     names = read_identities(config.identities) if config.identities is not None else {}
     identities = {job.key: _identity(job.source, root, names) for job in jobs}
@@ -63,7 +66,10 @@ def prepare(videos: str | os.PathLike[str], out: str | os.PathLike[str], config:
 
 
 def run_jobs(jobs: list[Job], identities: dict[str, str], out: pathlib.Path, config: ClipConfig, work: Work) -> Report:
-    """Does what is left of the jobs, with a line of progress on the error stream, and writes the index."""
+    """Does what is left of the jobs, with a line of progress on the error stream, and writes the index.
+
+    Raises TooManyRejectedError after that where more sources than `config.max_rejected` allows gave no clip.
+    """
     from tqdm import tqdm
 
     began = time.monotonic()
@@ -74,7 +80,7 @@ def run_jobs(jobs: list[Job], identities: dict[str, str], out: pathlib.Path, con
         for _ in _results(left, out, config, work):
             bar.update()
     clips, rejected = store.write_index(identities)
-    return Report(
+    report = Report(
         folder=out,
         sources=len(jobs),
         taken_over=len(jobs) - len(left),
@@ -84,15 +90,19 @@ def run_jobs(jobs: list[Job], identities: dict[str, str], out: pathlib.Path, con
         identities=len({clip["identity"] for clip in clips}),
         fps=config.fps,
         rejected=rejected,
+        unusable=sum(store.clips_of(job.key) == 0 for job in jobs),
         seconds=time.monotonic() - began,
     )
+    if report.unusable > config.max_rejected * report.sources:
+        raise TooManyRejectedError(report, config.max_rejected)
+    return report
 
 
 # -- which videos, and who is seen --
 
 
-def find_videos(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
-    """Every video under a folder, in the order of their paths, but for what lies in `out`.
+def find_videos(root: pathlib.Path, out: pathlib.Path, endings: tuple[str, ...] = VIDEOS) -> list[pathlib.Path]:
+    """Every file under a folder with one of the endings, in the order of their paths, but for what lies in `out`.
 
     Raises InputError if there is none.
     """
@@ -104,10 +114,11 @@ def find_videos(root: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
         found += [
             pathlib.Path(folder, name)
             for name in files
-            if not name.startswith(".") and pathlib.Path(name).suffix.lower() in VIDEOS
+            if not name.startswith(".") and pathlib.Path(name).suffix.lower() in endings
         ]
     if not found:
-        raise InputError(f"{root} holds no video: give a folder with .mp4, .mov, .mkv, .webm, .avi or .mpg files")
+        what = "video" if endings == VIDEOS else "picture"
+        raise InputError(f"{root} holds no {what}: give a folder with {', '.join(endings[:5])} or {endings[5]} files")
     return sorted(found)
 
 
@@ -167,13 +178,13 @@ def _open_priors() -> Any:
 
 def _prepare_one(job: Job, out: pathlib.Path, config: ClipConfig) -> None:
     """Prepares one video. What is wrong with the video is noted; what is wrong with the machine is raised."""
-    from data.clip_folder.clip import prepare_video
+    from data.clip_folder.clip import prepare_still, prepare_video
 
     priors = _open_priors() if config.crop == "auto" or config.priors else None
     store = Store(out, config)
     try:
         with store.source(job.key, job.stamp) as writer:
-            prepare_video(job.source, job.key, config, priors, writer)
+            (prepare_still if config.stills else prepare_video)(job.source, job.key, config, priors, writer)
     except (OutputError, ConfigError, MissingBackendError):
         raise
     except (InputError, FaceError) as error:

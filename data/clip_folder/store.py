@@ -110,9 +110,25 @@ class Store:
             )
 
     def finished(self, key: str, stamp: list[int]) -> bool:
-        """Whether an earlier run finished this source, which has not changed since."""
+        """Whether an earlier run finished this source, which has not changed since, and its clips are still there."""
         outcome = self._read_note(key)
-        return outcome is not None and outcome.stamp == stamp
+        return outcome is not None and outcome.stamp == stamp and self._there(key, outcome)
+
+    def clips_of(self, key: str) -> int:
+        """How many clips a source gave."""
+        outcome = self._read_note(key)
+        return 0 if outcome is None else len(outcome.clips)
+
+    def _there(self, key: str, outcome: Outcome) -> bool:
+        """Whether the files of every clip are where the note says."""
+        if self.config.storage == "folder":
+            places = [self.folder / "clips" / clip["name"] / "landmarks.npy" for clip in outcome.clips]
+        else:
+            places = [self._shard(clip["shard"]) if "shard" in clip else self._records(key) for clip in outcome.clips]
+        return all(place.is_file() for place in places)
+
+    def _shard(self, number: int) -> pathlib.Path:
+        return self.folder / f"shard-{number:05d}.arrayrecord"
 
     def _read_note(self, key: str) -> Outcome | None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -167,9 +183,10 @@ class Store:
         with _disk(self.folder):
             outcomes = {}
             for path in sorted(self._done.glob("*.json")):
-                outcome = self._read_note(path.name[: -len(".json")])
-                if outcome is not None:
-                    outcomes[path.name[: -len(".json")]] = outcome
+                key = path.name[: -len(".json")]
+                outcome = self._read_note(key)
+                if outcome is not None and self._there(key, outcome):
+                    outcomes[key] = outcome
             self._identify(outcomes, identities)
             if self.config.storage == "arrayrecord":
                 self._pack(outcomes)
@@ -213,7 +230,7 @@ class Store:
         number = 1 + max((clip.get("shard", -1) for o in outcomes.values() for clip in o.clips), default=-1)
         waiting = [key for key, outcome in outcomes.items() if any("shard" not in clip for clip in outcome.clips)]
         while waiting:
-            shard = _Shard(self.folder / f"shard-{number:05d}.arrayrecord")
+            shard = _Shard(self._shard(number))
             packed = []
             while waiting and shard.count < self.config.shard_frames:
                 key = waiting.pop(0)

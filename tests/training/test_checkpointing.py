@@ -175,7 +175,9 @@ def test_two_processes_train_stop_and_resume_as_one(whole, tmp_path):
         worker.send_signal(signal.SIGKILL)
     for worker in workers:
         worker.communicate(timeout=60)
+    assert not (tmp_path / "model").exists()
     finish(start_two(tmp_path, STEPS, EVERY, QUICK), 0)
+    assert (tmp_path / "model" / "_METADATA").is_file()
 
     pair = tmp_path / "pair"
     fit(small_run(pair, loop=loop_config(STEPS, EVERY), batch_size=BATCH, devices=2))

@@ -10,6 +10,7 @@ import sys
 
 import jax
 
+from avfr_jax.checkpoints import save_tree
 from avfr_jax.training.loop import LoopConfig, fit
 from tests.training.small import small_run
 
@@ -29,7 +30,13 @@ def main(words: list[str]) -> int:
     if len(words) > 4:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(f"localhost:{words[4]}", num_processes=2, process_id=int(words[5]))
-    outcome = fit(small_run(workdir, loop=loop_config(steps, every), batch_size=BATCH, seconds=seconds))
+
+    def export(variables, about, quality) -> pathlib.Path:  # process 0 alone is asked to
+        save_tree(workdir / "model", variables)
+        return workdir / "model"
+
+    loop = loop_config(steps, every)
+    outcome = fit(small_run(workdir, loop=loop, batch_size=BATCH, seconds=seconds, export=export))
     return 128 + outcome.stopped_by if outcome.stopped_by else 0
 
 
