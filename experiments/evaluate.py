@@ -2,18 +2,22 @@
 
 The papers' same-identity protocol: a clip's first frame is the source, the clip itself drives, and each generated frame
 is compared with the true one. Copying the source is always one of the methods: it says how much a clip moves. Clips are
-squares around a face, as `python -m data.clip_folder` crops them (any size; compared at the models' own).
+squares around a face: videos of any size, or a dataset that `python -m data.clip_folder` made; they are compared at
+the size of the largest model.
 
 The face mesh flatters a model that is driven by it, so a second source of landmarks that no model here sees stands
 beside it: eyes, ears and mouth of mediapipe's body-pose network.
 """
 
 import argparse
+import dataclasses
+import itertools
 import json
+import math
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +27,8 @@ from avfr_jax.errors import AvfrError, InputError
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.metrics import image as image_metrics
 from avfr_jax.models.base import normalise_landmarks
+from pipelines.sources import Clip as PreparedClip
+from pipelines.sources import ClipDataset, CorruptFrameError, open_dataset
 
 COPY = "copy"
 COLUMNS = ("l1", "psnr", "ssim", "lmd", "mouth", "motion", "pose_points", "faces_missed")
@@ -97,41 +103,65 @@ class Reference:
 _JITTED = {name: jax.jit(getattr(image_metrics, name)) for name in ("l1", "psnr", "ssim")}
 
 
-def read_clip(path: pathlib.Path, seconds: float, size: int) -> np.ndarray:
-    """Square frames at 25 a second, `[N, S, S, 3]` uint8.
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A clip to evaluate on: a square video at `path`, or the clip `entry` of a prepared dataset."""
 
-    Raises:
-      InputError: the clip is not square, or has fewer than two frames.
-    """
+    name: str
+    path: pathlib.Path
+    dataset: ClipDataset | None = None
+    entry: PreparedClip | None = None
+
+    def read(self, seconds: float, size: int) -> np.ndarray:
+        """Frames at 25 a second, `[N, S, S, 3]` uint8.
+
+        Raises:
+          InputError: the video is not square or cannot be read, or has fewer than two frames.
+        """
+        frames = [resized(frame, size) for frame in itertools.islice(self._frames(), max(2, math.ceil(seconds * 25)))]
+        if len(frames) < 2:
+            raise InputError(f"{self.name} has fewer than two frames.")
+        return np.stack(frames)
+
+    def _frames(self) -> Iterator[np.ndarray]:
+        from avfr_jax.media.video import VideoReader
+
+        if self.dataset is not None and self.entry is not None:
+            for index in range(self.entry.frames):
+                try:
+                    yield self.dataset.read_frame(self.entry, index)["image"]
+                except CorruptFrameError as error:
+                    raise InputError(f"Frame {index} of {self.name} cannot be read: {error}.") from None
+            return
+        for frame in VideoReader(self.path, 25.0):
+            if frame.shape[0] != frame.shape[1]:
+                raise InputError(
+                    f"{self.path.name} is {frame.shape[1]} x {frame.shape[0]} pixels, not square; prepare the videos "
+                    "with python -m data.clip_folder and give the folder that it makes."
+                )
+            yield frame
+
+
+def resized(frame: np.ndarray, size: int) -> np.ndarray:
+    """A square frame at another size."""
     from avfr_jax.faces.crop import Crop
-    from avfr_jax.media.video import VideoReader
 
-    frames = []
-    for frame in VideoReader(path):
-        if frame.shape[0] != frame.shape[1]:
-            raise InputError(
-                f"{path.name} is {frame.shape[1]} x {frame.shape[0]} pixels, not square; prepare the clips with "
-                "python -m data.clip_folder first."
-            )
-        frames.append(frame if frame.shape[0] == size else Crop(0, 0, frame.shape[0]).apply(frame, size))
-        if len(frames) >= seconds * 25:
-            break
-    if len(frames) < 2:
-        raise InputError(f"{path.name} has fewer than two frames.")
-    return np.stack(frames)
+    return frame if frame.shape[0] == size else Crop(0.0, 0.0, float(frame.shape[0])).apply(frame, size)
 
 
 def animate(model: Any, source: np.ndarray, frames: np.ndarray, motion: str) -> np.ndarray:
-    """Every frame that a model makes of a source driven by frames, without cropping; the first frame is the pose that
-    the source shows."""
+    """Every frame that a model makes of a source driven by frames, at their size, without cropping; the first frame is
+    the pose that the source shows."""
     from avfr_jax.reenact import Reenactor
 
+    size, own = source.shape[0], model.image_size
     reenactor = Reenactor(model, crop="none", best_frame="first", motion=motion)  # type: ignore[arg-type]
-    return np.stack(list(reenactor.reenact(source, frames)))
+    made = reenactor.reenact(resized(source, own), np.stack([resized(frame, own) for frame in frames]))
+    return np.stack([resized(frame, size) for frame in made])
 
 
 def evaluate(
-    clips: Sequence[pathlib.Path], models: Sequence[str], seconds: float, sheet: pathlib.Path | None = None
+    clips: Sequence[Clip], models: Sequence[str], seconds: float, sheet: pathlib.Path | None = None
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Same-identity figures: `{method: {clip: {figure: value}}}`, copying the source first."""
     from avfr_jax.model_store import load_model
@@ -140,17 +170,17 @@ def evaluate(
     size = max((m.image_size for m in loaded.values()), default=256)
     rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in (COPY, *models)}
     strips = []
-    for number, path in enumerate(clips):
+    for number, clip in enumerate(clips):
         start = time.perf_counter()
-        reference = Reference(read_clip(path, seconds, size), _has_pose_network())
+        reference = Reference(clip.read(seconds, size), _has_pose_network())
         frames = reference.frames
         outputs = {COPY: np.repeat(frames[:1], len(frames), axis=0)}
         outputs |= {name: animate(model, frames[0], frames, "relative") for name, model in loaded.items()}
         for name, output in outputs.items():
-            rows[name][path.stem] = reference.score(output)
+            rows[name][clip.name] = reference.score(output)
         strips.append(_strip([frames, *outputs.values()]))
         took = time.perf_counter() - start
-        print(f"\r{number + 1}/{len(clips)} {path.stem} {took:.0f} s\033[K", end="", file=sys.stderr, flush=True)
+        print(f"\r{number + 1}/{len(clips)} {clip.name} {took:.0f} s\033[K", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     if sheet:
         _write_sheet(sheet, strips)
@@ -169,7 +199,7 @@ def _has_pose_network() -> bool:
     return True
 
 
-def cross(clips: Sequence[pathlib.Path], models: Sequence[str], seconds: float, sheet: pathlib.Path) -> None:
+def cross(clips: Sequence[Clip], models: Sequence[str], seconds: float, sheet: pathlib.Path) -> None:
     """Each clip's first frame driven by the next clip, as a sheet of pictures: source, then for three moments the
     driving frame and each model's. There is no true frame to measure against."""
     from avfr_jax.model_store import load_model
@@ -178,7 +208,7 @@ def cross(clips: Sequence[pathlib.Path], models: Sequence[str], seconds: float, 
     size = max((m.image_size for m in loaded), default=256)
     strips = []
     for source, driving in zip(clips, [*clips[1:], *clips[:1]], strict=True):
-        picture, frames = read_clip(source, 0.08, size)[0], read_clip(driving, seconds, size)
+        picture, frames = source.read(0.08, size)[0], driving.read(seconds, size)
         frames = frames[:: max(1, len(frames) // 24)]
         outputs = [animate(model, picture, frames, "relative") for model in loaded]
         chosen = [len(frames) // 3, 2 * len(frames) // 3, len(frames) - 1]
@@ -224,7 +254,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Compare models on clips of people, against copying the source picture.",
         epilog="example: python -m experiments.evaluate clips/ --models landmark-warp mesh-fomm-256 --seconds 3 --each",
     )
-    parser.add_argument("clips", nargs="+", type=pathlib.Path, help="square clips, or folders of them")
+    parser.add_argument(
+        "clips", nargs="+", type=pathlib.Path, help="square videos, folders of them, or prepared datasets"
+    )
     parser.add_argument("--models", nargs="*", default=["landmark-warp"], help="names or folders of models")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each clip; default: 6")
     parser.add_argument("--each", action="store_true", help="each clip's figures too")
@@ -234,15 +266,24 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _clips(given: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+def find_clips(given: Sequence[pathlib.Path]) -> list[Clip]:
+    """The clips of videos, of folders of videos, and of folders that `python -m data.clip_folder` made.
+
+    Raises:
+      InputError: nothing there, or a broken dataset.
+    """
     from avfr_jax.media.video import is_video
 
-    found = []
+    found: list[Clip] = []
     for path in given:
+        if (path / "dataset.json").is_file():
+            dataset = open_dataset(path)
+            found += [Clip(entry.name, path, dataset, entry) for entry in dataset.clips]
+            continue
         inside = sorted(p for p in path.iterdir() if p.is_file() and is_video(p)) if path.is_dir() else [path]
         if not inside or not path.exists():
             raise InputError(f"There is no clip in {path}.")
-        found += inside
+        found += [Clip(p.stem, p) for p in inside]
     return found
 
 
@@ -256,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     enable_compilation_cache()
     keep_freed_memory()
     try:
-        clips = _clips(options.clips)
+        clips = find_clips(options.clips)
         if options.cross:
             if options.sheet is None:
                 raise InputError("--cross makes pictures: say where with --sheet FILE.png.")
