@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.nn.layers import Conv
+from avfr_jax.ops.resize import max_pool
 from avfr_jax.typing import Array, Float
 
 # ImageNet's mean and standard deviation of RGB in [0, 1]; LPIPS's own "scaling layer" is the same numbers on [-1, 1].
@@ -55,7 +56,8 @@ class Stack(nn.Module):
         number, out = 0, []
         for layer in self.plan:
             if isinstance(layer, Pool):
-                x = nn.max_pool(x, (layer.size, layer.size), (layer.stride, layer.stride))
+                apart = layer.size == layer.stride
+                x = max_pool(x, layer.size) if apart else nn.max_pool(x, (layer.size,) * 2, (layer.stride,) * 2)
                 number += 1
             else:
                 conv = Conv(

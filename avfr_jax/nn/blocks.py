@@ -42,8 +42,17 @@ class DownBlock(SameBlock):
 class UpBlock(SameBlock):
     """Nearest-neighbour upsampling by 2, then convolution, normalisation, ReLU."""
 
+    def setup(self) -> None:
+        size, pad = (self.kernel,) * self.dims, self.kernel // 2
+        self.conv = Conv(self.features, size, pad, upsample=self._in_one, dtype=self.dtype)
+        self.norm = BatchNorm(self.axis_name)
+
+    @property
+    def _in_one(self) -> bool:
+        return (self.dims, self.kernel) == (2, 3)
+
     def __call__(self, x: Float[Array, "n *space c"], train: bool = False) -> Float[Array, "n *space2 features"]:
-        return super().__call__(upsample_nearest(x, _halving(self.dims)), train)
+        return super().__call__(x if self._in_one else upsample_nearest(x, _halving(self.dims)), train)
 
 
 class ResBlock(nn.Module):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.nn.train_conv import convolution
+from avfr_jax.nn.train_conv import convolution, upsampled_convolution
 from avfr_jax.ops.precision import widen
 from avfr_jax.typing import Array, Float
 
@@ -35,6 +35,7 @@ class Conv(nn.Module):
       padding: zeros added on either side of every axis, or one number an axis.
       strides: step along every axis.
       spectral: normalise the kernel.
+      upsample: enlarge the image by 2, pixels repeated, before the convolution: 3 × 3 with padding 1 and stride 1.
       dtype: dtype of the computation; parameters stay float32.
     """
 
@@ -44,6 +45,7 @@ class Conv(nn.Module):
     strides: int = 1
     use_bias: bool = True
     spectral: bool = False
+    upsample: bool = False
     kernel_init: Initialiser | None = None
     bias_init: Initialiser | None = None
     dtype: Any = None
@@ -58,7 +60,11 @@ class Conv(nn.Module):
             kernel = self._normalised(kernel, train)
         dtype = self.dtype or jnp.result_type(x, kernel)
         pad = self.padding if isinstance(self.padding, tuple) else (self.padding,) * dims
-        y = convolution(x.astype(dtype), kernel.astype(dtype), (self.strides,) * dims, tuple(pad))
+        x, kernel = x.astype(dtype), kernel.astype(dtype)
+        if self.upsample:
+            y = upsampled_convolution(x, kernel)
+        else:
+            y = convolution(x, kernel, (self.strides,) * dims, tuple(pad))
         if self.use_bias:
             init = self.bias_init or (lambda k, s: uniform_fan_in(s, fan_in, k))
             y = y + self.param("bias", init, (self.features,)).astype(dtype)

@@ -1,12 +1,15 @@
-"""Convolution for training on a CPU: 3 × 3 layers and both their gradients by minimal filtering.
+"""Convolution for training on a CPU: 3 × 3 layers by minimal filtering, gradients of kernels in blocks.
 
 A 3 × 3 convolution of stride 1 by Winograd's F(4 × 4, 3 × 3) is a product of matrices at each of 36 points, with a
 quarter of the multiplications (Winograd 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
 2016). Its gradients are the transposed products at the same points: with y = A ((G k) * (B x)), the incoming gradient
-is spread by Aᵀ once and serves both. XLA's own convolutions on a CPU run on one core when few channels come out, and
-the gradient of the kernel always does.
+is spread by Aᵀ once and serves both. It pays where many channels share many tiles.
 
-On an accelerator, for another size or dtype, and for very few channels, this is the plain operation.
+XLA's own convolution on a CPU is quick forwards and towards the image, and slow (a twentieth of the speed, on one core)
+towards the kernel of a large image. There the gradient is a sum over blocks of rows small enough for the cache, each a
+product of the block's shifted copies with the other side.
+
+On an accelerator, for strides and other dtypes, and for small images, this is the plain operation.
 """
 
 from collections.abc import Sequence
@@ -22,10 +25,12 @@ from avfr_jax.typing import Array, Float
 
 _A, _G, _B = toom_cook(WINOGRAD_POINTS, 3)
 _TILE, _POINTS = len(_A), len(_B)
-# Below this many channels on either side the transforms cost more than they save.
-_LEAST_CHANNELS = 24
-# Small images have few tiles to share the transformed kernel, and their statistics magnify rounding errors.
-_LEAST_SIZE = 16
+# Rows of a block hold about this many positions.
+_BLOCK = 512
+_Padding = tuple[int, ...]
+# Which of a 3-tap kernel's taps fall on the first and the second small pixel that an upsampled pixel of either place
+# sees: [place, small pixel, tap].
+_PLACES = (((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1)))
 
 
 def convolution(
@@ -42,55 +47,130 @@ def convolution(
       strides: one an axis.
       padding: zeros before and after, one number an axis.
     """
-    if _suits(x, kernel, strides, padding):
-        return _conv3x3(x, kernel)
+    single = x.dtype == kernel.dtype == jnp.float32
+    if single and strides == (1, 1) and all(p < size for p, size in zip(padding, kernel.shape, strict=False)):
+        return _convolution2d(padding, x, kernel)
     return _plain(x, kernel, strides, padding)
 
 
-def _suits(x: Array, kernel: Array, strides: tuple[int, ...], padding: tuple[int, ...]) -> bool:
-    return (
-        kernel.shape[:-2] == (3, 3)
-        and strides == (1, 1)
-        and padding == (1, 1)
-        and x.dtype == kernel.dtype == jnp.float32
-        and min(kernel.shape[-2:]) >= _LEAST_CHANNELS
-        and min(x.shape[1:3]) >= _LEAST_SIZE
-    )
+def upsampled_convolution(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c o"]) -> Float[Array, "n h2 w2 o"]:
+    """Nearest upsampling by 2, then a 3 × 3 convolution with one pixel of zeros around, in 4/9 of the multiplications.
+
+    Each of an upsampled pixel's four places sees 2 × 2 pixels of the small image, under sums of the kernel's taps: one
+    2 × 2 convolution of the small image gives all four places. Any dtype; the kernel's must be the same.
+    """
+    n, h, w, _ = x.shape
+    places = jnp.asarray(_PLACES, kernel.dtype)
+    taps = jnp.einsum("ait,bju,tuco->ijcabo", places, places, kernel, precision="highest")
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    y = convolution(padded, taps.reshape(2, 2, x.shape[-1], -1), (1, 1), (0, 0))
+    y = y.reshape(n, h + 1, w + 1, 2, 2, -1)
+    rows = [jnp.stack([y[:, a : a + h, b : b + w, a, b] for b in range(2)], axis=3) for a in range(2)]
+    return jnp.stack(rows, axis=2).reshape(n, 2 * h, 2 * w, -1)
 
 
-def _plain(x: Array, kernel: Array, strides: tuple[int, ...], padding: tuple[int, ...]) -> Array:
+def _plain(x: Array, kernel: Array, strides: tuple[int, ...], padding: _Padding) -> Array:
     space = "DHW"[3 - len(strides) :]
     numbers = (f"N{space}C", f"{space}IO", f"N{space}C")
     return jax.lax.conv_general_dilated(x, kernel, strides, [(p, p) for p in padding], dimension_numbers=numbers)
 
 
-# --- 3 × 3, stride 1, padding 1 -----------------------------------------------------------------------------------
+# --- two axes, stride 1 -------------------------------------------------------------------------------------------
 
 
-@jax.custom_vjp
-def _conv3x3(x: Array, kernel: Array) -> Array:
-    return jax.lax.platform_dependent(x, kernel, cpu=_winograd, default=_plain3x3)
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _convolution2d(padding: _Padding, x: Array, kernel: Array) -> Array:
+    plain = partial(_plain, strides=(1, 1), padding=padding)
+    if not _winograd_pays(padding, x, kernel):
+        return plain(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=_winograd, default=plain)
 
 
-def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _conv3x3(x, kernel), (x, kernel)
+def _forward(padding: _Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _convolution2d(padding, x, kernel), (x, kernel)
 
 
-def _backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    return jax.lax.platform_dependent(x, kernel, g, cpu=_winograd_gradients, default=_plain_gradients)
+def _backward(padding: _Padding, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    on_cpu, elsewhere = partial(_cpu_gradients, padding), partial(_plain_gradients, padding)
+    return jax.lax.platform_dependent(*saved, g, cpu=on_cpu, default=elsewhere)
 
 
-_conv3x3.defvjp(_forward, _backward)
+_convolution2d.defvjp(_forward, _backward)
 
 
-def _plain3x3(x: Array, kernel: Array) -> Array:
-    return _plain(x, kernel, (1, 1), (1, 1))
-
-
-def _plain_gradients(x: Array, kernel: Array, g: Array) -> tuple[Array, Array]:
-    by_x, by_kernel = jax.vjp(_plain3x3, x, kernel)[1](g)
+def _plain_gradients(padding: _Padding, x: Array, kernel: Array, g: Array) -> tuple[Array, Array]:
+    by_x, by_kernel = jax.vjp(partial(_plain, strides=(1, 1), padding=padding), x, kernel)[1](g)
     return by_x, by_kernel
+
+
+def _cpu_gradients(padding: _Padding, x: Array, kernel: Array, g: Array) -> tuple[Array, Array]:
+    """Each of the two by the way that is quickest for it; what is not asked for is never computed."""
+    by_x, by_kernel = _plain_gradients(padding, x, kernel, g)
+    if _winograd_pays(padding, x, kernel):
+        by_x = _winograd_image_gradient(x, kernel, g)
+    if _winograd_pays_for_kernel(padding, x, kernel):
+        by_kernel = _winograd_kernel_gradient(x, g)
+    elif x.shape[-1] > 4 and np.prod(g.shape[:3]) >= 4 * _BLOCK:
+        by_kernel = _kernel_gradient_in_blocks(padding, x, g, kernel.shape)
+    return by_x, by_kernel
+
+
+def _tiles(padding: _Padding, x: Array, kernel: Array) -> int:
+    """Winograd's tiles in the batch; 0 where it does not apply. Few of them do not share the transformed kernel's
+    cost, and small images' statistics magnify rounding errors."""
+    n, h, w, _ = x.shape
+    applies = kernel.shape[:2] == (3, 3) and padding == (1, 1) and min(h, w) >= 16
+    return n * _count(h) * _count(w) if applies else 0
+
+
+def _winograd_pays(padding: _Padding, x: Array, kernel: Array) -> bool:
+    channels = kernel.shape[2:]
+    return min(channels) >= 192 and _tiles(padding, x, kernel) >= 2 * max(channels)
+
+
+def _winograd_pays_for_kernel(padding: _Padding, x: Array, kernel: Array) -> bool:
+    channels = kernel.shape[2:]
+    return min(channels) >= 128 and 2 * _tiles(padding, x, kernel) >= max(channels)
+
+
+# --- gradients of kernels in blocks of rows -----------------------------------------------------------------------
+
+
+def _kernel_gradient_in_blocks(padding: _Padding, x: Array, g: Array, shape: tuple[int, ...]) -> Array:
+    """Sum over positions of every shift of the image times the gradient. The side with fewer channels is shifted."""
+    above, beside, (up, left) = shape[0], shape[1], padding
+    if shape[2] <= shape[3]:
+        x = jnp.pad(x, ((0, 0), (up, up), (left, left), (0, 0)))
+        return _sum_of_blocks(x, g, above, beside).reshape(shape)
+    # y[q] = sum_k x[q + k - p] w[k], so that each x[i] meets g[i + p - k]: the shifts run backwards.
+    up, left = above - 1 - up, beside - 1 - left
+    g = jnp.pad(g, ((0, 0), (up, up), (left, left), (0, 0)))
+    sums = _sum_of_blocks(g, x, above, beside).reshape(above, beside, shape[3], shape[2])
+    return sums[::-1, ::-1].swapaxes(2, 3)
+
+
+def _sum_of_blocks(shifted: Array, still: Array, above: int, beside: int) -> Array:
+    """`[above, beside * C, O]`: sum over n, y, x of shifted[n, y + a, x + b, C] still[n, y, x, O]."""
+    n, height, width, channels = still.shape
+    rows = min(height, max(1, _BLOCK // (n * width)))
+    blocks = -(-height // rows)
+    missing = ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0))
+    shifted, still = jnp.pad(shifted, missing), jnp.pad(still, missing)
+
+    def add(block: Any, total: Array) -> Array:
+        part = jax.lax.dynamic_slice_in_dim(shifted, block * rows, rows + above - 1, 1)
+        other = jax.lax.dynamic_slice_in_dim(still, block * rows, rows, 1)
+        sums = []
+        for a in range(above):
+            copies = [part[:, a : a + rows, b : b + width] for b in range(beside)]
+            sums.append(jnp.tensordot(jnp.concatenate(copies, axis=-1), other, ((0, 1, 2), (0, 1, 2))))
+        return total + jnp.stack(sums)
+
+    start = jnp.zeros((above, beside * shifted.shape[-1], channels), still.dtype)
+    return jax.lax.fori_loop(0, blocks, add, start)
+
+
+# --- Winograd -----------------------------------------------------------------------------------------------------
 
 
 def _winograd(x: Array, kernel: Array) -> Array:
@@ -98,11 +178,13 @@ def _winograd(x: Array, kernel: Array) -> Array:
     return _gather_outputs(product, *x.shape[:3])
 
 
-def _winograd_gradients(x: Array, kernel: Array, g: Array) -> tuple[Array, Array]:
-    spread = _spread_outputs(g)
-    by_kernel = _kernel_from_points(_product(_image_tiles(x), spread, 1, 1))
-    by_tiles = _product(spread, _kernel_points(kernel), 2, 2)
-    return _overlap_add(by_tiles, *x.shape[:3]), by_kernel
+def _winograd_image_gradient(x: Array, kernel: Array, g: Array) -> Array:
+    by_tiles = _product(_spread_outputs(g), _kernel_points(kernel), 2, 2)
+    return _overlap_add(by_tiles, *x.shape[:3])
+
+
+def _winograd_kernel_gradient(x: Array, g: Array) -> Array:
+    return _kernel_from_points(_product(_image_tiles(x), _spread_outputs(g), 1, 1))
 
 
 def _product(a: Array, b: Array, axis_a: int, axis_b: int) -> Array:

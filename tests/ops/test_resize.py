@@ -8,6 +8,7 @@ from avfr_jax.ops.resize import (
     antialias_downsample,
     antialias_kernel,
     average_pool,
+    max_pool,
     pyramid,
     resize_linear,
     upsample_nearest,
@@ -66,3 +67,15 @@ def test_linear_resize_is_differentiable_and_jits():
 def test_a_scale_that_is_no_fraction_is_refused():
     with pytest.raises(ValueError, match="whole number"):
         antialias_downsample(jnp.zeros((1, 8, 8, 1)), 0.3)
+
+
+def test_max_pool_and_the_place_of_its_gradient():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 9, 3)), jnp.float32)
+    want = np.asarray(x)[:, :6, :8].reshape(2, 3, 2, 4, 2, 3).max((2, 4))
+    np.testing.assert_array_equal(max_pool(x, 2), want)
+    assert max_pool(x, 3).shape == (2, 2, 3, 3)
+    check_grads(lambda x: max_pool(x, 2), (x,), order=1, modes=["rev"], eps=1e-3, rtol=1e-2)
+    flat = jnp.ones((1, 4, 4, 1))
+    grad = jax.grad(lambda x: max_pool(x, 2).sum())(flat)
+    np.testing.assert_array_equal(grad[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
+    assert max_pool(x.astype(jnp.bfloat16), 2).dtype == jnp.bfloat16

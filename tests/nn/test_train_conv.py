@@ -1,0 +1,95 @@
+"""Convolutions for training: on a CPU each way of computing them equals the plain operation, gradients included."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avfr_jax.nn import train_conv
+from avfr_jax.ops.resize import upsample_nearest
+
+CASES = {  # batch, side, channels in and out, kernel, padding
+    "winograd everywhere": (2, 100, 192, 192, 3, 1),
+    "winograd for the kernel": (2, 50, 128, 130, 3, 1),
+    "blocks, image shifted": (2, 70, 8, 12, 4, 0),
+    "blocks, gradient shifted": (3, 50, 20, 3, 7, 3),
+    "blocks, a last one that is not full": (1, 131, 6, 6, 5, 1),
+    "few channels": (2, 64, 3, 16, 7, 3),
+    "small image": (2, 8, 16, 32, 3, 1),
+    "rectangle": (2, (40, 70), 8, 5, (3, 5), (0, 2)),
+}
+
+
+def both(value):
+    return value if isinstance(value, tuple) else (value, value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients_equal_the_plain_operation(case):
+    n, side, c, o, size, padding = CASES[case]
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(n, *both(side), c)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(*both(size), c, o)), jnp.float32)
+
+    def ours(x, kernel):
+        return train_conv.convolution(x, kernel, (1, 1), both(padding))
+
+    def plain(x, kernel):
+        pads = [(p, p) for p in both(padding)]
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def everything(f):
+        def run(x, kernel, g):
+            y, pull = jax.vjp(f, x, kernel)
+            return y, *pull(g)
+
+        return jax.jit(run)
+
+    g = jnp.asarray(rng.normal(size=jax.eval_shape(plain, x, kernel).shape), jnp.float32)
+    for a, b in zip(everything(ours)(x, kernel, g), everything(plain)(x, kernel, g), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, atol=3e-5 * float(jnp.abs(b).max()))
+
+
+def test_cases_take_the_ways_that_they_are_named_after():
+    def ways(case):
+        n, side, c, o, size, padding = CASES[case]
+        x, kernel = jnp.zeros((n, *both(side), c)), jnp.zeros((*both(size), c, o))
+        text = str(
+            jax.make_jaxpr(lambda x, k, g: train_conv._cpu_gradients(both(padding), x, k, g))(
+                x, kernel, jax.eval_shape(lambda x, k: train_conv.convolution(x, k, (1, 1), both(padding)), x, kernel)
+            )
+        )
+        return "f32[36," in text, "scan" in text or "while" in text
+
+    assert ways("winograd everywhere") == (True, False)
+    assert ways("winograd for the kernel") == (True, False)
+    assert ways("blocks, image shifted") == (False, True)
+    assert ways("blocks, gradient shifted") == (False, True)
+    assert ways("few channels") == (False, False)
+    assert ways("small image") == (False, False)
+
+
+def test_other_dtypes_and_strides_are_plain():
+    x, kernel = jnp.ones((1, 32, 32, 32), jnp.bfloat16), jnp.ones((3, 3, 32, 32), jnp.bfloat16)
+    assert train_conv.convolution(x, kernel, (1, 1), (1, 1)).dtype == jnp.bfloat16
+    assert train_conv.convolution(x, kernel, (2, 2), (1, 1)).shape == (1, 16, 16, 32)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3, 4), (1, 32, 32, 48, 24)])
+def test_upsampling_in_one_equals_the_two_steps(shape):
+    n, h, w, c, o = shape
+    rng = np.random.default_rng(1)
+    x = jnp.asarray(rng.normal(size=(n, h, w, c)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, c, o)), jnp.float32)
+    g = jnp.asarray(rng.normal(size=(n, 2 * h, 2 * w, o)), jnp.float32)
+
+    def two_steps(x, kernel):
+        return train_conv.convolution(upsample_nearest(x, (2, 2)), kernel, (1, 1), (1, 1))
+
+    def run(f):
+        y, pull = jax.vjp(f, x, kernel)
+        return y, *pull(g)
+
+    for a, b in zip(run(train_conv.upsampled_convolution), run(two_steps), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max()))
