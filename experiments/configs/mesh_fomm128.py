@@ -7,7 +7,7 @@ Motion is estimated at 64 × 64 whatever the frame's size, so that what is learn
 those of `mesh_fomm256`; frames of 256 × 256 are read at half their size.
 
 Expected: on held-back people an L1 about 0.68 times that of copying the first frame.
-Time: TODO pairs a second on two cores of a server.
+Time: 9 pairs a second on two cores of a server.
 """
 
 import dataclasses

@@ -1,11 +1,12 @@
-"""A first order motion model of 0.3 M parameters on rendered heads: shows that training works on this machine.
+"""A first order motion model of 0.15 M parameters on rendered heads: shows that training works on this machine.
 
     python -m experiments.train --config experiments/configs/tiny.py
 
 Needs no data and no weights: twelve clips of synthetic heads at 64 × 64 are rendered into the work folder first.
 
-Expected: validation L1 falls from TODO to TODO.
-Time: TODO.
+Expected: the validation L1 falls, 0.090 at step 100, 0.060 at step 200, 0.054 at step 300; the run is too short to beat
+copying the first frame (0.034: these heads move little).
+Time: 2 minutes on two cores of a server, rendering and compilation included.
 """
 
 from avfr_jax.models.dense_motion import DenseMotionConfig
