@@ -269,3 +269,18 @@ def landmarks(
     if weights is not None:
         share = share * jnp.asarray(weights, distance.dtype)
     return (share * distance).sum() / jnp.maximum(share.sum(), 1e-6)
+
+
+def keypoints_apart(value: Float[Array, "n k d"], least: float) -> Float[Array, ""]:
+    """How much keypoints come closer to each other than they should: the mean over pairs of max(0, least - distance²)
+    (face-vid2vid, Wang et al. 2021, the keypoint prior loss of its supplementary, which sums over pairs).
+
+    Args:
+      value: positions in [-1, 1].
+      least: a squared distance.
+    """
+    value = widen(value)
+    k = value.shape[1]
+    squares = jnp.sum((value[:, :, None] - value[:, None]) ** 2, axis=-1)
+    close = jnp.maximum(least - squares, 0.0) * (1 - jnp.eye(k, dtype=squares.dtype))
+    return close.sum((1, 2)).mean() / (k * (k - 1))

@@ -154,8 +154,10 @@ def check(experiment: Experiment) -> None:
         raise ConfigError(
             f"model.image_size is {experiment.model.image_size} and data.size {experiment.data.size}; they must agree."
         )
-    if experiment.family == "mesh-fomm" and not experiment.data.landmarks:
-        raise ConfigError("The family mesh-fomm needs data.landmarks.")
+    if experiment.family == "mesh-fomm" and not (experiment.data.landmarks and experiment.data.priors):
+        raise ConfigError("The family mesh-fomm needs data.landmarks and data.priors.")
+    if experiment.family == "fomm" and experiment.data.priors:
+        raise ConfigError("The family fomm reads colours alone: set data.priors false.")
     if experiment.loop.steps <= 0 and experiment.schedule.epochs <= 0:
         raise ConfigError("The run has no length: set loop.steps or schedule.epochs.")
 

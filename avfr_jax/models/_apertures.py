@@ -21,10 +21,10 @@ Outline = tuple[tuple[int, ...], tuple[int, ...]]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Palette:
-    """Median colours, RGB in [0,1], each [3]."""
+    """Median colours, RGB in [0,1], each [3]; of one picture."""
 
-    skin: Float[Array, "3"]
-    lips: Float[Array, "3"]
+    skin: Array
+    lips: Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,7 +62,7 @@ class LandmarkWarpConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EncodedSource:
-    """What `animate` needs of the source picture.
+    """What `animate` needs of the source picture; shapes are those of one.
 
     Attributes:
       layer: [2H,2W,4], twice enlarged: the person's colours with the background's share taken off, and its opacity.
@@ -71,9 +71,9 @@ class EncodedSource:
       palette: colours of skin and lips.
     """
 
-    layer: Float[Array, "hh ww 4"]
-    background: Float[Array, "h w 3"]
-    layered: Float[Array, ""]
+    layer: Array
+    background: Array
+    layered: Array
     palette: Palette
 
 
@@ -319,6 +319,40 @@ def displacement(
     """
     mesh = Keypoints(mesh_of(driving)[..., :2], None, driving.rotation, driving.translation, driving.deformation)
     return _displacement(config, jnp.ones(()), source, mesh) * (2 / config.size)
+
+
+def render(
+    config: LandmarkWarpConfig, encoded: EncodedSource, source: Float[Array, "478 2"], driving: Keypoints
+) -> Float[Array, "n h w 4"]:
+    """`animate` without its checks, for traced arrays, with the person's opacity as a fourth channel; a frame without a
+    face (NaN) shows the source as it is.
+
+    Args:
+      config: the one of `encoded`.
+      encoded: from `encode_traced`.
+      source: the source's landmarks (x, y) in [-1, 1].
+      driving: keypoints of N frames with pose and shape.
+    """
+    known = jnp.isfinite(driving.value).all((1, 2)) & jnp.isfinite(source).all()
+    still = jnp.where(jnp.isfinite(source), source, 0.0)
+    value = jnp.where(known[:, None, None], driving.value, still)
+    face = Keypoints(value, None, _finite(driving.rotation), None, _finite(driving.deformation))
+    flow = jnp.where(known[:, None, None, None], _displacement(config, encoded.layered, still, face), 0.0)
+    moved = _sample(encoded.layer, flow) * _known(flow, encoded.layered)[..., None]
+    if config.paint:
+        moved = paint_apertures(jax.lax.optimization_barrier(moved), encoded.palette, still, value)
+    frames = moved[..., :3] + (1 - moved[..., 3:]) * encoded.background
+    return jnp.clip(jnp.concatenate([frames, moved[..., 3:]], -1), 0, 1)
+
+
+def _finite(x: Array) -> Array:
+    return jnp.where(jnp.isfinite(x), x, 0.0)
+
+
+def encode_traced(config: LandmarkWarpConfig, source: Array, landmarks: Array, mask: Array) -> EncodedSource:
+    """`encode` without its checks, for traced arrays; without a face (NaN) the picture stays whole."""
+    known = jnp.isfinite(landmarks).all()
+    return _encode(config, source, _finite(landmarks), jnp.where(known, mask, 1.0))
 
 
 def _affine(a: Float[Array, "k 2"], b: Float[Array, "n k 2"]) -> Float[Array, "n 3 2"]:

@@ -5,8 +5,12 @@ flow. Here the face mesh takes part: the smooth warp between two meshes (`landma
 and drawings of the face's parts are further inputs of every network. The mesh moves the face from the first step of
 training on; the learned keypoints are left to what it says nothing of: shoulders, hair, hands, a moving camera.
 
-Further differences from FOMM, all for speed: features are warped at two scales, the frame's finest detail comes from
-the warped source itself through a blending mask, and no convolution runs at the frame's full resolution.
+The frame itself is a mixture of three pictures, each pixel with shares of its own: what `landmark-warp` makes (the
+person as a layer moved by the mesh, over a background that stays), the source warped by the dense flow, and a painted
+one. It starts out as the first of them; what is learned is where another does better.
+
+Further differences from FOMM, all for speed: features are warped at two scales, and no convolution runs at the frame's
+full resolution.
 """
 
 import dataclasses
@@ -60,13 +64,14 @@ class MeshGeneratorConfig:
       fine: channels at half the frame's size.
       coarse: channels at a quarter of it.
       num_bottleneck_blocks: residual blocks at a quarter of the frame's size.
-      source_share: log-odds with which the warped source starts out against the painted picture.
+      shares: log-odds with which the three pictures start out: the layered warp's, the source warped by the dense flow,
+        and the painted one.
     """
 
     fine: int = 32
     coarse: int = 64
     num_bottleneck_blocks: int = 4
-    source_share: float = 2.0
+    shares: tuple[float, float, float] = (2.0, 0.0, -1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,23 +114,26 @@ class MeshMotion(NamedTuple):
 
 
 class EncodedSource(NamedTuple):
-    """What is computed once a source: the `image`, `small` at the motion network's size, features at half (`fine`) and
-    a quarter (`coarse`) of the frame's size."""
+    """What is computed once a source: the `image`, `small` at the motion network's size with the person's mask behind
+    its colours, features at half (`fine`) and a quarter (`coarse`) of the frame's size, and the `layers` of
+    `landmark_warp`."""
 
     image: Any
     small: Any
     fine: Any
     coarse: Any
+    layers: Any
 
 
 class Generated(NamedTuple):
-    """N frames `prediction` in [0, 1], the `motion` behind them, the source `warped` by it, and the share `blend`
-    `[N, H, W, 1]` of the warped source in the frame."""
+    """N frames `prediction` in [0, 1], the `motion` behind them, the source `warped` by it, the `layered` warp, and the
+    `shares` `[N, H, W, 3]` of layered, warped and painted picture in the frame."""
 
     prediction: Any
     motion: MeshMotion
     warped: Any
-    blend: Any
+    layered: Any
+    shares: Any
 
 
 def shrink(frames: Float[Array, "n h w c"], size: int) -> Float[Array, "n size size c"]:
@@ -187,21 +195,23 @@ class MotionNetwork(nn.Module):
 
     def __call__(
         self,
-        small: Float[Array, "m s s 3"],
+        small: Float[Array, "m s s 4"],
         source: Keypoints,
         driving: Keypoints,
         mesh: Float[Array, "n s s 2"],
         drawing: Float[Array, "n s s d"],
+        layered: Float[Array, "n s s 4"],
         train: bool = False,
     ) -> MeshMotion:
         """Estimate the motion.
 
         Args:
-          small: the source at this network's size; one for all frames, or one a frame.
+          small: the source and its person's mask at this network's size; one for all frames, or one a frame.
           source: learned keypoints of the source, one frame or N.
           driving: of N frames.
           mesh: the mesh's displacement.
           drawing: of the driving face.
+          layered: what `landmark_warp` makes of the frame, the person's opacity behind its colours.
           train: use and update the batch's own statistics.
         """
         n, s = mesh.shape[0], self.config.size
@@ -211,7 +221,7 @@ class MotionNetwork(nn.Module):
         deformed = warp_by_each(small, motions, align_corners=False)
         heat = heatmap_difference(source, driving, grid, self.config.keypoint_variance)[..., 1:]
         candidates = jnp.moveaxis(deformed, 1, 3).reshape(n, s, s, -1)
-        x = jnp.concatenate([candidates, heat, 4 * mesh, drawing], axis=-1)
+        x = jnp.concatenate([candidates, heat, 4 * mesh, drawing, layered], axis=-1)
         out = self.heads(self.hourglass(x, train)).astype(jnp.float32)
         mask = jax.nn.softmax(out[..., :-1], axis=-1)
         displacement = jnp.einsum("nhwk,nkhwd->nhwd", mask, motions - grid)
@@ -237,20 +247,30 @@ class MeshGenerator(nn.Module):
         self.up = UpBlock(g.fine, **shared)
         self.merge = SameBlock(g.fine, **shared)
 
-        def favour_the_source(key: Any, shape: tuple[int, ...]) -> Any:
-            return jnp.zeros(shape).at[3::4].set(g.source_share)
+        def favour_the_layers(key: Any, shape: tuple[int, ...]) -> Any:
+            return jnp.tile(jnp.array([0.0, 0.0, 0.0, *g.shares]), 4)
 
-        self.final = Conv(16, (3, 3), 1, dtype=self.dtype, bias_init=favour_the_source)
+        self.final = Conv(24, (3, 3), 1, dtype=self.dtype, bias_init=favour_the_layers)
+
+    @property
+    def _layers(self) -> LandmarkWarpConfig:
+        return LandmarkWarpConfig(size=self.config.image_size)
 
     def encode(
-        self, source: Float[Array, "n h w 3"], landmarks: Float[Array, "n 478 3"], train: bool = False
+        self,
+        source: Float[Array, "n h w 3"],
+        landmarks: Float[Array, "n 478 3"],
+        mask: Float[Array, "n h w"],
+        train: bool = False,
     ) -> EncodedSource:
-        """Everything that depends on the source alone."""
+        """Everything that depends on the source alone; `mask` is 1 on the person."""
         half = source.shape[1] // 2
         drawing = draw_structure(landmarks, half).astype(source.dtype)
         fine = self.first(jnp.concatenate([_fold(source), drawing], axis=-1), train)
         coarse = nn.relu(self.down_norm(self.down(fine), train))
-        return EncodedSource(source, shrink(source, self.config.motion.size), fine, coarse)
+        small = shrink(jnp.concatenate([source, mask[..., None]], axis=-1), self.config.motion.size)
+        layers = jax.vmap(lambda *one: landmark_warp.encode_traced(self._layers, *one))(source, landmarks, mask)
+        return EncodedSource(source, small, fine, coarse, jax.lax.stop_gradient(layers))
 
     def __call__(self, encoded: EncodedSource, source: Keypoints, driving: Keypoints, train: bool = False) -> Generated:
         """Animate.
@@ -268,7 +288,9 @@ class MeshGenerator(nn.Module):
         fine_drawing = draw_structure(landmark_warp.mesh_of(driving), size // 2)
         drawings = [shrink(fine_drawing, c.motion.size), shrink(fine_drawing, size // 4), fine_drawing]
         learned = (Keypoints(source.value, source.jacobian), Keypoints(driving.value, driving.jacobian))
-        motion = self.motion_network(encoded.small, learned[0], learned[1], mesh, drawings[0], train)
+        layered = self._layered(encoded, source, driving)
+        small = shrink(layered, c.motion.size)
+        motion = self.motion_network(encoded.small, *learned, mesh, drawings[0], small, train)
         warped = _warp(encoded.image, motion.displacement, n)
         x = _warp(encoded.coarse, motion.displacement, n) * _resized(motion.occlusion_map, size // 4)
         x = self.join(jnp.concatenate([x, drawings[1].astype(x.dtype)], axis=-1), train)
@@ -276,10 +298,28 @@ class MeshGenerator(nn.Module):
             x = block(x, train)
         fine = _warp(encoded.fine, motion.displacement, n) * _resized(motion.occlusion_map, size // 2)
         x = self.up(x, train)
-        x = self.merge(jnp.concatenate([x, fine.astype(x.dtype), drawings[2].astype(x.dtype)], axis=-1), train)
-        out = nn.sigmoid(_unfold(self.final(x)).astype(jnp.float32))
-        blend = out[..., 3:]
-        return Generated(blend * warped + (1 - blend) * out[..., :3], motion, warped, blend)
+        others = (fine, _fold(layered), drawings[2])
+        x = self.merge(jnp.concatenate([x, *(part.astype(x.dtype) for part in others)], axis=-1), train)
+        out = _unfold(self.final(x)).astype(jnp.float32)
+        shares = nn.softmax(out[..., 3:], axis=-1)
+        layered = layered[..., :3]
+        pictures = jnp.stack([layered, warped, nn.sigmoid(out[..., :3])], axis=-1)
+        return Generated((pictures * shares[..., None, :]).sum(-1), motion, warped, layered, shares)
+
+    def _layered(self, encoded: EncodedSource, source: Keypoints, driving: Keypoints) -> Float[Array, "n h w 4"]:
+        """What `landmark_warp` makes of each frame, with the person's opacity."""
+        faces = landmark_warp.mesh_of(source)[..., :2]
+        moving = Keypoints(landmark_warp.mesh_of(driving)[..., :2], None, driving.rotation, None, driving.deformation)
+        if faces.shape[0] == 1:
+            layers = jax.tree.map(lambda x: x[0], encoded.layers)
+            frames = landmark_warp.render(self._layers, layers, faces[0], moving)
+        else:
+
+            def one(layers: Any, face: Any, frame: Keypoints) -> Any:
+                return landmark_warp.render(self._layers, layers, face, jax.tree.map(lambda x: x[None], frame))[0]
+
+            frames = jax.vmap(one)(encoded.layers, faces, moving)
+        return jax.lax.stop_gradient(frames)
 
 
 def _resized(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n size size c"]:
@@ -298,23 +338,26 @@ def _warp(image: Float[Array, "m h w c"], displacement: Float[Array, "n s s 2"],
 
 def detector_input(
     frames: Float[Array, "n h w 3"], landmarks: Float[Array, "n 478 3"], config: MeshFommConfig
-) -> Float[Array, "n s s 9"]:
-    """What the keypoint detector looks at: the frame at the motion network's size, and the face's parts drawn."""
+) -> Float[Array, "n s s 11"]:
+    """What the keypoint detector looks at: the frame at the motion network's size, the face's parts drawn, and each
+    place's own coordinates, without which all keypoints begin, and many stay, in one place."""
     size = config.motion.size
-    drawing = draw_structure(landmarks, size)
-    return jnp.concatenate([shrink(frames, size), drawing.astype(frames.dtype)], axis=-1)
+    drawing = draw_structure(landmarks, size).astype(frames.dtype)
+    places = jnp.broadcast_to(pixel_grid(size, size).astype(frames.dtype), (frames.shape[0], size, size, 2))
+    return jnp.concatenate([shrink(frames, size), drawing, places], axis=-1)
 
 
 def encode_and_animate(
     module: MeshGenerator,
     image: Float[Array, "n h w 3"],
     landmarks: Float[Array, "n 478 3"],
+    mask: Float[Array, "n h w"],
     source: Keypoints,
     driving: Keypoints,
     train: bool = False,
 ) -> Generated:
     """Both halves of the generator at once, as training runs them (`method=` of Flax's `apply`)."""
-    return module(module.encode(image, landmarks, train), source, driving, train)
+    return module(module.encode(image, landmarks, mask, train), source, driving, train)
 
 
 def with_mesh(learned: Keypoints, mesh: Keypoints) -> Keypoints:
@@ -346,7 +389,7 @@ def init(config: MeshFommConfig, key: Array) -> dict[str, Any]:
     kp = with_mesh(kp, Keypoints(None, None, jnp.eye(3)[None], jnp.zeros((1, 3)), face))
 
     return {
-        "keypoint_detector": keypoint_detector(config).init(keys[0], jnp.zeros((1, s, s, 3 + CHANNELS))),
-        "generator": generator(config).init(keys[1], image, face, kp, kp, method=encode_and_animate),
+        "keypoint_detector": keypoint_detector(config).init(keys[0], jnp.zeros((1, s, s, 5 + CHANNELS))),
+        "generator": generator(config).init(keys[1], image, face, image[..., 0], kp, kp, method=encode_and_animate),
         "discriminator": discriminator(config).init(keys[2], image, None),
     }

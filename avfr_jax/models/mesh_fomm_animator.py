@@ -44,7 +44,13 @@ class MeshFommAnimator:
     def encode_source(self, source: Any, source_keypoints: Keypoints, priors: Priors | None = None) -> Encoded:
         """See `Animator.encode_source`."""
         image = jnp.asarray(source, jnp.float32)
-        return Encoded(image, _encode(self.config, self._weights, image[None], source_keypoints))
+        if priors is not None and priors.person_mask is not None:
+            mask = jnp.asarray(priors.person_mask[:1])
+        elif self._find is None or isinstance(image, jax.core.Tracer):
+            mask = jnp.ones((1, *image.shape[:2]), jnp.float32)  # the whole picture moves
+        else:
+            mask = jnp.asarray(self._find(np.asarray(image)[None], True).person_mask)
+        return Encoded(image, _encode(self.config, self._weights, image[None], mask, source_keypoints))
 
     def animate(self, source: Any, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None) -> Any:
         """See `Animator.animate`."""
@@ -80,9 +86,9 @@ def _detect(config: MeshFommConfig, weights: Any, frames: Any, landmarks: Any) -
 
 
 @partial(jax.jit, static_argnums=0)
-def _encode(config: MeshFommConfig, weights: Any, image: Any, keypoints: Keypoints) -> Any:
+def _encode(config: MeshFommConfig, weights: Any, image: Any, mask: Any, keypoints: Keypoints) -> Any:
     module = mesh_fomm.generator(config)
-    return module.apply(weights["generator"], image, landmark_warp.mesh_of(keypoints), method=module.encode)
+    return module.apply(weights["generator"], image, landmark_warp.mesh_of(keypoints), mask, method=module.encode)
 
 
 @partial(jax.jit, static_argnums=0)

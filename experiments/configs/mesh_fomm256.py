@@ -25,9 +25,13 @@ CONFIG = Experiment(
     name="mesh_fomm256",
     family="mesh-fomm",
     model=MeshFommConfig(image_size=256),
-    losses=FommLossConfig(perceptual=(), pyramid_l1=10.0, structural=1.0, parts=2.0, generator_gan=0.0),
+    losses=FommLossConfig(
+        perceptual=(), pyramid_l1=10.0, structural=1.0, parts=2.0, warped=5.0, apart=10.0, generator_gan=0.0
+    ),
     optimiser=OptimiserConfig(learning_rate=3e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0),
-    data=DataConfig(path="clips,stills,heads", batch_size=4, size=256, landmarks=True, threads=2, prefetch=2),
+    data=DataConfig(
+        path="clips,stills,heads", batch_size=4, size=256, landmarks=True, priors=True, threads=2, prefetch=2
+    ),
     augment=AugmentConfig(
         brightness=0.1,
         contrast=0.1,

@@ -94,6 +94,7 @@ def test_what_is_set_counts_before_the_schedule():
         ({"family": "mesh-fomm"}, "takes a MeshFommConfig"),
         ({"data": {"size": 128}}, "they must agree"),
         ({"schedule": {"epochs": 0}}, "no length"),
+        ({"data": {"priors": True}}, "reads colours alone"),
     ],
 )
 def test_contradictions_are_refused(change, sentence):

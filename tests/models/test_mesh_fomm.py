@@ -102,6 +102,45 @@ def test_it_is_an_animator(model, face):
     assert np.abs(out[0] - picture).mean() < 0.6 * np.abs(picture.mean() - picture).mean()
 
 
+def test_its_first_picture_is_the_layered_warps(face):
+    """`landmark_warp.render` under a trace is `landmark_warp.animate`, and the picture itself where a face is missing;
+    a fresh model shows mostly that."""
+    config = landmark_warp.LandmarkWarpConfig(size=64)
+    mask = np.zeros((64, 64), np.float32)
+    mask[8:, 12:52] = 1
+    picture = _picture()
+    moved = jnp.concatenate([face.at[..., 0].add(0.1), jnp.full_like(face, jnp.nan)])
+    one, two = landmark_warp.keypoints_from_landmarks(face), landmark_warp.keypoints_from_landmarks(moved)
+    encoded = landmark_warp.encode(config, picture, face[0], mask)
+    first = landmark_warp.animate(config, encoded, one, jax.tree.map(lambda x: x[:1], two))
+    layers = jax.jit(lambda *x: landmark_warp.encode_traced(config, *x))(jnp.asarray(picture), face[0], mask)
+    frames = jax.jit(lambda e, s, d: landmark_warp.render(config, e, s, d))(layers, one.value[0], two)
+    np.testing.assert_allclose(frames[0, ..., :3], first[0], atol=1e-5)
+    np.testing.assert_allclose(frames[1, ..., :3], picture, atol=2e-2)
+    assert 0.3 < frames[0, ..., 3].mean() < 0.9
+
+    module, learned = mesh_fomm.generator(CONFIG), jnp.zeros((1, 3, 2))
+    kp, to = (mesh_fomm.with_mesh(mesh_fomm.Keypoints(learned, jnp.eye(2)[None, None].repeat(3, 1)),
+                                  jax.tree.map(lambda x: x[:1], k)) for k in (one, two))  # fmt: skip
+    weights = jax.jit(lambda k: mesh_fomm.init(CONFIG, k))(jax.random.key(0))["generator"]
+    arguments = (jnp.asarray(picture)[None], face, jnp.asarray(mask)[None], kp, to)
+    out = jax.jit(lambda *x: module.apply(weights, *x, method=mesh_fomm.encode_and_animate))(*arguments)
+    np.testing.assert_allclose(out.layered[0], first[0], atol=1e-4)
+    np.testing.assert_allclose(out.shares.sum(-1), 1, atol=1e-5)
+    assert np.median(out.shares[..., 0]) > 0.6
+
+
+def test_one_encoded_source_equals_one_a_frame_in_the_whole_model(model, face):
+    picture = _picture()
+    kp = model.keypoints(picture[None], Priors(np.asarray(face)))
+    frames = np.concatenate([np.asarray(face), np.asarray(face) + np.array([0.08, 0.02, 0])]).astype(np.float32)
+    driving = model.keypoints(np.stack([picture, picture]), Priors(frames))
+    together = model.animate(model.encode_source(picture, kp), kp, driving)
+    for i in range(2):
+        alone = model.animate(model.encode_source(picture, kp), kp, jax.tree.map(lambda x, i=i: x[i : i + 1], driving))
+        np.testing.assert_allclose(together[i], alone[0], atol=1e-4)
+
+
 def test_retargeting_to_the_pose_it_has_is_the_source(model, face):
     driving = np.concatenate([np.asarray(face), np.asarray(face) + np.array([0.1, 0.05, 0])]).astype(np.float32)
     source = model.keypoints(_picture()[None], Priors(np.asarray(face)))

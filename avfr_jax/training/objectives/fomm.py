@@ -38,6 +38,8 @@ class FommLossConfig:
       pyramid_l1: of the mean absolute difference over the pyramid.
       structural: of 1 - SSIM.
       parts: how much more the inside of lips, mouth and eyes counts in a mean absolute difference of its own.
+      warped: of the mean absolute difference of the warped source over the pyramid (`mesh-fomm`).
+      apart: of keypoints that come close to each other (`mesh-fomm`).
       gan: the adversarial terms' form.
       generator_gan: of the generator's adversarial term; 0 trains no discriminator.
       discriminator_gan: of the discriminator's.
@@ -56,6 +58,8 @@ class FommLossConfig:
     pyramid_l1: float = 0.0
     structural: float = 0.0
     parts: float = 0.0
+    warped: float = 0.0
+    apart: float = 0.0
     gan: losses.GanKind = "least_squares"
     generator_gan: float = 1.0
     discriminator_gan: float = 1.0
@@ -137,6 +141,10 @@ class FommObjective:
         frames = jax.ShapeDtypeStruct((size, side, side, channels), jnp.float32)
         return {"source": frames, "driving": frames}
 
+    def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch as it is read -> with `source` and `driving` as RGB and what else this family takes from it."""
+        return batch
+
     def detector_input(self, frames: Any, batch: dict[str, Any], which: str) -> Any:
         """What the keypoint detector sees of the `source` or `driving` frames."""
         return frames
@@ -158,8 +166,8 @@ class FommObjective:
         """The discriminator."""
         return fomm.discriminator(self.config, dtype=self.dtype)
 
-    def prediction_terms(self, prediction: Any, batch: dict[str, Any]) -> dict[str, Any]:
-        """Further losses of a prediction, weighted, by name."""
+    def further_terms(self, generated: Any, source: Keypoints, driving: Keypoints, batch: Any) -> dict[str, Any]:
+        """Further losses, weighted, by name."""
         return {}
 
     # --------------------------------------------------------------------------------------------------- the losses
@@ -176,6 +184,7 @@ class FommObjective:
         self, variables: Variables, frozen: Any, batch: dict[str, Any], draws: Any, axis_name: str | None = None
     ) -> Gradients:
         """See `Objective.gradients`."""
+        batch = self.prepare(batch)
         side = {name: variables[name]["params"] for name in GENERATOR_SIDE}
 
         def generator_side(params: dict[str, Any]) -> Any:
@@ -207,7 +216,7 @@ class FommObjective:
         generate = jax.checkpoint(self._generate_pure, static_argnums=(4,)) if self.remat else self._generate_pure
         generated, new_generator = generate(variables, batch, source, driving, axis)
         terms = self._picture_terms(generated.prediction, batch, frozen)
-        terms |= self.prediction_terms(generated.prediction, batch)
+        terms |= self.further_terms(generated, source, driving, batch)
         if self.loss.equivariance_value or self.loss.equivariance_jacobian:
             more, new = self._equivariance({**state, **new}, inputs["driving"], driving, draws, axis)
             terms |= more
@@ -290,6 +299,7 @@ class FommObjective:
 
     def predict(self, variables: Variables, batch: dict[str, Any]) -> Forward:
         """The model's frames with running statistics."""
+        batch = self.prepare(batch)
         found = {}
         for which in ("source", "driving"):
             inputs = self.detector_input(batch[which], batch, which)
@@ -300,14 +310,17 @@ class FommObjective:
     def evaluate(self, variables: Variables, batch: dict[str, Any]) -> tuple[dict[str, Any], Any]:
         """See `Objective.evaluate`: L1, PSNR and SSIM, and L1 of copying the source, which says how hard a pair is."""
         prediction = self.predict(variables, batch).prediction
-        target = batch["driving"]
-        metrics = {
+        return self.compare(prediction, batch), prediction
+
+    def compare(self, prediction: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """Figures of predicted frames."""
+        source, target = (batch[name][..., : prediction.shape[-1]] for name in ("source", "driving"))
+        return {
             "l1": image.l1(prediction, target),
-            "l1_copy": image.l1(batch["source"], target),
+            "l1_copy": image.l1(source, target),
             "psnr": image.psnr(prediction, target),
             "ssim": image.ssim(prediction, target),
         }
-        return metrics, prediction
 
     def panels(self, variables: Variables, batch: dict[str, Any]) -> dict[str, Any]:
         """See `Objective.panels`."""

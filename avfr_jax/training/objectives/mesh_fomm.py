@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax import losses
+from avfr_jax.metrics import image
 from avfr_jax.models import landmark_warp, mesh_fomm
 from avfr_jax.models._structure import draw_structure
 from avfr_jax.models.discriminators import MultiScaleDiscriminator
@@ -18,7 +19,8 @@ from avfr_jax.typing import Array
 
 class MeshFommObjective(FommObjective):
     """Losses of `mesh-fomm`. Batches carry `source_landmarks` and `driving_landmarks` `[N, 478, 3]`, (x, y) in
-    [-1, 1] by pixel centres, NaN where no face was found."""
+    [-1, 1] by pixel centres, NaN where no face was found, and behind the frames' colours the mesh's drawing and the
+    person's mask."""
 
     config: mesh_fomm.MeshFommConfig  # type: ignore[assignment]
 
@@ -41,9 +43,14 @@ class MeshFommObjective(FommObjective):
     def example_batch(self, size: int) -> dict[str, Any]:
         """See `Objective.example_batch`."""
         side = self.config.image_size
-        frames = jax.ShapeDtypeStruct((size, side, side, 3), jnp.float32)
+        frames = jax.ShapeDtypeStruct((size, side, side, 5), jnp.float32)
         face = jax.ShapeDtypeStruct((size, 478, 3), jnp.float32)
         return {"source": frames, "driving": frames, "source_landmarks": face, "driving_landmarks": face}
+
+    def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """See `FommObjective.prepare`."""
+        frames = {name: batch[name][..., :3] for name in ("source", "driving")}
+        return {**batch, **frames, "source_mask": batch["source"][..., 4]}
 
     def detector_input(self, frames: Any, batch: dict[str, Any], which: str) -> Any:
         """See `FommObjective.detector_input`."""
@@ -64,26 +71,36 @@ class MeshFommObjective(FommObjective):
             mesh_fomm.with_mesh(learned, landmark_warp.decompose(batch[f"{which}_landmarks"]))
             for which, learned in (("source", source), ("driving", driving))
         ]
-        face = batch["source_landmarks"]
-        return apply_module(
-            module, variables["generator"], train, batch["source"], face, *both, method=mesh_fomm.encode_and_animate
-        )
+        given = (batch["source"], batch["source_landmarks"], batch["source_mask"], *both)
+        return apply_module(module, variables["generator"], train, *given, method=mesh_fomm.encode_and_animate)
 
     def make_discriminator(self) -> MultiScaleDiscriminator:
         """See `FommObjective.make_discriminator`."""
         return mesh_fomm.discriminator(self.config, dtype=self.dtype)
+
+    def evaluate(self, variables: Variables, batch: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """See `FommObjective.evaluate`; and the L1 of what `landmark-warp` makes of the same pair."""
+        forward = self.predict(variables, batch)
+        metrics = self.compare(forward.prediction, batch)
+        target = batch["driving"][..., :3]
+        return {**metrics, "l1_layered": image.l1(forward.generated.layered, target)}, forward.prediction
 
     def draw_flow(self, motion: Any, shape: tuple[int, int]) -> Any:
         """See `FommObjective.draw_flow`."""
         identity = jnp.zeros(motion.displacement.shape[1:])
         return panels.draw_flow(motion.displacement, shape, identity=identity)
 
-    def prediction_terms(self, prediction: Any, batch: dict[str, Any]) -> dict[str, Any]:
-        """The parts of the face that speak and look, which are small, counted by themselves."""
-        if not self.loss.parts:
-            return {}
-        drawing = draw_structure(batch["driving_landmarks"], prediction.shape[1] // 2)
-        share = drawing[..., 1:2] + drawing[..., 3:4]  # lips with the mouth inside, and eyes
-        share = jnp.repeat(jnp.repeat(share, 2, axis=1), 2, axis=2)
-        difference = losses.weighted_l1(prediction, batch["driving"], share)
-        return {"parts": self.loss.parts * difference}
+    def further_terms(self, generated: Any, source: Keypoints, driving: Keypoints, batch: Any) -> dict[str, Any]:
+        """The parts of the face that speak and look, which are small, counted by themselves; the warped source, which
+        may have little share in the frame, compared with it; keypoints that come too close to each other."""
+        loss, target, terms = self.loss, batch["driving"], {}
+        if loss.parts:
+            drawing = draw_structure(batch["driving_landmarks"], target.shape[1] // 2)
+            share = drawing[..., 1:2] + drawing[..., 3:4]  # lips with the mouth inside, and eyes
+            share = jnp.repeat(jnp.repeat(share, 2, axis=1), 2, axis=2)
+            terms["parts"] = loss.parts * losses.weighted_l1(generated.prediction, target, share)
+        if loss.warped:
+            terms["warped"] = loss.warped * losses.pyramid_l1(generated.warped, target, scales=loss.scales)
+        if loss.apart:
+            terms["apart"] = loss.apart * losses.keypoints_apart(driving.value, 0.1)
+        return terms
