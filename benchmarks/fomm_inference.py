@@ -10,11 +10,9 @@ variables, ours by `avfr_jax.nn.allocator`, to the same effect.
 """
 
 import argparse
-import json
 import os
 import pathlib
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,12 +24,8 @@ import numpy as np
 
 from avfr_jax.models import fomm, fomm_inference
 from avfr_jax.nn.allocator import keep_freed_memory
+from benchmarks.peer import PeerProcess
 
-TUNED_ALLOCATOR = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
-    "MALLOC_TOP_PAD_": "536870912",
-}
 CASES = {"keypoints": "keypoints", "animate": "generation, source encoded", "frame": "animated frame"}
 DRIVER = pathlib.Path(__file__).with_name("peer_fomm.py")
 CONFIG = fomm.vox_adv_256()
@@ -105,36 +99,9 @@ def timed(call: Callable[[], Any], calls: int) -> list[float]:
     return seconds
 
 
-class PeerProcess:
-    """The official program in its own process, idle between requests."""
-
-    def __init__(self, checkout: str, python: str, threads: int) -> None:
-        command = [python, "-W", "ignore", str(DRIVER), os.path.abspath(checkout), str(threads)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **TUNED_ALLOCATOR}
-        )
-        self.version = self._read()["torch"]
-
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("the official program ended; its own message is above")
-        return json.loads(line)
-
-    def timed(self, case: str, batch: int, compiled: bool, calls: int) -> list[float]:
-        """Seconds of each of several calls."""
-        assert self.process.stdin is not None
-        request = {"case": case, "batch": batch, "compiled": compiled, "calls": calls}
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self._read()["seconds"]
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
+def peer_seconds(peer: PeerProcess, case: str, batch: int, compiled: bool, calls: int) -> list[float]:
+    """Seconds of each of several calls of the official program."""
+    return peer.ask(case=case, batch=batch, compiled=compiled, calls=calls)["seconds"]
 
 
 def peak() -> dict[str, float]:
@@ -166,14 +133,14 @@ def measure(batches: Sequence[int], rounds: int, peer: PeerProcess | None) -> di
     for key in grid:
         for compiled in programs.values():
             assert peer is not None
-            peer.timed(*key, compiled, 1)  # compiles and warms up outside the rounds
+            peer_seconds(peer, *key, compiled, 1)  # compiles and warms up outside the rounds
     for _ in range(rounds):
         for key in grid:
             count = 4 if key[1] == 1 else 1
             seconds[key]["ours"] += timed(calls[key], count)
             for name, compiled in programs.items():
                 assert peer is not None
-                seconds[key][name] += peer.timed(*key, compiled, count)
+                seconds[key][name] += peer_seconds(peer, *key, compiled, count)
     plain = Ours(reduce_arithmetic=False).operations()
     return {
         "seconds": seconds,
@@ -218,7 +185,7 @@ def report(batches: Sequence[int], rounds: int, checkout: str | None, python: st
     """Measure and describe."""
     keep_freed_memory()
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    peer = PeerProcess(checkout, python, threads) if checkout else None
+    peer = PeerProcess(python, DRIVER, checkout, threads) if checkout else None
     try:
         result = measure(batches, rounds, peer)
     finally:

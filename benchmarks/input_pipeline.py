@@ -17,12 +17,10 @@ import dataclasses
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import cv2
 import jax
@@ -30,7 +28,8 @@ import numpy as np
 
 from avfr_jax.media.video import VideoWriter
 from avfr_jax.nn.allocator import keep_freed_memory
-from benchmarks.fomm_inference import TUNED_ALLOCATOR, processor
+from benchmarks.fomm_inference import processor
+from benchmarks.peer import PeerProcess
 from benchmarks.peer_fomm_data import processor_seconds
 from pipelines.augment import AugmentConfig, augment
 from pipelines.loader import DataConfig, PairLoader
@@ -128,40 +127,9 @@ def our_cases(dataset: ClipDataset, batch_size: int, threads: int) -> dict[str, 
     return cases
 
 
-class PeerProcess:
-    """The official loader in its own process, idle between requests."""
-
-    def __init__(self, checkout: str, python: str, batch_size: int, forms: dict[str, pathlib.Path]) -> None:
-        command = [python, "-W", "ignore", str(DRIVER), os.path.abspath(checkout), str(batch_size)]
-        command += [str(folder) for folder in forms.values()]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **TUNED_ALLOCATOR}
-        )
-        self.version = self._read()["torch"]
-
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("the official program ended; its own message is above")
-        return json.loads(line)
-
-    def case(self, form: str) -> Clock:
-        """One form of its input."""
-
-        def run(samples: int) -> dict[str, float]:
-            assert self.process.stdin is not None
-            self.process.stdin.write(json.dumps({"form": form, "samples": samples}) + "\n")
-            self.process.stdin.flush()
-            return self._read()
-
-        return run
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
+def peer_case(peer: PeerProcess, form: str) -> Clock:
+    """The official loader on one form of its input."""
+    return lambda samples: peer.ask(form=form, samples=samples)
 
 
 def measure(cases: dict[str, tuple[Clock, int]], rounds: int) -> dict[str, dict[str, float]]:
@@ -204,8 +172,8 @@ def report(options: argparse.Namespace) -> str:
         peer = None
         if options.peer:
             forms = write_peer_forms(dataset, scratch)
-            peer = PeerProcess(options.peer, options.peer_python, options.batch, forms)
-            cases |= {f"official, {form}": (peer.case(form), options.samples // 8) for form in forms}
+            peer = PeerProcess(options.peer_python, DRIVER, options.peer, options.batch, *forms.values())
+            cases |= {f"official, {form}": (peer_case(peer, form), options.samples // 8) for form in forms}
         try:
             costs = measure(cases, options.rounds)
         finally:

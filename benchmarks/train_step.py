@@ -11,11 +11,9 @@ not change the time. On an accelerator the utilisation is the plain networks' op
 """
 
 import argparse
-import json
 import os
 import pathlib
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +30,8 @@ from avfr_jax.training.objectives.fomm import FeatureNetwork, FommObjective
 from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
 from avfr_jax.training.sharding import make_mesh
 from avfr_jax.training.step import StepConfig, compile_ready_step, init_state, make_step, state_shapes
-from benchmarks.fomm_inference import TUNED_ALLOCATOR, processor
+from benchmarks.fomm_inference import processor
+from benchmarks.peer import PeerProcess
 
 DRIVER = pathlib.Path(__file__).with_name("peer_fomm_train.py")
 CONFIG = fomm.vox_adv_256()
@@ -75,44 +74,11 @@ def operations(batch: int) -> float:
     return float(step.lower(*shapes).cost_analysis()["flops"])
 
 
-class PeerProcess:
-    """The official program in its own process, idle between requests."""
-
-    def __init__(self, checkout: str, python: str, batch: int, dtype: str) -> None:
-        device = "cpu" if jax.default_backend() == "cpu" else "cuda"
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        command = [python, "-W", "ignore", str(DRIVER), os.path.abspath(checkout), str(threads), str(batch)]
-        self.process = subprocess.Popen(
-            [*command, device, dtype],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **TUNED_ALLOCATOR},
-        )
-        self.version = self._read()["torch"]
-        self.peak = 0.0
-
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("the official program ended; its own message is above")
-        return json.loads(line)
-
-    def seconds(self) -> float:
-        """Seconds of one step."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"calls": 1}) + "\n")
-        self.process.stdin.flush()
-        answer = self._read()
-        self.peak = answer["peak"]
-        return answer["seconds"][0]
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
+def start_peer(checkout: str, python: str, batch: int, dtype: str) -> PeerProcess:
+    """The official program with as many threads as ours."""
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return PeerProcess(python, DRIVER, checkout, threads, batch, device, dtype)
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -129,19 +95,24 @@ def peak_memory() -> float:
     return held / 1e9
 
 
-def measure(batch: int, rounds: int, dtype: str, peer: PeerProcess | None) -> tuple[dict[str, list[float]], float]:
-    """Seconds of every step of `ours` and `official`, in turns after two of each that do not count; and the seconds
-    of our first call."""
+def measure(
+    batch: int, rounds: int, dtype: str, peer: PeerProcess | None
+) -> tuple[dict[str, list[float]], float, float]:
+    """Seconds of every step of `ours` and `official`, in turns after two of each that do not count; the seconds of our
+    first call; the official program's peak memory, GB."""
     call = step_call(batch, jnp.bfloat16 if dtype == "bfloat16" else None)
     first = timed(call)
     timed(call)
     seconds: dict[str, list[float]] = {"ours": [], "official": []}
+    peak = 0.0
     for i in range(rounds if peer is None else rounds + 2):
         if peer is not None:
-            seconds["official"] += [peer.seconds()][: i >= 2]
+            answer = peer.ask(calls=1)
+            seconds["official"] += answer["seconds"][: i >= 2]
+            peak = answer["peak"]
         if i >= 2 or peer is None:
             seconds["ours"].append(timed(call))
-    return seconds, first
+    return seconds, first, peak
 
 
 def row(name: str, seconds: list[float], batch: int, memory: float, against: float) -> str:
@@ -163,9 +134,9 @@ def utilisation(batch: int, seconds: float) -> str:
 def report(batch: int, rounds: int, dtype: str, checkout: str | None, python: str) -> str:
     """Measure and describe."""
     keep_freed_memory()
-    peer = PeerProcess(checkout, python, batch, dtype) if checkout else None
+    peer = start_peer(checkout, python, batch, dtype) if checkout else None
     try:
-        seconds, first = measure(batch, rounds, dtype, peer)
+        seconds, first, peer_peak = measure(batch, rounds, dtype, peer)
     finally:
         if peer:
             peer.close()
@@ -180,7 +151,7 @@ def report(batch: int, rounds: int, dtype: str, checkout: str | None, python: st
         "|  | seconds a step | samples a second | peak memory, GB | speed |",
         "| --- | --- | --- | --- | --- |",
         row("ours", seconds["ours"], batch, peak_memory(), base),
-        *([row("official", seconds["official"], batch, peer.peak, base)] if peer else []),
+        *([row("official", seconds["official"], batch, peer_peak, base)] if peer else []),
         "",
         utilisation(batch, ours),
     ]

@@ -8,9 +8,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.errors import FaceError
+from avfr_jax.errors import FaceError, MissingBackendError
 from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.typing import Float
 
@@ -49,6 +51,34 @@ def normalise_landmarks(landmarks: Float[np.ndarray, "*n 3"], width: int, height
 
 # Frames [N, H, W, 3] float32 in [0, 1] -> their priors. A model that needs priors is given one.
 FindPriors = Callable[[Float[np.ndarray, "n h w 3"], bool], Priors]
+
+
+def face_priors(frames: Any, priors: Priors | None, find: FindPriors | None) -> Priors:
+    """The given priors, else those that are found, with a face in every frame.
+
+    Raises:
+      FaceError: a frame shows no face and no priors were given.
+      MissingBackendError: none were given and there is nothing to find them with.
+    """
+    if priors is not None:
+        return priors
+    if find is None:
+        raise MissingBackendError("This model needs face landmarks: pass priors, or load it with load_model.")
+    found = find(np.asarray(frames), False)
+    found.require()
+    return found
+
+
+def person_mask(image: Any, priors: Priors | None, find: FindPriors | None) -> Any:
+    """The person's mask [H, W] of a source picture [H, W, 3] in [0, 1]: the one in `priors`, else one that is found.
+
+    Where none can be, under a trace or without a face backend, it is one everywhere: the whole picture moves.
+    """
+    if priors is not None and priors.person_mask is not None:
+        return jnp.asarray(priors.person_mask[0])
+    if find is None or isinstance(image, jax.core.Tracer):
+        return jnp.ones(image.shape[:2], jnp.float32)
+    return jnp.asarray(find(np.asarray(image)[None], True).person_mask[0])
 
 
 class Encoded(NamedTuple):

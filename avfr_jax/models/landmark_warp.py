@@ -288,12 +288,24 @@ def _animate(
     config: LandmarkWarpConfig, encoded: EncodedSource, source: Float[Array, "478 2"], driving: Keypoints
 ) -> Float[Array, "n h w 3"]:
     displacement = _displacement(config, encoded.layered, source, driving)
+    return _compose_frames(config, encoded, displacement, source, driving.value)[..., :3]
+
+
+def _compose_frames(
+    config: LandmarkWarpConfig,
+    encoded: EncodedSource,
+    displacement: Float[Array, "n h w 2"],
+    source: Float[Array, "478 2"],
+    driving: Float[Array, "n 478 2"],
+) -> Float[Array, "n h w 4"]:
+    """The person's layer moved, its openings painted, laid over the background; the person's opacity comes fourth."""
     moved = _sample(encoded.layer, displacement) * _known(displacement, encoded.layered)[..., None]
     if config.paint:
         # Without the barrier XLA fuses the gathers into every later use and repeats them.
-        moved = paint_apertures(jax.lax.optimization_barrier(moved), encoded.palette, source, driving.value)
-    frames = moved[..., :3] + (1 - moved[..., 3:]) * encoded.background
-    return jnp.clip(frames, 0, 1)
+        moved = paint_apertures(jax.lax.optimization_barrier(moved), encoded.palette, source, driving)
+    opacity = moved[..., 3:]
+    frames = moved[..., :3] + (1 - opacity) * encoded.background
+    return jnp.clip(jnp.concatenate([frames, opacity], -1), 0, 1)
 
 
 def mesh_of(keypoints: Keypoints) -> Float[Array, "n 478 3"]:
@@ -338,11 +350,7 @@ def render(
     value = jnp.where(known[:, None, None], driving.value, still)
     face = Keypoints(value, None, _finite(driving.rotation), None, _finite(driving.deformation))
     flow = jnp.where(known[:, None, None, None], _displacement(config, encoded.layered, still, face), 0.0)
-    moved = _sample(encoded.layer, flow) * _known(flow, encoded.layered)[..., None]
-    if config.paint:
-        moved = paint_apertures(jax.lax.optimization_barrier(moved), encoded.palette, still, value)
-    frames = moved[..., :3] + (1 - moved[..., 3:]) * encoded.background
-    return jnp.clip(jnp.concatenate([frames, moved[..., 3:]], -1), 0, 1)
+    return _compose_frames(config, encoded, flow, still, value)
 
 
 def _finite(x: Array) -> Array:

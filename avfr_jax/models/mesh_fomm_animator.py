@@ -5,11 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from avfr_jax.errors import MissingBackendError
 from avfr_jax.models import landmark_warp, mesh_fomm
-from avfr_jax.models.base import Encoded, FindPriors, MotionMode, Priors
+from avfr_jax.models.base import Encoded, FindPriors, MotionMode, Priors, face_priors, person_mask
 from avfr_jax.models.mesh_fomm import MeshFommConfig
 from avfr_jax.ops.keypoints import Keypoints, movement_scale, relative_motion
 
@@ -34,22 +32,13 @@ class MeshFommAnimator:
 
     def keypoints(self, frames: Any, priors: Priors | None = None) -> Keypoints:
         """See `Animator.keypoints`; FaceError where a frame shows no face and no priors were given."""
-        if priors is None:
-            if self._find is None:
-                raise MissingBackendError("This model needs face landmarks: pass priors, or load it with load_model.")
-            priors = self._find(np.asarray(frames), False)
-            priors.require()
-        return _detect(self.config, self._weights, jnp.asarray(frames, jnp.float32), jnp.asarray(priors.landmarks))
+        landmarks = face_priors(frames, priors, self._find).landmarks
+        return _detect(self.config, self._weights, jnp.asarray(frames, jnp.float32), jnp.asarray(landmarks))
 
     def encode_source(self, source: Any, source_keypoints: Keypoints, priors: Priors | None = None) -> Encoded:
         """See `Animator.encode_source`."""
         image = jnp.asarray(source, jnp.float32)
-        if priors is not None and priors.person_mask is not None:
-            mask = jnp.asarray(priors.person_mask[:1])
-        elif self._find is None or isinstance(image, jax.core.Tracer):
-            mask = jnp.ones((1, *image.shape[:2]), jnp.float32)  # the whole picture moves
-        else:
-            mask = jnp.asarray(self._find(np.asarray(image)[None], True).person_mask)
+        mask = person_mask(image, priors, self._find)[None]
         return Encoded(image, _encode(self.config, self._weights, image[None], mask, source_keypoints))
 
     def animate(self, source: Any, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None) -> Any:

@@ -11,6 +11,7 @@ from avfr_jax.models import landmark_warp, mesh_fomm
 from avfr_jax.models._structure import draw_structure
 from avfr_jax.models.discriminators import MultiScaleDiscriminator
 from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.ops.resize import upsample_nearest
 from avfr_jax.training import panels
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives.fomm import FeatureNetwork, FommLossConfig, FommObjective, apply_module
@@ -97,7 +98,7 @@ class MeshFommObjective(FommObjective):
         if loss.parts:
             drawing = draw_structure(batch["driving_landmarks"], target.shape[1] // 2)
             share = drawing[..., 1:2] + drawing[..., 3:4]  # lips with the mouth inside, and eyes
-            share = jnp.repeat(jnp.repeat(share, 2, axis=1), 2, axis=2)
+            share = upsample_nearest(share, (2, 2))
             terms["parts"] = loss.parts * losses.weighted_l1(generated.prediction, target, share)
         if loss.warped:
             terms["warped"] = loss.warped * losses.pyramid_l1(generated.warped, target, scales=loss.scales)

@@ -1,0 +1,50 @@
+"""The official program in a process of its own, which answers a line of JSON with a line of JSON."""
+
+import json
+import os
+import pathlib
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+# What `avfr_jax.nn.allocator` sets from inside, so that neither side pays for fresh pages.
+TUNED_ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "536870912",
+}
+
+
+class PeerProcess:
+    """A driver script under the peer's Python, idle between requests.
+
+    Attributes:
+      version: of its PyTorch.
+    """
+
+    def __init__(self, python: str, driver: pathlib.Path, checkout: str, *words: Any) -> None:
+        command: Sequence[str] = [python, "-W", "ignore", str(driver), os.path.abspath(checkout), *map(str, words)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **TUNED_ALLOCATOR}
+        )
+        self.version = self._read()["torch"]
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("the official program ended; its own message is above")
+        return json.loads(line)
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """The answer to a request."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
