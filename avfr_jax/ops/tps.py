@@ -13,6 +13,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.ops.linear import solve
 from avfr_jax.ops.sampling import grid_sample_2d
 from avfr_jax.typing import Array, Float
 
@@ -77,7 +78,7 @@ def fit(
         1,
     )
     right = jnp.concatenate([values, jnp.zeros((n, 3, c), values.dtype)], 1)
-    solution = jnp.linalg.solve(system, right)
+    solution = solve(system, right)
     return Spline(centres, solution[:, :k], solution[:, k:], kernel)
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from avfr_jax import losses
 from avfr_jax.backbones.perceptual import PerceptualName
+from avfr_jax.errors import ConfigError
 from avfr_jax.metrics import image
 from avfr_jax.models import fomm
 from avfr_jax.models.discriminators import MultiScaleDiscriminator
@@ -118,8 +119,16 @@ class FommObjective:
         features: the perceptual network; None leaves that loss out.
         dtype: of the computation; parameters stay float32.
         remat: recompute the generator's activations in the backward pass instead of keeping them.
+
+        Raises:
+          ConfigError: another number of feature-matching weights than the discriminator has blocks.
         """
         loss = loss or FommLossConfig()
+        if loss.generator_gan > 0 and len(loss.feature_matching) != config.discriminator.num_blocks:
+            raise ConfigError(
+                f"losses.feature_matching holds {len(loss.feature_matching)} weights for a discriminator of "
+                f"{config.discriminator.num_blocks} blocks (model.discriminator.num_blocks); give one a block."
+            )
         self.config, self.loss, self.dtype, self.remat = config, loss, dtype, remat
         self.features = features
         self.frozen = {} if features is None else {"features": features.weights}

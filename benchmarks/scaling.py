@@ -1,0 +1,161 @@
+"""The same global batch on one device, on several simulated ones, and on two processes: is it the same training?
+
+    python -m benchmarks.scaling
+
+FOMM with its adversarial part at 64 × 64, batch 8, a few steps of plain gradient descent (Adam's first steps are the
+sign of the gradient, rounding noise included). Every layout runs in processes of its own, on simulated devices of this
+machine's cores: what is measured is whether the losses stay equal, and what dividing the batch costs when it gains
+nothing.
+"""
+
+import argparse
+import dataclasses
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+import optax
+
+from avfr_jax.models import fomm
+from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
+from avfr_jax.training.sharding import make_mesh, put_batch
+from avfr_jax.training.step import StepConfig, init_state, make_step
+
+BATCH = 8
+SIZE = 64
+LOSS = FommLossConfig(perceptual=(), pyramid_l1=10.0, generator_gan=1.0, feature_matching=(10.0, 10.0, 10.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the batch is divided.
+
+    Attributes:
+      devices: simulated devices in all.
+      processes: among which they are divided.
+      fsdp: devices among which each parameter is divided.
+      per_device: through `jax.shard_map` in place of the global view.
+    """
+
+    devices: int = 1
+    processes: int = 1
+    fsdp: int = 1
+    per_device: bool = False
+
+    def __str__(self) -> str:
+        words = [f"{self.devices} device{'s' * (self.devices > 1)}"]
+        words += [f"{self.processes} processes"] if self.processes > 1 else []
+        words += [f"parameters divided by {self.fsdp}"] if self.fsdp > 1 else []
+        return ", ".join([*words, *(["per-device view"] if self.per_device else [])])
+
+
+LAYOUTS = [
+    Layout(),
+    *(Layout(n) for n in (2, 4, 8)),
+    Layout(8, fsdp=2),
+    Layout(8, per_device=True),
+    Layout(2, processes=2),
+    Layout(8, processes=2),
+]
+
+
+def config() -> fomm.FommConfig:
+    """FOMM at a tenth of its width."""
+    return fomm.FommConfig(
+        image_size=SIZE,
+        num_keypoints=5,
+        keypoint_detector=fomm.KeypointDetectorConfig(block_expansion=8, num_blocks=3, max_features=64),
+        dense_motion=fomm.DenseMotionConfig(16, 3, 64),
+        generator=fomm.GeneratorConfig(block_expansion=16, max_features=64, num_bottleneck_blocks=2),
+        discriminator=fomm.DiscriminatorConfig(block_expansion=8, num_blocks=3, max_features=64),
+    )
+
+
+def train(layout: Layout, steps: int) -> tuple[list[float], float]:
+    """The loss of every step, and the median seconds of one."""
+    objective = FommObjective(config(), LOSS)
+    mesh = make_mesh(fsdp=layout.fsdp)
+    optimisers = {name: optax.sgd(1e-3) for name in objective.networks}
+    settings = StepConfig(per_device=layout.per_device)
+    state = init_state(objective, optimisers, jax.random.key(0), mesh, settings)
+    step = make_step(objective, optimisers, mesh, settings)
+    rng = np.random.default_rng(0)
+    part = slice(jax.process_index() * BATCH // layout.processes, (jax.process_index() + 1) * BATCH // layout.processes)
+    losses, seconds = [], []
+    for _ in range(steps):
+        frames = rng.random((2, BATCH, SIZE // 8, SIZE // 8, 3), np.float32).repeat(8, 2).repeat(8, 3)[:, part]
+        start = time.perf_counter()
+        state, metrics = step(state, put_batch(mesh, {"source": frames[0], "driving": frames[1]}))
+        losses.append(float(metrics["loss"]))
+        seconds.append(time.perf_counter() - start)
+    return losses, float(np.median(seconds[1:]))
+
+
+def work(layout: Layout, steps: int, port: int, index: int) -> None:
+    """One process of a layout; prints what it found."""
+    jax.config.update("jax_num_cpu_devices", layout.devices // layout.processes)
+    if layout.processes > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(f"localhost:{port}", num_processes=layout.processes, process_id=index)
+    losses, seconds = train(layout, steps)
+    print(json.dumps({"losses": losses, "seconds": seconds}), flush=True)
+
+
+def measure(layout: Layout, steps: int) -> tuple[list[float], float]:
+    """Run a layout's processes; what the first of them found."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    words = json.dumps({"layout": dataclasses.asdict(layout), "steps": steps, "port": port})
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.scaling", "--worker", words, str(index)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(layout.processes)
+    ]
+    answers = [worker.communicate()[0] for worker in workers]
+    if any(worker.returncode for worker in workers):
+        raise SystemExit(f"{layout}: a process failed; its own message is above")
+    found = json.loads(answers[0].splitlines()[-1])
+    return found["losses"], found["seconds"]
+
+
+def report(steps: int) -> str:
+    """Measure every layout and describe."""
+    lines = [
+        f"FOMM at {SIZE} × {SIZE}, batch {BATCH}, {steps} steps; JAX {jax.__version__}, simulated CPU devices.",
+        "",
+        "| layout | last loss | largest relative difference from one device | seconds a step |",
+        "| --- | --- | --- | --- |",
+    ]
+    alone: list[float] = []
+    for layout in LAYOUTS:
+        losses, seconds = measure(layout, steps)
+        alone = alone or losses
+        apart = float(np.max(np.abs(np.divide(losses, alone) - 1)))
+        lines.append(f"| {layout} | {losses[-1]:.6f} | {apart:.1e} | {seconds:.2f} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="one global batch, divided in many ways")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--worker", nargs=2, metavar=("WORDS", "INDEX"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.worker:
+        words = json.loads(options.worker[0])
+        work(Layout(**words["layout"]), words["steps"], words["port"], int(options.worker[1]))
+    else:
+        print(report(options.steps))
+
+
+if __name__ == "__main__":
+    main()
