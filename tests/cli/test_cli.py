@@ -14,6 +14,8 @@ from PIL import Image
 from avfr_jax.cli.main import main
 from tests.media_fixtures import astronaut, moved, write_clip
 
+QUICK = ["reenact", "--model", "landmark-warp"]  # nothing to load, little to compile
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
@@ -64,19 +66,19 @@ def test_reenact_writes_video_sound_and_marks(portrait, driving, tmp_path, capsy
 
 
 def test_compare_pictures_and_no_sound(portrait, driving, tmp_path, capsys):
-    words = ["reenact", "--source", str(portrait), "--driving", str(driving), "--audio", "none", "--compare"]
+    words = [*QUICK, "--source", str(portrait), "--driving", str(driving), "--audio", "none", "--compare"]
     assert main([*words, "--output", str(tmp_path / "c.mp4"), "--watermark", "none"]) == 0
     with av.open(str(tmp_path / "c.mp4")) as container:
         assert not container.streams.audio
         assert container.streams.video[0].width == 3 * 256
-    picture = ["reenact", "--source", str(portrait), "--driving", str(portrait), "--output", str(tmp_path / "p.png")]
+    picture = [*QUICK, "--source", str(portrait), "--driving", str(portrait), "--output", str(tmp_path / "p.png")]
     assert main(picture) == 0
     assert Image.open(tmp_path / "p.png").size == (256, 256)
 
 
 def test_other_sound_is_taken(portrait, driving, tmp_path):
     silent = write_clip(tmp_path / "silent.mp4", [moved(astronaut(), i) for i in range(6)], sound=False)
-    words = ["reenact", "--source", str(portrait), "--driving", str(silent)]
+    words = [*QUICK, "--source", str(portrait), "--driving", str(silent)]
     assert main([*words, "--output", str(tmp_path / "a.mp4")]) == 0
     assert main([*words, "--output", str(tmp_path / "b.mp4"), "--audio", str(driving)]) == 0
     for name, tracks in (("a.mp4", 0), ("b.mp4", 1)):
@@ -117,7 +119,7 @@ def test_bad_input_gets_one_sentence(bad, portrait, driving, tmp_path, capsys, s
     out = tmp_path / "out.mp4"
     s = portrait if source is None else bad.get(source, tmp_path / source)
     d = driving if clip is None else bad.get(clip, tmp_path / clip)
-    assert expected in refused(capsys, "reenact", "--source", s, "--driving", d, "--output", out)
+    assert expected in refused(capsys, *QUICK, "--source", s, "--driving", d, "--output", out)
     assert not out.exists()
     assert not [p for p in tmp_path.iterdir() if p.name not in bad]
 
@@ -126,7 +128,7 @@ def test_two_faces_are_chosen_between(driving, tmp_path, capsys):
     two = np.concatenate([astronaut(), astronaut()[:, ::-1]], axis=1)
     path = tmp_path / "two.png"
     Image.fromarray(two).save(path)
-    words = ["reenact", "--source", str(path), "--driving", str(driving), "--audio", "none"]
+    words = [*QUICK, "--source", str(path), "--driving", str(driving), "--audio", "none"]
     assert main([*words, "--output", str(tmp_path / "a.mp4")]) == 0
     assert "2 faces" in capsys.readouterr().err
     assert main([*words, "--output", str(tmp_path / "b.mp4"), "--source-face", "right"]) == 0
@@ -137,7 +139,7 @@ def test_two_faces_are_chosen_between(driving, tmp_path, capsys):
 def test_outputs_are_guarded(portrait, driving, tmp_path, capsys):
     out = tmp_path / "out.mp4"
     out.write_text("precious")
-    words = ["reenact", "--source", portrait, "--driving", driving, "--output"]
+    words = [*QUICK, "--source", portrait, "--driving", driving, "--output"]
     assert "--overwrite" in refused(capsys, *words, out)
     assert out.read_text() == "precious"
     refused(capsys, *words, tmp_path / "no" / "such" / "folder.mp4")
@@ -145,7 +147,7 @@ def test_outputs_are_guarded(portrait, driving, tmp_path, capsys):
     refused(capsys, *words, "/proc/out.mp4")
     copy = tmp_path / "driving.mp4"
     copy.write_bytes(driving.read_bytes())
-    refused(capsys, "reenact", "--source", portrait, "--driving", copy, "--output", copy, "--overwrite")
+    refused(capsys, *QUICK, "--source", portrait, "--driving", copy, "--output", copy, "--overwrite")
     assert copy.read_bytes() == driving.read_bytes()
 
 
@@ -153,9 +155,7 @@ def test_large_portraits_are_reduced(driving, tmp_path):
     path = tmp_path / "large.jpg"
     Image.fromarray(astronaut()).resize((3500, 3500)).save(path)
     out = tmp_path / "out.mp4"
-    assert (
-        main(["reenact", "--source", str(path), "--driving", str(driving), "--output", str(out), "--paste-back"]) == 0
-    )
+    assert main([*QUICK, "--source", str(path), "--driving", str(driving), "--output", str(out), "--paste-back"]) == 0
     with av.open(str(out)) as container:
         assert container.streams.video[0].width == 1280
 
@@ -210,7 +210,7 @@ def test_ctrl_c_leaves_no_half_file(portrait, tmp_path, number):
     clip = write_clip(tmp_path / "long.mp4", [moved(astronaut(), i) for i in range(40)] * 20, sound=False)
     out = tmp_path / "out" / "out.mp4"
     out.parent.mkdir()
-    command = [sys.executable, "-m", "avfr_jax.cli.main", "reenact", "--source", str(portrait), "--driving", str(clip),
+    command = [sys.executable, "-m", "avfr_jax.cli.main", *QUICK, "--source", str(portrait), "--driving", str(clip),
                "--output", str(out)]  # fmt: skip
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=dict(os.environ), preexec_fn=_interruptible
