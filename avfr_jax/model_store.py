@@ -22,7 +22,7 @@ from avfr_jax.folders import cache_folder
 from avfr_jax.models.base import Animator, Priors, normalise_landmarks
 from avfr_jax.models.registry import family, make_model
 
-DEFAULT_MODEL = "landmark-warp"
+DEFAULT_MODEL = "mesh-fomm"
 _FORMAT = 1
 _BUILT_IN: dict[str, dict[str, Any]] = {
     "landmark-warp": {

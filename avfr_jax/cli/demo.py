@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's words."""
     parser.epilog = _EPILOG
     parser.add_argument("--output", default="demo", metavar="FOLDER", help="where to write (default: %(default)s)")
-    parser.add_argument("--model", default=None, metavar="NAME", help="model's name or folder (default: landmark-warp)")
+    parser.add_argument("--model", default=None, metavar="NAME", help="model's name or folder (default: mesh-fomm)")
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
 
 

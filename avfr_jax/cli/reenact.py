@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--source", required=True, metavar="PICTURE", help="portrait to move")
     add("--driving", required=True, metavar="VIDEO", help="clip of a face whose motion is taken")
     add("--output", required=True, metavar="FILE", help=".mp4, .mov, .mkv, .webm; .png or .jpg for a driving picture")
-    add("--model", default=None, metavar="NAME", help="model's name or folder (default: landmark-warp)")
+    add("--model", default=None, metavar="NAME", help="model's name or folder (default: mesh-fomm)")
     motions = "move from the source's own pose, or take over the driving face's"
     add("--motion", choices=("relative", "absolute"), default="relative", help=f"{motions} {default}")
     add("--no-adapt-scale", action="store_true", help="do not scale motion by the ratio of the faces' sizes")
