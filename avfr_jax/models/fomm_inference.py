@@ -23,6 +23,7 @@ import numpy as np
 from avfr_jax.models.dense_motion import Motion
 from avfr_jax.models.fomm import FommConfig, SourceFeatures
 from avfr_jax.nn import fast
+from avfr_jax.nn.inference import worth_winograd
 from avfr_jax.ops.grids import corner_grid
 from avfr_jax.ops.keypoints import Keypoints, soft_argmax, spatial_softmax
 from avfr_jax.ops.motion import dense_flow, heatmap_difference, sparse_motions, warp_by_each
@@ -180,12 +181,6 @@ class _Maker(NamedTuple):
 def _jacobians(weights: Tree) -> Layer:
     kernel, bias = (jnp.asarray(weights[k], jnp.float32) for k in ("kernel", "bias"))
     return Layer(kernel.reshape(*kernel.shape[:3], -1, 4), bias.reshape(-1, 4))
-
-
-def worth_winograd(inputs: int, outputs: int) -> bool:
-    """Whether the transform pays: its cost is a channel's, its gain a pair of channels'. Kernels of more than 512
-    channels work at 8 × 8 pixels and less, where reading four times the weights costs more than the products."""
-    return min(inputs, outputs) >= 64 and max(inputs, outputs) <= 256
 
 
 def _normalisation(weights: Tree, stats: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -303,8 +303,9 @@ class MeshGenerator(nn.Module):
         out = _unfold(self.final(x)).astype(jnp.float32)
         shares = nn.softmax(out[..., 3:], axis=-1)
         layered = layered[..., :3]
-        pictures = jnp.stack([layered, warped, nn.sigmoid(out[..., :3])], axis=-1)
-        return Generated((pictures * shares[..., None, :]).sum(-1), motion, warped, layered, shares)
+        pictures = (layered, warped, nn.sigmoid(out[..., :3]))
+        frames = sum((picture * shares[..., i, None] for i, picture in enumerate(pictures)), jnp.zeros(()))
+        return Generated(frames, motion, warped, layered, shares)
 
     def _layered(self, encoded: EncodedSource, source: Keypoints, driving: Keypoints) -> Float[Array, "n h w 4"]:
         """What `landmark_warp` makes of each frame, with the person's opacity."""

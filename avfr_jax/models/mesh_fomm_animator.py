@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from avfr_jax.models import landmark_warp, mesh_fomm
 from avfr_jax.models.base import Encoded, FindPriors, MotionMode, Priors, face_priors, person_mask
 from avfr_jax.models.mesh_fomm import MeshFommConfig
+from avfr_jax.nn.inference import quick_convolutions
 from avfr_jax.ops.keypoints import Keypoints, movement_scale, relative_motion
 
 
@@ -70,7 +71,8 @@ class MeshFommAnimator:
 @partial(jax.jit, static_argnums=0)
 def _detect(config: MeshFommConfig, weights: Any, frames: Any, landmarks: Any) -> Keypoints:
     inputs = mesh_fomm.detector_input(frames, landmarks, config)
-    learned, _ = mesh_fomm.keypoint_detector(config).apply(weights["keypoint_detector"], inputs)
+    with quick_convolutions():
+        learned, _ = mesh_fomm.keypoint_detector(config).apply(weights["keypoint_detector"], inputs)
     return mesh_fomm.with_mesh(learned, landmark_warp.decompose(landmarks))
 
 
@@ -82,5 +84,6 @@ def _encode(config: MeshFommConfig, weights: Any, image: Any, mask: Any, keypoin
 
 @partial(jax.jit, static_argnums=0)
 def _animate(config: MeshFommConfig, weights: Any, encoded: Any, source: Keypoints, driving: Keypoints) -> Any:
-    generated: Any = mesh_fomm.generator(config).apply(weights["generator"], encoded, source, driving)
+    with quick_convolutions():
+        generated: Any = mesh_fomm.generator(config).apply(weights["generator"], encoded, source, driving)
     return generated.prediction

@@ -130,6 +130,13 @@ def winograd_kernel(kernel: Float[np.ndarray, "3 3 c o"]) -> WinogradKernel:
     return WinogradKernel(u.reshape(_POINTS**2, *k.shape[2:]).astype(np.float32))
 
 
+def traced_winograd_kernel(kernel: Float[Array, "3 3 c o"]) -> WinogradKernel:
+    """`winograd_kernel` inside a traced program."""
+    g = jnp.asarray(_G, jnp.float32)
+    points = jnp.einsum("ai,bj,ijco->baco", g, g, kernel, precision="highest")
+    return WinogradKernel(points.reshape(_POINTS**2, *kernel.shape[2:]))
+
+
 def _combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
     """Rows of a small constant matrix times a list of arrays, written out so that zeros cost nothing."""
     out = []
@@ -178,12 +185,21 @@ def conv3x3_winograd(x: Float[Array, "n h w c"], kernel: WinogradKernel) -> Floa
 def upsample_kernel(kernel: Float[np.ndarray, "3 3 c o"]) -> UpsampleKernel:
     """Transform a kernel for `upsample_conv3x3` (on the host): as many numbers as the plain kernel."""
     u = np.einsum("ai,bj,ijco->abco", _UPSAMPLE_TAPS, _UPSAMPLE_TAPS, np.asarray(kernel, np.float64))
-    u = u.astype(np.float32)
+    return _upsample_parts(u.astype(np.float32), np)
+
+
+def traced_upsample_kernel(kernel: Float[Array, "3 3 c o"]) -> UpsampleKernel:
+    """`upsample_kernel` inside a traced program."""
+    taps = jnp.asarray(_UPSAMPLE_TAPS, jnp.float32)
+    return _upsample_parts(jnp.einsum("ai,bj,ijco->abco", taps, taps, kernel, precision="highest"), jnp)
+
+
+def _upsample_parts(u: Any, library: Any) -> UpsampleKernel:
     return UpsampleKernel(
         u[0, 0],
-        np.concatenate([u[0, 1], u[0, 2]], axis=-1),
-        np.concatenate([u[1, 0], u[2, 0]], axis=-1),
-        np.concatenate([u[1, 1], u[1, 2], u[2, 1], u[2, 2]], axis=-1),
+        library.concatenate([u[0, 1], u[0, 2]], axis=-1),
+        library.concatenate([u[1, 0], u[2, 0]], axis=-1),
+        library.concatenate([u[1, 1], u[1, 2], u[2, 1], u[2, 2]], axis=-1),
     )
 
 
