@@ -169,7 +169,7 @@ def test_real_clips_keep_length_rate_and_sound(shared_dir, tmp_path):
     clips = shared_dir / "clips"
     out = tmp_path / "out.mp4"
     assert main(["reenact", "--source", str(clips / "image/i001.jpg"), "--driving", str(clips / "video/v003.mp4"),
-                 "--output", str(out)]) == 0  # fmt: skip
+                 "--output", str(out), "--model", "landmark-warp"]) == 0  # fmt: skip
     with av.open(str(out)) as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         assert video.average_rate == 25
