@@ -56,11 +56,12 @@ class Layout:
 
 LAYOUTS = [
     Layout(),
-    *(Layout(n) for n in (2, 4, 8)),
-    Layout(8, fsdp=2),
-    Layout(8, per_device=True),
-    Layout(2, processes=2),
+    Layout(8),
     Layout(8, processes=2),
+    Layout(8, per_device=True),
+    Layout(8, fsdp=2),
+    Layout(2),
+    Layout(4),
 ]
 
 
@@ -127,21 +128,17 @@ def measure(layout: Layout, steps: int) -> tuple[list[float], float]:
     return found["losses"], found["seconds"]
 
 
-def report(steps: int) -> str:
-    """Measure every layout and describe."""
-    lines = [
-        f"FOMM at {SIZE} × {SIZE}, batch {BATCH}, {steps} steps; JAX {jax.__version__}, simulated CPU devices.",
-        "",
-        "| layout | last loss | largest relative difference from one device | seconds a step |",
-        "| --- | --- | --- | --- |",
-    ]
+def report(steps: int) -> None:
+    """Measure every layout; a line each, as soon as it is there."""
+    print(f"FOMM at {SIZE} × {SIZE}, batch {BATCH}, {steps} steps; JAX {jax.__version__}, simulated CPU devices.\n")
+    print("| layout | last loss | largest relative difference from one device | seconds a step |")
+    print("| --- | --- | --- | --- |", flush=True)
     alone: list[float] = []
     for layout in LAYOUTS:
         losses, seconds = measure(layout, steps)
         alone = alone or losses
         apart = float(np.max(np.abs(np.divide(losses, alone) - 1)))
-        lines.append(f"| {layout} | {losses[-1]:.6f} | {apart:.1e} | {seconds:.2f} |")
-    return "\n".join(lines)
+        print(f"| {layout} | {losses[-1]:.6f} | {apart:.1e} | {seconds:.2f} |", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -154,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words = json.loads(options.worker[0])
         work(Layout(**words["layout"]), words["steps"], words["port"], int(options.worker[1]))
     else:
-        print(report(options.steps))
+        report(options.steps)
 
 
 if __name__ == "__main__":
