@@ -118,7 +118,8 @@ def toom_cook(points: Sequence[float], taps: int) -> tuple[np.ndarray, np.ndarra
     return a, g, b
 
 
-_A, _G, _B = toom_cook(WINOGRAD_POINTS, 3)
+WINOGRAD_MATRICES = toom_cook(WINOGRAD_POINTS, 3)
+_A, _G, _B = WINOGRAD_MATRICES
 _TILE = len(_A)  # outputs a tile along each axis: 4
 _POINTS = len(_B)  # inputs a tile and products along each axis: 6
 
@@ -137,7 +138,7 @@ def traced_winograd_kernel(kernel: Float[Array, "3 3 c o"]) -> WinogradKernel:
     return WinogradKernel(points.reshape(_POINTS**2, *kernel.shape[2:]))
 
 
-def _combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
+def combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
     """Rows of a small constant matrix times a list of arrays, written out so that zeros cost nothing."""
     out = []
     for row in matrix:
@@ -158,23 +159,29 @@ def conv3x3_winograd(x: Float[Array, "n h w c"], kernel: WinogradKernel) -> Floa
       x: float32.
       kernel: from `winograd_kernel`.
     """
+    product = jax.lax.dot_general(image_tiles(x), kernel.transformed, (((2,), (1,)), ((0,), (0,))))
+    return gather_outputs(product, *x.shape[:3])
+
+
+def image_tiles(x: Float[Array, "n h w c"]) -> Float[Array, "36 tiles c"]:
+    """Every 6 × 6 tile of an image at the interpolation points; tiles overlap by two pixels and zeros surround them."""
     n, h, w, c = x.shape
     rows, columns = -(-h // _TILE), -(-w // _TILE)
     edge = [(1, 1 + rows * _TILE - h), (1, 1 + columns * _TILE - w)]
     x = jnp.pad(x, ((0, 0), *edge, (0, 0)))
-    spread = jnp.stack(_combine(_B, [x[:, i : i + _TILE * (rows - 1) + 1 : _TILE] for i in range(_POINTS)]))
+    spread = jnp.stack(combine(_B, [x[:, i : i + _TILE * (rows - 1) + 1 : _TILE] for i in range(_POINTS)]))
     # Without the barrier XLA would work the row transform out anew for each of the six columns.
     spread = jax.lax.optimization_barrier(spread)
-    tiles = jnp.stack(
-        _combine(_B, [spread[:, :, :, j : j + _TILE * (columns - 1) + 1 : _TILE] for j in range(_POINTS)])
-    )
-    tiles = tiles.reshape(_POINTS**2, n * rows * columns, c)
-    product = jax.lax.dot_general(tiles, kernel.transformed, (((2,), (1,)), ((0,), (0,))))
+    tiles = combine(_B, [spread[:, :, :, j : j + _TILE * (columns - 1) + 1 : _TILE] for j in range(_POINTS)])
+    return jnp.stack(tiles).reshape(_POINTS**2, n * rows * columns, c)
+
+
+def gather_outputs(product: Float[Array, "36 tiles o"], n: int, h: int, w: int) -> Float[Array, "n h w o"]:
+    """The image whose tiles' products at the interpolation points are given."""
+    rows, columns = -(-h // _TILE), -(-w // _TILE)
     product = product.reshape(_POINTS, _POINTS, n, rows, columns, -1)
-    across = _combine(
-        _A, [product[j] for j in range(_POINTS)]
-    )  # one a column of the tile, each [6, n, rows, columns, o]
-    square = [jnp.stack(_combine(_A, [part[i] for i in range(_POINTS)]), axis=2) for part in across]
+    across = combine(_A, list(product))  # one a column of the tile, each [6, n, rows, columns, o]
+    square = [jnp.stack(combine(_A, list(part)), axis=2) for part in across]
     y = jnp.stack(square, axis=4).reshape(n, rows * _TILE, columns * _TILE, -1)
     return y[:, :h, :w]
 

@@ -1,7 +1,9 @@
 """Flax networks as users run them: the same modules and weights, on a CPU with fewer multiplications.
 
-with quick_convolutions():
-    frames = module.apply(variables, ...)
+    with quick_convolutions():
+        frames = module.apply(variables, ...)
+
+What is traced inside is changed, nothing else.
 """
 
 import contextlib
@@ -21,9 +23,8 @@ from avfr_jax.typing import Array
 def quick_convolutions() -> Iterator[None]:
     """While a network is traced inside, its 3 × 3 convolutions of stride 1 in float32 are computed by
     `fast.conv3x3_winograd`, those behind nearest upsampling by `fast.upsample_conv3x3`, where that is quicker. Not to
-    be trained through: see `train_conv`. On an accelerator nothing changes.
-
-    Kernels are transformed in the traced program: with up to 256 channels that costs a hundredth of what it saves.
+    be trained through: see `train_conv`. On an accelerator nothing changes. Kernels are transformed in the traced
+    program, at every call: for networks of few channels.
     """
     if jax.default_backend() != "cpu":
         yield

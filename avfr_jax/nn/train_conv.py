@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.nn.fast import WINOGRAD_POINTS, toom_cook
+from avfr_jax.nn import fast
 from avfr_jax.typing import Array, Float
 
-_A, _G, _B = toom_cook(WINOGRAD_POINTS, 3)
+_A, _G, _B = fast.WINOGRAD_MATRICES
 _TILE, _POINTS = len(_A), len(_B)
 # Rows of a block hold about this many positions.
 _BLOCK = 512
@@ -174,90 +174,51 @@ def _sum_of_blocks(shifted: Array, still: Array, above: int, beside: int) -> Arr
 
 
 def _winograd(x: Array, kernel: Array) -> Array:
-    product = _product(_image_tiles(x), _kernel_points(kernel), 2, 1)
-    return _gather_outputs(product, *x.shape[:3])
+    return fast.conv3x3_winograd(x, fast.traced_winograd_kernel(kernel))
 
 
 def _winograd_image_gradient(x: Array, kernel: Array, g: Array) -> Array:
-    by_tiles = _product(_spread_outputs(g), _kernel_points(kernel), 2, 2)
+    by_tiles = _product(_spread_outputs(g), fast.traced_winograd_kernel(kernel).transformed, 2, 2)
     return _overlap_add(by_tiles, *x.shape[:3])
 
 
 def _winograd_kernel_gradient(x: Array, g: Array) -> Array:
-    return _kernel_from_points(_product(_image_tiles(x), _spread_outputs(g), 1, 1))
+    return _kernel_from_points(_product(fast.image_tiles(x), _spread_outputs(g), 1, 1))
 
 
 def _product(a: Array, b: Array, axis_a: int, axis_b: int) -> Array:
     return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((0,), (0,))))
 
 
-def _kernel_points(kernel: Array) -> Array:
-    """`[3, 3, C, O]` -> `[36, C, O]`, the column's point first."""
-    g = jnp.asarray(_G, jnp.float32)
-    points = jnp.einsum("ai,bj,ijco->baco", g, g, kernel, precision="highest")
-    return points.reshape(_POINTS**2, *kernel.shape[2:])
-
-
 def _kernel_from_points(points: Array) -> Array:
-    """The transpose of `_kernel_points`."""
+    """The transpose of `fast.traced_winograd_kernel`: `[36, C, O]` -> `[3, 3, C, O]`."""
     g = jnp.asarray(_G, jnp.float32)
     square = points.reshape(_POINTS, _POINTS, *points.shape[1:])
     return jnp.einsum("ai,bj,baco->ijco", g, g, square, precision="highest")
-
-
-def _combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
-    """Rows of a small constant matrix times a list of arrays, written out so that zeros cost nothing."""
-    out = []
-    for row in matrix:
-        terms = [part if c == 1 else part * np.float32(c) for c, part in zip(row, parts, strict=True) if c]
-        out.append(sum(terms[1:], terms[0]))
-    return out
 
 
 def _count(size: int) -> int:
     return -(-size // _TILE)
 
 
-def _image_tiles(x: Array) -> Array:
-    """`[N, H, W, C]` -> `[36, tiles, C]`: B of every 6 × 6 tile."""
-    n, h, w, c = x.shape
-    rows, columns = _count(h), _count(w)
-    x = jnp.pad(x, ((0, 0), (1, 1 + rows * _TILE - h), (1, 1 + columns * _TILE - w), (0, 0)))
-    down = _combine(_B, [x[:, i : i + _TILE * (rows - 1) + 1 : _TILE] for i in range(_POINTS)])
-    # Without the barrier XLA would work the row transform out anew for each of the six columns; likewise below.
-    spread = jax.lax.optimization_barrier(jnp.stack(down))
-    across = _combine(_B, [spread[:, :, :, j : j + _TILE * (columns - 1) + 1 : _TILE] for j in range(_POINTS)])
-    return jnp.stack(across).reshape(_POINTS**2, n * rows * columns, c)
-
-
-def _gather_outputs(product: Array, n: int, h: int, w: int) -> Array:
-    """`[36, tiles, O]` -> `[N, H, W, O]`: A of every tile."""
-    rows, columns = _count(h), _count(w)
-    product = product.reshape(_POINTS, _POINTS, n, rows, columns, -1)
-    across = _combine(_A, list(product))
-    square = [jnp.stack(_combine(_A, list(part)), axis=2) for part in across]
-    y = jnp.stack(square, axis=4).reshape(n, rows * _TILE, columns * _TILE, -1)
-    return y[:, :h, :w]
-
-
 def _spread_outputs(g: Array) -> Array:
-    """The transpose of `_gather_outputs`: `[N, H, W, O]` -> `[36, tiles, O]`."""
+    """The transpose of `fast.gather_outputs`: `[N, H, W, O]` -> `[36, tiles, O]`."""
     n, h, w, o = g.shape
     rows, columns = _count(h), _count(w)
     g = jnp.pad(g, ((0, 0), (0, rows * _TILE - h), (0, columns * _TILE - w), (0, 0)))
     g = g.reshape(n, rows, _TILE, columns, _TILE, o)
-    down = jax.lax.optimization_barrier(jnp.stack(_combine(_A.T, [g[:, :, i] for i in range(_TILE)])))
-    across = _combine(_A.T, [down[..., j, :] for j in range(_TILE)])
+    down = jax.lax.optimization_barrier(jnp.stack(fast.combine(_A.T, [g[:, :, i] for i in range(_TILE)])))
+    across = fast.combine(_A.T, [down[..., j, :] for j in range(_TILE)])
     return jnp.stack(across).reshape(_POINTS**2, n * rows * columns, o)
 
 
 def _overlap_add(tiles: Array, n: int, h: int, w: int) -> Array:
-    """The transpose of `_image_tiles`: `[36, tiles, C]` -> `[N, H, W, C]`, overlapping tiles added."""
+    """The transpose of `fast.image_tiles`: `[36, tiles, C]` -> `[N, H, W, C]`, overlapping tiles added."""
     rows, columns = _count(h), _count(w)
     tiles = tiles.reshape(_POINTS, _POINTS, n, rows, columns, -1)
-    across = jnp.stack(_join(_combine(_B.T, list(tiles)), 3), axis=4)
+    across = jnp.stack(_join(fast.combine(_B.T, list(tiles)), 3), axis=4)
     across = jax.lax.optimization_barrier(across)
-    down = _join(_combine(_B.T, list(across)), 1)
+    down = _join(fast.combine(_B.T, list(across)), 1)
     x = jnp.stack(down, axis=2).reshape(n, (rows + 1) * _TILE, (columns + 1) * _TILE, -1)
     return x[:, 1 : h + 1, 1 : w + 1]
 
