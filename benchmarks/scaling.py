@@ -121,7 +121,11 @@ def measure(layout: Layout, steps: int) -> tuple[list[float], float]:
         )
         for index in range(layout.processes)
     ]
-    answers = [worker.communicate()[0] for worker in workers]
+    try:
+        answers = [worker.communicate()[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
     if any(worker.returncode for worker in workers):
         raise SystemExit(f"{layout}: a process failed; its own message is above")
     found = json.loads(answers[0].splitlines()[-1])

@@ -6,7 +6,7 @@
 
 A step is everything between a batch in memory and updated networks: keypoints of source, driving and randomly warped
 frames, generation, VGG19's perceptual loss on four scales (random weights), the discriminator's side, gradients of all
-three networks, Adam. Programs take turns, step by step; the table holds medians. Random frames and weights: values do
+three networks, Adam. Programs take turns of three steps; the table holds medians. Random frames and weights: values do
 not change the time. On an accelerator the utilisation is the plain networks' operations over time and the chip's peak.
 """
 
@@ -98,20 +98,19 @@ def peak_memory() -> float:
 def measure(
     batch: int, rounds: int, dtype: str, peer: PeerProcess | None
 ) -> tuple[dict[str, list[float]], float, float]:
-    """Seconds of every step of `ours` and `official`, in turns after two of each that do not count; the seconds of our
-    first call; the official program's peak memory, GB."""
+    """Seconds of every step of `ours` and `official`, in turns; the seconds of our first call; the official program's
+    peak memory, GB. The first step of every turn does not count: training's steps follow one another, and after the
+    other program's turn caches are cold and idle memory may have been taken back."""
     call = step_call(batch, jnp.bfloat16 if dtype == "bfloat16" else None)
     first = timed(call)
-    timed(call)
     seconds: dict[str, list[float]] = {"ours": [], "official": []}
     peak = 0.0
-    for i in range(rounds if peer is None else rounds + 2):
+    for _ in range(rounds):
         if peer is not None:
-            answer = peer.ask(calls=1)
-            seconds["official"] += answer["seconds"][: i >= 2]
+            answer = peer.ask(calls=3)
+            seconds["official"] += answer["seconds"][1:]
             peak = answer["peak"]
-        if i >= 2 or peer is None:
-            seconds["ours"].append(timed(call))
+        seconds["ours"] += [timed(call) for _ in range(3)][1:]
     return seconds, first, peak
 
 
@@ -146,7 +145,7 @@ def report(batch: int, rounds: int, dtype: str, checkout: str | None, python: st
     base = float(np.median(seconds["official"])) if peer else ours
     lines = [
         f"FOMM vox-adv-256 at 256 × 256, batch {batch}, {dtype}, adversarial and VGG19 losses, {where}; {versions}.",
-        f"Medians (minima) of {rounds} rounds taken in turns. Our first call, compilation included: {first:.0f} s.",
+        f"Medians (minima) of {2 * rounds} steps taken in turns. Our first call, compilation included: {first:.0f} s.",
         "",
         "|  | seconds a step | samples a second | peak memory, GB | speed |",
         "| --- | --- | --- | --- | --- |",

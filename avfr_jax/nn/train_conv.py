@@ -125,7 +125,7 @@ def _tiles(padding: _Padding, x: Array, kernel: Array) -> int:
 
 def _winograd_pays(padding: _Padding, x: Array, kernel: Array) -> bool:
     channels = kernel.shape[2:]
-    return min(channels) >= 192 and _tiles(padding, x, kernel) >= 2 * max(channels)
+    return min(channels) >= 128 and _tiles(padding, x, kernel) >= 2 * max(channels)
 
 
 def _winograd_pays_for_kernel(padding: _Padding, x: Array, kernel: Array) -> bool:
