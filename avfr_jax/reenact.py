@@ -18,7 +18,7 @@ import numpy as np
 
 from avfr_jax.errors import ConfigError, FaceError, InputError
 from avfr_jax.model_store import DEFAULT_MODEL, load_model
-from avfr_jax.models.base import Animator, Encoded, MotionMode, Priors, normalise_landmarks
+from avfr_jax.models.base import Animator, Encoded, Explanation, MotionMode, Priors, normalise_landmarks
 from avfr_jax.ops.keypoints import Keypoints, hull_area
 from avfr_jax.typing import Float, UInt8
 
@@ -84,6 +84,27 @@ class Step:
     held: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class Explained:
+    """One frame of the result and how it came about.
+
+    Attributes:
+      source: as the model saw it, uint8 `[S, S, 3]`.
+      driving: as the model saw it, uint8 `[S, S, 3]`.
+      source_keypoints: of the source, one frame.
+      driving_keypoints: of the driving frame, before they were fitted to the source.
+      index: number of the driving frame.
+      behind: the frame, displacement, occlusion and attention.
+    """
+
+    source: Any
+    driving: Any
+    source_keypoints: Keypoints
+    driving_keypoints: Keypoints
+    index: int
+    behind: Explanation
+
+
 @dataclasses.dataclass
 class Report:
     """What happened; filled in while frames are drawn.
@@ -116,11 +137,13 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """A driving frame after tracking and cropping; landmarks are normalised in the crop, or None."""
+    """A driving frame after tracking and cropping; landmarks are normalised in the crop, or None, and so is the
+    person's mask where the model does not look at it."""
 
     index: int
     view: Any
     landmarks: Any
+    mask: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,17 +223,31 @@ class Reenactor:
         self.batch_size = batch_size or self.model.batch_size
         self.report = Report()
 
+    @contextlib.contextmanager
+    def _priors(self) -> Iterator[Any]:
+        """The face backend, or None where no face is looked for."""
+        if not self._needs_faces:
+            yield None
+            return
+        from avfr_jax.faces import open_priors
+
+        with open_priors(self.face_backend) as priors:
+            yield priors
+
     @property
     def _needs_faces(self) -> bool:
         return self.crop == "auto" or "priors" in self.model.needs
 
-    def reenact(self, source: Any, driving: Any) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    def reenact(self, source: Any, driving: Any, audio: Any = "driving") -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """Draw the frames one after another.
 
         Args:
           source: a picture's path, or an image `[H, W, 3]`, uint8 or float in [0, 1]; a video's path stands for its
             first frame.
           driving: a video's path (read at 25 frames a second), an array `[N, H, W, 3]`, or an iterable of images.
+          audio: what a model that hears is given: `driving` the driving video's own sound, another file's path, mono
+            samples `[T]` in [-1, 1] at 16 kHz, or None for silence. Frame i is heard at i / 25 s. Other models make no
+            use of it.
 
         Yields:
           uint8 frames: `[S, S, 3]` with S the model's size, or the source's size with `paste_back`.
@@ -218,27 +255,24 @@ class Reenactor:
         Raises:
           InputError, FaceError: at the first frame, or (with `missing_face="fail"`) at the frame without a face.
         """
-        for step in self.steps(source, driving):
+        for step in self.steps(source, driving, audio):
             yield step.frame
 
-    def steps(self, source: Any, driving: Any) -> Generator[Step, None, None]:
+    def steps(self, source: Any, driving: Any, audio: Any = "driving") -> Generator[Step, None, None]:
         """As `reenact`, with the source and driving crops beside each frame."""
         self.report = report = Report()
         start = time.perf_counter()
         clip = _Clip.of(driving)
+        sound = self._sound(driving, audio)
         with contextlib.ExitStack() as stack:
-            priors = None
-            if self._needs_faces:
-                from avfr_jax.faces import open_priors
-
-                priors = stack.enter_context(open_priors(self.face_backend))
+            priors = stack.enter_context(self._priors())
             prepared = self._prepare_source(_read_source(source), priors, str(_name(source, "the source")))
             samples = clip.sample(_SAMPLES if priors else 1)
             faces = self._sampled_faces(samples, clip, priors)
             view = self._driving_view(samples[0][1].shape, faces, clip)
             initial = self._reference(clip, samples, faces, view, priors, prepared)
             seen = stack.enter_context(contextlib.closing(_ahead(self._track(clip, view, priors), 2 * self.batch_size)))
-            for step in self._draw(seen, prepared, initial):
+            for step in self._draw(seen, prepared, initial, sound):
                 report.seconds = time.perf_counter() - start
                 report.first_frame_seconds = report.first_frame_seconds or report.seconds
                 report.frames += 1
@@ -248,6 +282,60 @@ class Reenactor:
         if report.missing:
             what = "the last pose was held" if self.missing_face == "hold" else "they were left out"
             self._warn(f"No face was found in {len(report.missing)} of the driving frames; {what}.")
+
+    def explain(self, source: Any, driving: Any, audio: Any = "driving", at: int | None = None) -> "Explained":
+        """One frame, and how it came about.
+
+        Args:
+          source: as in `reenact`.
+          driving: as in `reenact`.
+          audio: as in `reenact`.
+          at: number of the driving frame; None takes the one in the middle of those sampled from the clip.
+
+        Raises:
+          InputError: as in `reenact`.
+          FaceError: no face in that frame, where the model or the crop needs one.
+          ConfigError: the clip has no such frame.
+        """
+        self.report = Report()
+        clip = _Clip.of(driving)
+        sound = self._sound(driving, audio)
+        with self._priors() as priors:
+            prepared = self._prepare_source(_read_source(source), priors, str(_name(source, "the source")))
+            samples = clip.sample(_SAMPLES)
+            faces = self._sampled_faces(samples, clip, priors)
+            view = self._driving_view(samples[0][1].shape, faces, clip)
+            initial = self._reference(clip, samples, faces, view, priors, prepared)
+            if initial is None:
+                initial = self._keypoints([self._look(*samples[0], priors, view, faces[0] if faces else None)])
+            if at is None:
+                index, frame = samples[len(samples) // 2]
+            else:
+                index, frame = at, self._frame(clip, at)
+            (face,) = self._sampled_faces([(index, frame)], clip, priors) or [None]
+            seen = self._look(index, frame, priors, view, face)
+        keypoints = self._keypoints([seen])
+        target = self._retargeted(prepared, keypoints, initial)
+        mel = None if sound is None else _heard(sound, [seen])
+        behind = self.model.explain(prepared.encoded, prepared.keypoints, target, mel)
+        return Explained(prepared.view, seen.view, prepared.keypoints, keypoints, index, behind)
+
+    def _sound(self, driving: Any, audio: Any) -> Any:
+        """What the model hears, as a mel spectrogram; None where it hears nothing."""
+        if "audio" not in self.model.needs:
+            return None
+        from avfr_jax.media.audio import has_audio, read_audio
+        from avfr_jax.media.mel import RATE, mel_spectrogram
+
+        if isinstance(audio, str) and audio == "driving":
+            audio = driving if isinstance(driving, str | os.PathLike) and has_audio(driving) else None
+            if audio is None:
+                self._warn("The driving clip has no sound, and this model listens; it is given silence.")
+        if audio is None:
+            return None
+        samples = read_audio(audio) if isinstance(audio, str | os.PathLike) else np.asarray(audio, np.float32)
+        # Windows repeat the border column, which is to be a silent one where the sound ends before the picture.
+        return mel_spectrogram(np.pad(samples, (0, RATE // 5)))
 
     # --- source ---------------------------------------------------------------------------------------------------
 
@@ -327,7 +415,9 @@ class Reenactor:
                 points = steady(points) if steady is not None else points
                 if points is not None:
                     landmarks = self._placed_landmarks(points, view)
-            yield _Seen(index, view.apply(frame, size), landmarks)
+            seen = view.apply(frame, size)
+            mask = priors.person_mask(seen) if "person_masks" in self.model.needs and landmarks is not None else None
+            yield _Seen(index, seen, landmarks, mask)
 
     def _follow_chosen(self, frame: Any, priors: Any, name: str) -> None:
         from avfr_jax.faces import choose_face
@@ -359,11 +449,16 @@ class Reenactor:
             index = int(self.best_frame)
             frame = self._frame(clip, index)
             (face,) = self._sampled_faces([(index, frame)], clip, priors) or [None]
-        landmarks = None
+        self.report.reference = index
+        return self._keypoints([self._look(index, frame, priors, view, face)])
+
+    def _look(self, index: int, frame: Any, priors: Any, view: _View, face: Any) -> _Seen:
+        """A single driving frame, its face known."""
+        seen, landmarks, mask = view.apply(frame, self.model.image_size), None, None
         if priors is not None:
             landmarks = self._placed_landmarks(_settled(priors, frame, face).landmarks, view)
-        self.report.reference = index
-        return self._keypoints([_Seen(index, view.apply(frame, self.model.image_size), landmarks)])
+            mask = priors.person_mask(seen) if "person_masks" in self.model.needs else None
+        return _Seen(index, seen, landmarks, mask)
 
     def _frame(self, clip: "_Clip", index: int) -> Any:
         if not clip.repeatable:
@@ -387,10 +482,12 @@ class Reenactor:
 
     def _keypoints(self, seen: Sequence[_Seen]) -> Keypoints:
         frames = np.stack([s.view for s in seen]).astype(np.float32) / 255
-        landmarks = None if seen[0].landmarks is None else Priors(np.stack([s.landmarks for s in seen]))
-        return self.model.keypoints(frames, landmarks)
+        if seen[0].landmarks is None:
+            return self.model.keypoints(frames, None)
+        masks = None if seen[0].mask is None else np.stack([s.mask for s in seen])
+        return self.model.keypoints(frames, Priors(np.stack([s.landmarks for s in seen]), masks))
 
-    def _draw(self, frames: Iterable[_Seen], source: _Source, initial: Keypoints | None) -> Iterator[Step]:
+    def _draw(self, frames: Iterable[_Seen], source: _Source, initial: Keypoints | None, sound: Any) -> Iterator[Step]:
         last = source.view
         for run in self._batches(frames):
             found = [s for s in run if not self._is_missing(s)]
@@ -400,7 +497,8 @@ class Reenactor:
                 keypoints = self._keypoints(padded)
                 if initial is None:
                     initial, self.report.reference = keypoints[0], found[0].index
-                drawn = list(self._animate(source, keypoints, initial)[: len(found)])
+                mel = None if sound is None else _heard(sound, padded)
+                drawn = list(self._animate(source, keypoints, initial, mel)[: len(found)])
             for seen in run:
                 missing = self._is_missing(seen)
                 if missing:
@@ -411,11 +509,12 @@ class Reenactor:
                     last = drawn.pop(0)
                 yield Step(self._placed(last, source), last, seen.view, source.view, seen.index, missing)
 
-    def _animate(self, source: _Source, keypoints: Keypoints, initial: Keypoints) -> Any:
-        target = self.model.retarget(
-            source.keypoints, keypoints, initial, mode=self.motion, adapt_scale=self.adapt_scale
-        )
-        return np.asarray(_to_bytes(self.model.animate(source.encoded, source.keypoints, target)))
+    def _animate(self, source: _Source, keypoints: Keypoints, initial: Keypoints, mel: Any) -> Any:
+        target = self._retargeted(source, keypoints, initial)
+        return np.asarray(_to_bytes(self.model.animate(source.encoded, source.keypoints, target, mel)))
+
+    def _retargeted(self, source: _Source, keypoints: Keypoints, initial: Keypoints) -> Keypoints:
+        return self.model.retarget(source.keypoints, keypoints, initial, mode=self.motion, adapt_scale=self.adapt_scale)
 
     def _is_missing(self, seen: _Seen) -> bool:
         return self._needs_faces and seen.landmarks is None
@@ -455,6 +554,12 @@ class Reenactor:
     def _warn(self, sentence: str) -> None:
         self.report.warnings.append(sentence)
         _log.warning(sentence)
+
+
+def _heard(sound: Any, frames: Sequence[_Seen]) -> Any:
+    from avfr_jax.media.mel import mel_windows
+
+    return mel_windows(sound, np.asarray([seen.index for seen in frames]))
 
 
 @jax.jit

@@ -31,7 +31,7 @@ from pipelines.sources import Clip as PreparedClip
 from pipelines.sources import ClipDataset, CorruptFrameError, open_dataset
 
 COPY = "copy"
-COLUMNS = ("l1", "psnr", "ssim", "lmd", "mouth", "motion", "pose_points", "faces_missed")
+COLUMNS = ("l1", "psnr", "ssim", "mouth_l1", "lmd", "mouth", "motion", "pose_points", "faces_missed")
 _SETTLE = 8  # looks at the first frame until the tracker's landmarks stand still
 _BATCH = 16
 
@@ -87,6 +87,9 @@ class Reference:
             name: float(np.concatenate([np.asarray(_JITTED[name](b, a)) for a, b in pairs])[:n].mean())
             for name in ("l1", "psnr", "ssim")
         }
+        around_lips = self._around_lips(output)
+        if around_lips:
+            row["mouth_l1"] = float(np.mean(around_lips))
         ours = _landmarks(output)
         found = np.isfinite(ours[:, 0, 0]) & np.isfinite(self.landmarks[:, 0, 0])
         row["faces_missed"] = float((~found).sum())
@@ -98,6 +101,20 @@ class Reference:
         if self.points is not None:
             row["pose_points"] = float(np.linalg.norm(_pose_points(output) - self.points, axis=-1).mean() * 128)
         return row
+
+    def _around_lips(self, output: np.ndarray) -> list[float]:
+        """Mean absolute difference in a box around the true lips, half their size larger on each side, of every frame
+        that shows a face."""
+        size, found = self.frames.shape[1], []
+        lips = (self.landmarks[:, np.array(face_metrics.LIPS), :2] + 1) * size / 2
+        for true, ours, points in zip(self.frames, output, lips, strict=True):
+            if np.isfinite(points).all():
+                low, high = points.min(0), points.max(0)
+                (left, top), (right, bottom) = np.clip([low - (high - low) / 2, high + (high - low) / 2], 0, size)
+                box = slice(int(top), int(np.ceil(bottom))), slice(int(left), int(np.ceil(right)))
+                if true[box].size:
+                    found.append(float(np.abs(true[box].astype(np.float32) - ours[box]).mean() / 255))
+        return found
 
 
 _JITTED = {name: jax.jit(getattr(image_metrics, name)) for name in ("l1", "psnr", "ssim")}
@@ -122,6 +139,16 @@ class Clip:
         if len(frames) < 2:
             raise InputError(f"{self.name} has fewer than two frames.")
         return np.stack(frames)
+
+    def sound(self) -> np.ndarray | None:
+        """Its sound, mono float32 `[T]` at 16 kHz; None where it has none, or lies in a dataset's records, which keep
+        the spectrogram alone."""
+        from avfr_jax.media.audio import has_audio, read_audio
+
+        path = self.path
+        if self.dataset is not None and self.entry is not None:
+            path = self.dataset.path / "clips" / self.entry.name / "audio.wav"
+        return read_audio(path) if path.is_file() and has_audio(path) else None
 
     def _frames(self) -> Iterator[np.ndarray]:
         from avfr_jax.media.video import VideoReader
@@ -149,19 +176,45 @@ def resized(frame: np.ndarray, size: int) -> np.ndarray:
     return frame if frame.shape[0] == size else Crop(0.0, 0.0, float(frame.shape[0])).apply(frame, size)
 
 
-def animate(model: Any, source: np.ndarray, frames: np.ndarray, motion: str) -> np.ndarray:
-    """Every frame that a model makes of a source driven by frames, at their size, without cropping; the first frame is
-    the pose that the source shows."""
+def heard(clip: Clip, audio: str) -> np.ndarray | None:
+    """What models are given to hear with a clip: its `own` sound, `none`, or its own so many seconds late, what is cut
+    off at its end coming first.
+
+    Raises:
+      InputError: `audio` is none of these.
+    """
+    if audio not in ("own", "none") and not _is_number(audio):
+        raise InputError(f"--audio must be own, none or a number of seconds, not {audio}.")
+    sound = None if audio == "none" else clip.sound()
+    return sound if sound is None or audio == "own" else np.roll(sound, round(float(audio) * 16000))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
+
+
+def animate(
+    model: Any, source: np.ndarray, frames: np.ndarray, motion: str, sound: np.ndarray | None = None
+) -> np.ndarray:
+    """Every frame that a model makes of a source driven by frames and sound, at their size, without cropping; the first
+    frame is the pose that the source shows."""
     from avfr_jax.reenact import Reenactor
 
     size, own = source.shape[0], model.image_size
     reenactor = Reenactor(model, crop="none", best_frame="first", motion=motion)  # type: ignore[arg-type]
-    made = reenactor.reenact(resized(source, own), np.stack([resized(frame, own) for frame in frames]))
+    made = reenactor.reenact(resized(source, own), np.stack([resized(frame, own) for frame in frames]), sound)
     return np.stack([resized(frame, size) for frame in made])
 
 
 def evaluate(
-    clips: Sequence[Clip], models: Sequence[str], seconds: float, sheet: pathlib.Path | None = None
+    clips: Sequence[Clip],
+    models: Sequence[str],
+    seconds: float,
+    sheet: pathlib.Path | None = None,
+    audio: str = "own",
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Same-identity figures: `{method: {clip: {figure: value}}}`, copying the source first."""
     from avfr_jax.model_store import load_model
@@ -175,7 +228,8 @@ def evaluate(
         reference = Reference(clip.read(seconds, size), _has_pose_network())
         frames = reference.frames
         outputs = {COPY: np.repeat(frames[:1], len(frames), axis=0)}
-        outputs |= {name: animate(model, frames[0], frames, "relative") for name, model in loaded.items()}
+        sound = heard(clip, audio)
+        outputs |= {name: animate(model, frames[0], frames, "relative", sound) for name, model in loaded.items()}
         for name, output in outputs.items():
             rows[name][clip.name] = reference.score(output)
         strips.append(_strip([frames, *outputs.values()]))
@@ -210,6 +264,7 @@ def cross(clips: Sequence[Clip], models: Sequence[str], seconds: float, sheet: p
     for source, driving in zip(clips, [*clips[1:], *clips[:1]], strict=True):
         picture, frames = source.read(0.08, size)[0], driving.read(seconds, size)
         frames = frames[:: max(1, len(frames) // 24)]
+        # Frames are drawn from the whole of the clip, so that its sound would not fit them.
         outputs = [animate(model, picture, frames, "relative") for model in loaded]
         chosen = [len(frames) // 3, 2 * len(frames) // 3, len(frames) - 1]
         strips.append(np.concatenate([picture, *(x[i] for i in chosen for x in (frames, *outputs))], axis=1))
@@ -259,6 +314,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--models", nargs="*", default=["landmark-warp"], help="names or folders of models")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each clip; default: 6")
+    parser.add_argument(
+        "--audio",
+        default="own",
+        metavar="own|none|SECONDS",
+        help="what models that hear are given: the clip's own sound (default), none, or its own so many seconds late",
+    )
     parser.add_argument("--each", action="store_true", help="each clip's figures too")
     parser.add_argument("--json", type=pathlib.Path, help="write the figures there too")
     parser.add_argument("--sheet", type=pathlib.Path, help="write a picture of frames side by side")
@@ -303,7 +364,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise InputError("--cross makes pictures: say where with --sheet FILE.png.")
             cross(clips, options.models, options.seconds, options.sheet)
             return 0
-        rows = evaluate(clips, options.models, options.seconds, options.sheet)
+        rows = evaluate(clips, options.models, options.seconds, options.sheet, options.audio)
     except AvfrError as error:
         print(f"avfr: {error}", file=sys.stderr)
         return 2

@@ -11,13 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from avfr_jax.backbones.lpips import load_lpips
 from avfr_jax.backbones.perceptual import perceptual_network
 from avfr_jax.config import to_dict
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.model_store import save_model
+from avfr_jax.models.avfr import AvfrConfig
 from avfr_jax.models.fomm import FommConfig
 from avfr_jax.models.mesh_fomm import MeshFommConfig
 from avfr_jax.training.loop import LoopConfig, Run
+from avfr_jax.training.objectives.avfr import AvfrObjective
 from avfr_jax.training.objectives.fomm import FeatureNetwork, FommLossConfig, FommObjective
 from avfr_jax.training.objectives.mesh_fomm import MeshFommObjective
 from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
@@ -33,6 +36,7 @@ Batch = dict[str, Any]
 _OBJECTIVES: dict[str, tuple[type, Any]] = {
     "fomm": (FommConfig, FommObjective),
     "mesh-fomm": (MeshFommConfig, MeshFommObjective),
+    "avfr": (AvfrConfig, AvfrObjective),
 }
 
 
@@ -104,7 +108,7 @@ class Experiment:
 
     Attributes:
       name: of the experiment; runs lie in `runs/NAME` unless told otherwise.
-      family: of models: `fomm` or `mesh-fomm`.
+      family: of models: `fomm`, `mesh-fomm` or `avfr`.
       model: the networks.
       losses: what they are trained for.
       optimiser: Adam of every network.
@@ -125,8 +129,8 @@ class Experiment:
     """
 
     name: str = "experiment"
-    family: Literal["fomm", "mesh-fomm"] = "fomm"
-    model: FommConfig | MeshFommConfig = FommConfig()
+    family: Literal["fomm", "mesh-fomm", "avfr"] = "fomm"
+    model: FommConfig | MeshFommConfig | AvfrConfig = FommConfig()
     losses: FommLossConfig = FommLossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -148,7 +152,7 @@ class Experiment:
 def check(experiment: Experiment) -> None:
     """Raises ConfigError where settings contradict each other."""
     kind, _ = _OBJECTIVES[experiment.family]
-    if not isinstance(experiment.model, kind):
+    if type(experiment.model) is not kind:
         raise ConfigError(f"The family {experiment.family} takes a {kind.__name__} as its model.")
     if experiment.model.image_size != experiment.data.size:
         raise ConfigError(
@@ -156,8 +160,16 @@ def check(experiment: Experiment) -> None:
         )
     if experiment.family == "mesh-fomm" and not (experiment.data.landmarks and experiment.data.priors):
         raise ConfigError("The family mesh-fomm needs data.landmarks and data.priors.")
+    if experiment.losses.parts and not experiment.data.landmarks:
+        raise ConfigError("losses.parts counts lips and eyes again, which needs data.landmarks.")
     if experiment.family == "fomm" and experiment.data.priors:
         raise ConfigError("The family fomm reads colours alone: set data.priors false.")
+    if isinstance(experiment.model, AvfrConfig):
+        for name, wanted in (("priors", experiment.model.structural_prior), ("mel", experiment.model.hears)):
+            if getattr(experiment.data, name) != wanted:
+                raise ConfigError(
+                    f"This model {'needs' if wanted else 'makes no use of'} data.{name}: set it {wanted}."
+                )
     if experiment.loop.steps <= 0 and experiment.schedule.epochs <= 0:
         raise ConfigError("The run has no length: set loop.steps or schedule.epochs.")
 
@@ -180,7 +192,8 @@ def build_objective(experiment: Experiment) -> FommObjective:
             losses = dataclasses.replace(
                 losses, perceptual=network.weights, scales=network.scales, normalise_perceptual=network.normalise
             )
-    return objective(experiment.model, losses, features, dtype=dtype, remat=experiment.remat)
+    lpips = load_lpips(losses.lpips_network, dtype) if losses.lpips else None
+    return objective(experiment.model, losses, features, lpips=lpips, dtype=dtype, remat=experiment.remat)
 
 
 def with_schedule(experiment: Experiment, identities: int) -> Experiment:
@@ -298,6 +311,8 @@ class HeldBackClips:
                 batch.setdefault(which, []).append(found["image"].astype(np.float32) / 255)
                 if "landmarks" in found:
                     batch.setdefault(f"{which}_landmarks", []).append(found["landmarks"])
+                if "mel" in found and which == "driving":
+                    batch.setdefault("mel", []).append(found["mel"])
         return {name: np.stack(rows) for name, rows in batch.items()}
 
 
@@ -342,7 +357,7 @@ def build_run(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment
     mesh = make_mesh(experiment.mesh.data, experiment.mesh.fsdp)
     validator = None
     if held_back is not None and experiment.loop.validate_every:
-        clips = HeldBackClips(held_back, experiment.data.what)
+        clips = HeldBackClips(held_back, (*experiment.data.what, *(["mel"] if experiment.data.mel else [])))
         validator = Validator(objective, clips, mesh, experiment.validation, experiment.data.batch_size)
     run = Run(
         objective=objective,

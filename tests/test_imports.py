@@ -12,8 +12,8 @@ FLOORS = {
     "ops": 1, "nn": 1, "media": 1, "checkpoints": 1, "backbones": 1,     "losses": 1, "faces": 2, "models": 2,
     "convert": 3, "metrics": 3,
     "model_store": 4, "runtime": 4, "training": 5,
-    "reenact": 5,
-    "cli": 6,
+    "reenact": 5, "explain": 6,
+    "cli": 7,
 }  # fmt: skip
 OPTIONAL = (
     "mediapipe",

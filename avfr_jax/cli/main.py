@@ -15,6 +15,7 @@ from avfr_jax.errors import AvfrError
 _COMMANDS = {
     "reenact": "move a portrait as the face in a video moves",
     "demo": "run the main job with what is bundled and show the result",
+    "explain": "draw how one frame of a reenactment came about",
     "import": "turn a published checkpoint into a model folder",
     "models": "list the models that can be used by name",
     "inspect": "tell what a video, picture or model folder is, and whether it is marked as generated",

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-adapt-scale", action="store_true", help="do not scale motion by the ratio of the faces' sizes")
     reference = "driving frame that stands for the source's pose; auto takes the most similar"
     add("--best-frame", type=_best, metavar="auto|first|N", default="auto", help=f"{reference} {default}")
-    add("--audio", default="driving", metavar="driving|none|FILE", help=f"sound of the result {default}")
+    sounds = "sound of the result, and what a model that listens hears"
+    add("--audio", default="driving", metavar="driving|none|FILE", help=f"{sounds} {default}")
     crops = "find the face and crop to it, or take face crops as they are"
     add("--crop", choices=("auto", "none"), default="auto", help=f"{crops} {default}")
     missing = "driving frames without a face hold the last pose, are skipped, or end the run"
@@ -137,7 +138,7 @@ def _draw_picture(reenactor: Any, arguments: argparse.Namespace, output: pathlib
 
     if not is_image(arguments.driving):
         raise ConfigError(f"{output.name} is a picture but --driving is a video; name a video (.mp4) as output.")
-    (step,) = reenactor.steps(arguments.source, arguments.driving)
+    (step,) = reenactor.steps(arguments.source, arguments.driving, audio)
     write_image(output, mark.apply(side_by_side(step) if arguments.compare else step.frame, 0), arguments.overwrite)
 
 
@@ -152,7 +153,7 @@ def _draw_video(reenactor: Any, arguments: argparse.Namespace, output: pathlib.P
     total = 1 if is_image(arguments.driving) else VideoReader(arguments.driving).info.frames
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=total, unit=" frames", desc=output.name, disable=None, file=sys.stderr))
-        steps = stack.enter_context(contextlib.closing(reenactor.steps(arguments.source, arguments.driving)))
+        steps = stack.enter_context(contextlib.closing(reenactor.steps(arguments.source, arguments.driving, audio)))
         writer: Any = None
         expected = 0
         for step in steps:

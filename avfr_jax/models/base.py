@@ -53,8 +53,14 @@ def normalise_landmarks(landmarks: Float[np.ndarray, "*n 3"], width: int, height
 FindPriors = Callable[[Float[np.ndarray, "n h w 3"], bool], Priors]
 
 
-def face_priors(frames: Any, priors: Priors | None, find: FindPriors | None) -> Priors:
+def face_priors(frames: Any, priors: Priors | None, find: FindPriors | None, *, masks: bool = False) -> Priors:
     """The given priors, else those that are found, with a face in every frame.
+
+    Args:
+      frames: `[N, H, W, 3]` float32 in [0, 1].
+      priors: those that are known.
+      find: what finds them.
+      masks: find the person's mask of every frame too.
 
     Raises:
       FaceError: a frame shows no face and no priors were given.
@@ -64,9 +70,30 @@ def face_priors(frames: Any, priors: Priors | None, find: FindPriors | None) -> 
         return priors
     if find is None:
         raise MissingBackendError("This model needs face landmarks: pass priors, or load it with load_model.")
-    found = find(np.asarray(frames), False)
+    found = find(np.asarray(frames), masks)
     found.require()
     return found
+
+
+_DRAWN = 256  # side at which priors are drawn, at least
+
+
+def structure(priors: Priors, size: int) -> Float[np.ndarray, "n size size 2"]:
+    """The structural prior of N square frames: the mesh drawn as lines, and the person's mask, both in [0, 1]. A frame
+    without a face (NaN) has no lines.
+
+    Lines are a pixel wide in a drawing of some 256 × 256, of which smaller frames get the mean: datasets are drawn at
+    their own size and read at a fraction of it.
+    """
+    from avfr_jax.faces.mesh import mesh_image
+
+    fold = max(1, _DRAWN // size)
+    drawn = size * fold
+    scale = np.asarray([drawn / 2, drawn / 2, drawn / 2], np.float32)
+    offset = np.asarray([(drawn - 1) / 2, (drawn - 1) / 2, 0], np.float32)
+    meshes = np.stack([mesh_image(one * scale + offset, drawn) for one in np.asarray(priors.landmarks)])
+    meshes = meshes.reshape(-1, size, fold, size, fold).mean((2, 4))
+    return np.stack([meshes, np.asarray(priors.person_mask, np.float32)], axis=-1)
 
 
 def person_mask(image: Any, priors: Priors | None, find: FindPriors | None) -> Any:
@@ -88,6 +115,22 @@ class Encoded(NamedTuple):
     content: Any
 
 
+class Explanation(NamedTuple):
+    """How N frames came about.
+
+    Attributes:
+      frames: `[N, H, W, 3]` in [0, 1], what `Animator.animate` gives.
+      displacement: `[N, h, w, 2]`: how far from each place of a frame, in half frames (x, y), to look in the source.
+      occlusion: `[N, h, w, 1]` in [0, 1], 0 where the source shows nothing of use; None where it is not estimated.
+      attention: `[N, h, w, 1]` in [0, 1], where the sound draws the network to; None for models that do not listen.
+    """
+
+    frames: Any
+    displacement: Any
+    occlusion: Any = None
+    attention: Any = None
+
+
 @runtime_checkable
 class Animator(Protocol):
     """A model that animates a source image by keypoints.
@@ -95,7 +138,8 @@ class Animator(Protocol):
     Attributes:
       name: by which it is found.
       family: which implementation it is (`landmark-warp`, `fomm`, …).
-      needs: what it wants beyond pixels, of {"priors", "audio"}.
+      needs: what it wants beyond pixels, of {"priors", "person_masks", "audio"}: landmarks of every frame and the
+        person's mask of the source; the mask of every frame; the sound around every driving frame.
       image_size: side of the square frames it was made for, in pixels.
       num_keypoints: K.
       batch_size: frames at once that suit a small machine.
@@ -118,7 +162,13 @@ class Animator(Protocol):
 
     def animate(self, source: Any, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None) -> Any:
         """Frames `[N, H, W, 3]` float32 in [0, 1]: the source `[H, W, 3]` (or its `Encoded`) posed as the driving
-        keypoints of N frames say."""
+        keypoints of N frames say, `mel` `[N, 80, 16]` being heard around each."""
+        ...
+
+    def explain(
+        self, source: Encoded, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None
+    ) -> Explanation:
+        """As `animate`, with what lies behind the frames."""
         ...
 
     def retarget(

@@ -153,9 +153,17 @@ class Generator(nn.Module):
 
     def decode(self, encoded: SourceFeatures, motion: Motion, train: bool = False) -> Generated:
         """Warp the features, hide what is occluded, and decode to an image."""
+        return self.draw(self.move(encoded, motion), motion, train)
+
+    def move(self, encoded: SourceFeatures, motion: Motion) -> Float[Array, "n h w f"]:
+        """The source's features where the motion puts them, what is occluded hidden."""
         x = self.deform(encoded.features, motion.deformation)
         if motion.occlusion_map is not None:
             x = x * resize_linear(motion.occlusion_map, x.shape[1:3]).astype(x.dtype)
+        return x
+
+    def draw(self, x: Float[Array, "n h w f"], motion: Motion, train: bool = False) -> Generated:
+        """Features in place -> frames."""
         before = x
         for block in self.bottleneck:
             x = block(x, train)

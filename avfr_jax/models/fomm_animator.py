@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.models import fomm_inference as inference
-from avfr_jax.models.base import Encoded, MotionMode, Priors
+from avfr_jax.models.base import Encoded, Explanation, MotionMode, Priors
 from avfr_jax.models.fomm import FommConfig
+from avfr_jax.ops.grids import corner_grid
 from avfr_jax.ops.keypoints import Keypoints, movement_scale, relative_motion
 
 _detect = jax.jit(inference.detect, static_argnums=0)
 _encode = jax.jit(inference.encode_source, static_argnums=0)
 _animate = jax.jit(inference.animate, static_argnums=0)
+_motion = jax.jit(inference.estimate_motion, static_argnums=0)
 
 
 class FommAnimator:
@@ -40,6 +42,15 @@ class FommAnimator:
         """See `Animator.animate`."""
         encoded = source if isinstance(source, Encoded) else self.encode_source(source, source_keypoints)
         return _animate(self.config, self._prepared, encoded.content, source_keypoints, driving_keypoints)
+
+    def explain(
+        self, source: Encoded, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None
+    ) -> Explanation:
+        """See `Animator.explain`."""
+        given = (source.content, source_keypoints, driving_keypoints)
+        motion = _motion(self.config, self._prepared, *given)
+        displacement = motion.deformation - corner_grid(*motion.deformation.shape[1:3])
+        return Explanation(_animate(self.config, self._prepared, *given), displacement, motion.occlusion_map)
 
     def retarget(
         self,

@@ -13,7 +13,7 @@ Jit them with the config static: `jax.jit(detect, static_argnums=0)`. Everything
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -59,6 +59,14 @@ class Hourglass(NamedTuple):
     up: list[Layer]
 
 
+class Decoder(NamedTuple):
+    """The generator's `bottleneck` of residual blocks, its upsampling layers `up`, its last convolution `final`."""
+
+    bottleneck: list[Residual]
+    up: list[Layer]
+    final: Layer
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Prepared:
@@ -72,9 +80,7 @@ class Prepared:
       motion: the motion network's hourglass.
       motion_heads: masks and, if estimated, occlusion: one convolution.
       encoder: the generator's layers before the warp; a 2 × 2 average follows each but the first.
-      bottleneck: its residual blocks.
-      decoder: its upsampling layers.
-      final: its last convolution.
+      decoder: those behind it; None for a family that has a decoder of its own.
     """
 
     detector: Hourglass
@@ -83,9 +89,7 @@ class Prepared:
     motion: Hourglass
     motion_heads: Layer
     encoder: list[Layer]
-    bottleneck: list[Residual]
-    decoder: list[Layer]
-    final: Layer
+    decoder: Decoder | None
 
 
 # --- preparing ------------------------------------------------------------------------------------------------------
@@ -122,14 +126,16 @@ def prepare(config: FommConfig, variables: Tree, *, reduce_arithmetic: bool | No
             make.conv(weights[name], stats[name])
             for name in ("first", *(f"down_blocks_{i}" for i in range(g.num_down_blocks)))
         ],
-        bottleneck=[
-            make.residual(weights[name], stats[name])
-            for name in (f"bottleneck_{i}" for i in range(g.num_bottleneck_blocks))
-        ],
-        decoder=[
-            make.conv(weights[name], stats[name], upsample=True)
-            for name in (f"up_blocks_{i}" for i in range(g.num_down_blocks))
-        ],
+        decoder=_decoder(make, config, weights, stats) if "final" in weights else None,
+    )
+
+
+def _decoder(make: "_Maker", config: FommConfig, weights: Tree, stats: Tree) -> Decoder:
+    blocks = [f"bottleneck_{i}" for i in range(config.generator.num_bottleneck_blocks)]
+    ups = [f"up_blocks_{i}" for i in range(config.generator.num_down_blocks)]
+    return Decoder(
+        bottleneck=[make.residual(weights[name], stats[name]) for name in blocks],
+        up=[make.conv(weights[name], stats[name], upsample=True) for name in ups],
         final=make.plain(weights["final"]),
     )
 
@@ -288,23 +294,27 @@ def estimate_motion(
     return Motion(dense_flow(mask, motions), occlusion, mask, deformed)
 
 
-def _decode(
-    config: FommConfig, prepared: Prepared, features: Array, flow: Array, occlusion: Array | None
-) -> Float[Array, "n h w c"]:
+def move(
+    config: FommConfig, features: Float[Array, "m h w f"], flow: Float[Array, "n h2 w2 2"], occlusion: Array | None
+) -> Float[Array, "n h w f"]:
+    """The source's features where the motion puts them, what is occluded hidden; as `Generator.move`."""
     size = features.shape[1:3]
     flow = resize_linear(flow, size)
     if features.shape[0] == 1:  # one source for all frames: rows of one long grid, read in place
         x = grid_sample_2d(features, flow[None], align_corners=config.align_corners)[0]
     else:
         x = grid_sample_2d(features, flow, align_corners=config.align_corners)
-    if occlusion is not None:
-        x = x * resize_linear(occlusion, size)
-    for block in prepared.bottleneck:
+    return x if occlusion is None else x * resize_linear(occlusion, size)
+
+
+def draw(decoder: Decoder, x: Float[Array, "n h w f"]) -> Float[Array, "n h4 w4 c"]:
+    """Features in place -> frames; as `Generator.draw`."""
+    for block in decoder.bottleneck:
         y = _apply(block.first, jax.nn.relu(x * block.gain + block.offset), relu=True)
         x = x + _apply(block.second, y)
-    for layer in prepared.decoder:
+    for layer in decoder.up:
         x = _upsample(layer, x)
-    return jax.nn.sigmoid(_apply(prepared.final, x, 3))
+    return jax.nn.sigmoid(_apply(decoder.final, x, 3))
 
 
 def animate(
@@ -319,16 +329,32 @@ def animate(
       source: the source's keypoints; one frame, or N.
       driving: keypoints of N frames, `relative_motion` applied if wanted.
     """
+    decoder = prepared.decoder
+    assert decoder is not None, "this family has a decoder of its own"
     motion = estimate_motion(config, prepared, encoded, source, driving)
-    n = driving.value.shape[0]
-    if n == 1 or jax.default_backend() != "cpu":
-        return _decode(config, prepared, encoded.features, motion.deformation, motion.occlusion_map)
 
-    # On a CPU one frame at a time: its activations then stay in the cache from layer to layer.
+    def one(features: Array, flow: Array, occlusion: Array | None) -> Array:
+        return draw(decoder, move(config, features, flow, occlusion))
+
+    return frame_by_frame(one, encoded.features, motion.deformation, motion.occlusion_map)
+
+
+def frame_by_frame(function: Callable[..., Array], shared: Any, *each: Any) -> Array:
+    """A function of N frames, on a CPU one frame at a time: its activations then stay in the cache from layer to layer.
+
+    Args:
+      function: takes `shared` and `each`, gives an array of N frames.
+      shared: a pytree of arrays for one frame, which serves all, or for N.
+      each: pytrees of arrays for N frames.
+    """
+    n = jax.tree.leaves(each)[0].shape[0]
+    if n == 1 or jax.default_backend() != "cpu":
+        return function(shared, *each)
+
     def one(index: Array) -> Array:
-        take = lambda x: jax.lax.dynamic_slice_in_dim(x, index, 1)  # noqa: E731
-        features = encoded.features if encoded.features.shape[0] == 1 else take(encoded.features)
-        occlusion = None if motion.occlusion_map is None else take(motion.occlusion_map)
-        return _decode(config, prepared, features, take(motion.deformation), occlusion)[0]
+        def take(x: Array) -> Array:
+            return x if x.shape[0] == 1 else jax.lax.dynamic_slice_in_dim(x, index, 1)
+
+        return function(*jax.tree.map(take, (shared, *each)))[0]
 
     return jax.lax.map(one, jnp.arange(n))

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from avfr_jax.models import landmark_warp
-from avfr_jax.models.base import Encoded, FindPriors, MotionMode, Priors, face_priors, person_mask
+from avfr_jax.models.base import Encoded, Explanation, FindPriors, MotionMode, Priors, face_priors, person_mask
 from avfr_jax.models.landmark_warp import LandmarkWarpConfig
 from avfr_jax.ops.keypoints import Keypoints
 
@@ -46,6 +46,15 @@ class LandmarkAnimator:
         """See `Animator.animate`."""
         encoded = source if isinstance(source, Encoded) else self.encode_source(source, source_keypoints)
         return landmark_warp.animate(self._for(encoded.image), encoded.content, source_keypoints, driving_keypoints)
+
+    def explain(
+        self, source: Encoded, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None
+    ) -> Explanation:
+        """See `Animator.explain`."""
+        frames = self.animate(source, source_keypoints, driving_keypoints)
+        face = landmark_warp.mesh_of(source_keypoints)[0, :, :2]
+        displacement = landmark_warp.displacement(self._for(source.image), face, driving_keypoints)
+        return Explanation(frames, displacement)
 
     def retarget(
         self,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.models import landmark_warp, mesh_fomm
-from avfr_jax.models.base import Encoded, FindPriors, MotionMode, Priors, face_priors, person_mask
+from avfr_jax.models.base import Encoded, Explanation, FindPriors, MotionMode, Priors, face_priors, person_mask
 from avfr_jax.models.mesh_fomm import MeshFommConfig
 from avfr_jax.nn.inference import quick_convolutions
 from avfr_jax.ops.keypoints import Keypoints, movement_scale, relative_motion
@@ -47,6 +47,14 @@ class MeshFommAnimator:
         encoded = source if isinstance(source, Encoded) else self.encode_source(source, source_keypoints)
         return _animate(self.config, self._weights, encoded.content, source_keypoints, driving_keypoints)
 
+    def explain(
+        self, source: Encoded, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None
+    ) -> Explanation:
+        """See `Animator.explain`; the displacement is that of the dense warp, which shares the frame with two other
+        pictures."""
+        out = _generate(self.config, self._weights, source.content, source_keypoints, driving_keypoints)
+        return Explanation(out.prediction, out.motion.displacement, out.motion.occlusion_map)
+
     def retarget(
         self,
         source: Keypoints,
@@ -83,7 +91,11 @@ def _encode(config: MeshFommConfig, weights: Any, image: Any, mask: Any, keypoin
 
 
 @partial(jax.jit, static_argnums=0)
-def _animate(config: MeshFommConfig, weights: Any, encoded: Any, source: Keypoints, driving: Keypoints) -> Any:
+def _generate(config: MeshFommConfig, weights: Any, encoded: Any, source: Keypoints, driving: Keypoints) -> Any:
     with quick_convolutions():
-        generated: Any = mesh_fomm.generator(config).apply(weights["generator"], encoded, source, driving)
-    return generated.prediction
+        return mesh_fomm.generator(config).apply(weights["generator"], encoded, source, driving)
+
+
+@partial(jax.jit, static_argnums=0)
+def _animate(config: MeshFommConfig, weights: Any, encoded: Any, source: Keypoints, driving: Keypoints) -> Any:
+    return _generate(config, weights, encoded, source, driving).prediction

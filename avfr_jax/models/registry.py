@@ -38,6 +38,12 @@ def _mesh_fomm(config: Any, variables: Any, name: str, find_priors: FindPriors |
     return MeshFommAnimator(config, variables, find_priors, name)
 
 
+def _avfr(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Animator:
+    from avfr_jax.models.avfr_animator import AvfrAnimator
+
+    return AvfrAnimator(config, variables, find_priors, name)
+
+
 def _landmark_warp(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Animator:
     from avfr_jax.models.landmark_animator import LandmarkAnimator
 
@@ -64,11 +70,17 @@ def family(name: str) -> Family:
             _mesh_fomm,
             lambda config: jax.eval_shape(lambda k: mesh_fomm.init(config, k), jax.random.key(0)),
         )
+    if name == "avfr":
+        from avfr_jax.models import avfr
+
+        return Family(
+            avfr.AvfrConfig, _avfr, lambda config: jax.eval_shape(lambda k: avfr.init(config, k), jax.random.key(0))
+        )
     if name == "landmark-warp":
         from avfr_jax.models.landmark_warp import LandmarkWarpConfig
 
         return Family(LandmarkWarpConfig, _landmark_warp)
-    raise ConfigError(f"There is no model family {name!r}; there are fomm, mesh-fomm and landmark-warp.")
+    raise ConfigError(f"There is no model family {name!r}; there are avfr, fomm, mesh-fomm and landmark-warp.")
 
 
 def make_model(

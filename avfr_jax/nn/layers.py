@@ -96,18 +96,18 @@ class BatchNorm(nn.Module):
     the *unbiased* estimate while the normalisation uses the biased one (Flax's own layer stores the biased one).
 
     Under `jit` over a sharded batch the statistics are those of the whole batch; under `shard_map`, name the mesh
-    axis in `axis_name`. Statistics are float32 whatever the dtype of the input.
+    axis in `axis_name`. Statistics are float32 whatever the dtype of the input. Without `affine` there is no gain and
+    no bias to learn.
     """
 
     axis_name: str | None = None
     momentum: float = 0.1
     epsilon: float = 1e-5
+    affine: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "n *space c"], train: bool = False) -> Float[Array, "n *space c"]:
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
         mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         if train:
@@ -122,7 +122,11 @@ class BatchNorm(nn.Module):
                 var.value = (1 - self.momentum) * var.value + self.momentum * unbiased
         else:
             now, spread = mean.value, var.value
-        gain = scale * jax.lax.rsqrt(spread + self.epsilon)
+        gain = jax.lax.rsqrt(spread + self.epsilon)
+        if not self.affine:
+            return (x - now.astype(x.dtype)) * gain.astype(x.dtype)
+        gain = gain * self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
         return (x - now.astype(x.dtype)) * gain.astype(x.dtype) + bias.astype(x.dtype)
 
     def _across(self, x: Array) -> Array:

@@ -57,6 +57,19 @@ def upsample_nearest(x: Float[Array, "n *space c"], factors: tuple[int, ...]) ->
     return x
 
 
+def resize_nearest(x: Float[Array, "n h w c"], shape: tuple[int, int]) -> Float[Array, "n h2 w2 c"]:
+    """Nearest-neighbour resizing as PyTorch's `interpolate`: new pixel i shows old pixel floor(i · old / new)."""
+    for axis, new in enumerate(shape, start=1):
+        old = x.shape[axis]
+        if new != old:
+            x = (
+                jnp.take(x, np.arange(new) * old // new, axis=axis, mode="clip")
+                if new % old
+                else jnp.repeat(x, new // old, axis=axis)
+            )
+    return x
+
+
 def average_pool(x: Float[Array, "n *space c"], window: tuple[int, ...]) -> Float[Array, "n *space2 c"]:
     """Mean over non-overlapping windows; a remainder at the end is dropped."""
     size = (1, *window, 1)

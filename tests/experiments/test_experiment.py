@@ -63,6 +63,34 @@ def test_published_schedules(name, steps, milestones, batch):
     assert config.losses.perceptual == (10.0,) * 5
 
 
+def test_the_ablation_switches_what_its_rows_say():
+    rows = {
+        "baseline": (False, False, False, False),
+        "structural": (True, False, False, False),
+        "audio": (False, True, True, False),
+        "identity": (False, False, False, True),
+    }
+    whole = load_config("avfr_vox256", Experiment)
+    resolved = with_schedule(whole, VOXCELEB)
+    assert (resolved.loop.steps, resolved.optimiser.milestones) == (318_000, (190_800, 286_200))
+    assert (whole.optimiser.learning_rate, whole.data.batch_size) == (1e-3, 10)
+    for name, switches in rows.items():
+        config = load_config(f"avfr_vox256_{name}", Experiment)
+        check(config)
+        model = config.model
+        found = (model.structural_prior, model.audio_encoder, model.audio_attention, model.identity_aware_generator)
+        assert found == switches
+        assert (config.losses, config.optimiser, config.schedule) == (whole.losses, whole.optimiser, whole.schedule)
+
+
+def test_lips_are_counted_again_where_landmarks_are_read():
+    config = load_config("avfr128", Experiment)
+    check(config)
+    blind = dataclasses.replace(config, data=dataclasses.replace(config.data, landmarks=False))
+    with pytest.raises(ConfigError, match=r"needs data\.landmarks"):
+        check(blind)
+
+
 def test_every_config_says_how_to_run_it_and_comes_back_from_its_json():
     for path in sorted(CONFIGS.glob("[!_]*.py")):
         text = path.read_text()
@@ -95,6 +123,7 @@ def test_what_is_set_counts_before_the_schedule():
         ({"data": {"size": 128}}, "they must agree"),
         ({"schedule": {"epochs": 0}}, "no length"),
         ({"data": {"priors": True}}, "reads colours alone"),
+        ({"family": "avfr"}, "takes a AvfrConfig"),
     ],
 )
 def test_contradictions_are_refused(change, sentence):
@@ -105,6 +134,18 @@ def test_contradictions_are_refused(change, sentence):
         config = dataclasses.replace(config, **{name: value})
     with pytest.raises(ConfigError, match=sentence):
         check(config)
+
+
+def test_avfr_wants_the_data_that_its_parts_look_at():
+    config = load_config("avfr_vox256", Experiment)
+    check(config)
+    for name in ("priors", "mel"):
+        without = dataclasses.replace(config, data=dataclasses.replace(config.data, **{name: False}))
+        with pytest.raises(ConfigError, match=rf"needs data\.{name}: set it True"):
+            check(without)
+    deaf = dataclasses.replace(config.model, audio_encoder=False, audio_attention=False)
+    with pytest.raises(ConfigError, match=r"makes no use of data\.mel: set it False"):
+        check(dataclasses.replace(config, model=deaf))
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,8 @@ def small(**changes):
     )
 
 
-def weights(config, seed=0):
-    """Random weights of the right shapes, without running the networks as `fomm.init` does."""
+def weights(config, seed=0, init=fomm.init):
+    """Random weights of the right shapes, without running the networks as `init` does."""
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -41,7 +41,7 @@ def weights(config, seed=0):
             return np.tile([1.0, 0, 0, 1], leaf.shape[0] // 4).astype(np.float32)
         return (np.ones if name in ("scale", "var") else np.zeros)(leaf.shape, np.float32)
 
-    shapes = jax.eval_shape(lambda key: fomm.init(config, key), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 

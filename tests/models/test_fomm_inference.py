@@ -110,11 +110,11 @@ def test_a_source_for_every_frame():
 
 def test_kernels_are_chosen_by_what_they_save():
     kinds = fomm_inference.prepare(SMALL, _weights(SMALL), reduce_arithmetic=True)
-    assert isinstance(kinds.bottleneck[0].first.kernel, fomm_inference.fast.WinogradKernel)
-    assert all(isinstance(layer.kernel, fomm_inference.fast.UpsampleKernel) for layer in kinds.decoder)
+    assert isinstance(kinds.decoder.bottleneck[0].first.kernel, fomm_inference.fast.WinogradKernel)
+    assert all(isinstance(layer.kernel, fomm_inference.fast.UpsampleKernel) for layer in kinds.decoder.up)
     plain = fomm_inference.prepare(SMALL, _weights(SMALL), reduce_arithmetic=False)
-    assert plain.bottleneck[0].first.kernel.shape == (3, 3, 128, 128)
-    assert plain.decoder[0].kernel.shape == (3, 3, 128, 64)
+    assert plain.decoder.bottleneck[0].first.kernel.shape == (3, 3, 128, 128)
+    assert plain.decoder.up[0].kernel.shape == (3, 3, 128, 64)
     assert plain.motion_heads.kernel.shape[:2] == (7, 7)
 
 

@@ -11,10 +11,12 @@ import pytest
 from avfr_jax.errors import ConfigError
 from avfr_jax.models import fomm
 from avfr_jax.models.discriminators import DiscriminatorConfig
+from avfr_jax.training.objectives.avfr import AvfrObjective
 from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
 from avfr_jax.training.optimisers import OptimiserConfig, learning_rate, make_optimisers
 from avfr_jax.training.sharding import make_mesh, put_batch
 from avfr_jax.training.step import StepConfig, init_state, make_step
+from tests.models import test_avfr
 from tests.training.small import LinearObjective
 
 BATCH = 8
@@ -67,6 +69,18 @@ def _same(got, want):
 @pytest.mark.parametrize("view", [{"devices": 8, "fsdp": 2}, {"devices": 4, "per_device": True}])
 def test_dividing_the_batch_changes_nothing(alone, view):
     _same(_run(**view), alone)
+
+
+@pytest.mark.slow
+def test_dividing_the_batch_changes_nothing_for_avfr():
+    def batch(i):
+        rng = np.random.default_rng(i)
+        frames = rng.random((2, BATCH, 4, 4, 5)).repeat(8, 2).repeat(8, 3).astype(np.float32)
+        mel = rng.uniform(-4, 4, (BATCH, 80, 16)).astype(np.float32)
+        return {"source": frames[0], "driving": frames[1], "mel": mel}
+
+    objective = AvfrObjective(test_avfr.CONFIG, LOSS)
+    _same(*(_run(n, steps=1, objective=objective, batch=batch) for n in (8, 1)))
 
 
 def test_every_network_moves_and_losses_are_finite(alone):

@@ -12,13 +12,16 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax import losses
+from avfr_jax.backbones.lpips import Lpips, LpipsKind
 from avfr_jax.backbones.perceptual import PerceptualName
 from avfr_jax.errors import ConfigError
 from avfr_jax.metrics import image
 from avfr_jax.models import fomm
+from avfr_jax.models._structure import draw_structure
 from avfr_jax.models.discriminators import MultiScaleDiscriminator
 from avfr_jax.ops.grids import corner_grid
 from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.ops.resize import upsample_nearest
 from avfr_jax.ops.tps import RandomWarp, draw_warp, warp_frames
 from avfr_jax.training import panels
 from avfr_jax.training.objective import Gradients, Variables
@@ -37,10 +40,13 @@ class FommLossConfig:
       normalise_perceptual: count every layer alike, whatever the size of its features.
       scales: of the image pyramid on which pictures are compared.
       pyramid_l1: of the mean absolute difference over the pyramid.
+      lpips: of LPIPS, at the frame's own size.
+      lpips_network: its backbone.
       structural: of 1 - SSIM.
       parts: how much more the inside of lips, mouth and eyes counts in a mean absolute difference of its own.
+        Batches then carry the face's landmarks (`data.landmarks`).
       warped: of the mean absolute difference of the warped source over the pyramid (`mesh-fomm`).
-      apart: of keypoints that come close to each other (`mesh-fomm`).
+      apart: of keypoints that come close to each other.
       gan: the adversarial terms' form.
       generator_gan: of the generator's adversarial term; 0 trains no discriminator.
       discriminator_gan: of the discriminator's.
@@ -57,6 +63,8 @@ class FommLossConfig:
     normalise_perceptual: bool = False
     scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
     pyramid_l1: float = 0.0
+    lpips: float = 0.0
+    lpips_network: LpipsKind = "alex"
     structural: float = 0.0
     parts: float = 0.0
     warped: float = 0.0
@@ -100,28 +108,32 @@ class Forward(NamedTuple):
 class FommObjective:
     """FOMM's losses; see `avfr_jax.training.objective.Objective`."""
 
+    config: Any
     networks: tuple[str, ...]
     averaged: tuple[str, ...]
     notes: tuple[str, ...]
 
     def __init__(
         self,
-        config: fomm.FommConfig,
+        config: Any,
         loss: FommLossConfig | None = None,
         features: FeatureNetwork | None = None,
         *,
+        lpips: Lpips | None = None,
         dtype: Any = None,
         remat: bool = False,
     ) -> None:
         """Args:
-        config: the networks.
+        config: the networks, of the family's own kind.
         loss: weights of the losses.
         features: the perceptual network; None leaves that loss out.
+        lpips: the network of `loss.lpips`.
         dtype: of the computation; parameters stay float32.
         remat: recompute the generator's activations in the backward pass instead of keeping them.
 
         Raises:
-          ConfigError: another number of feature-matching weights than the discriminator has blocks.
+          ConfigError: another number of feature-matching weights than the discriminator has blocks, or `loss.lpips`
+            without its network.
         """
         loss = loss or FommLossConfig()
         if loss.generator_gan > 0 and len(loss.feature_matching) != config.discriminator.num_blocks:
@@ -129,10 +141,14 @@ class FommObjective:
                 f"losses.feature_matching holds {len(loss.feature_matching)} weights for a discriminator of "
                 f"{config.discriminator.num_blocks} blocks (model.discriminator.num_blocks); give one a block."
             )
+        if loss.lpips and lpips is None:
+            raise ConfigError("losses.lpips is a weight, but no LPIPS network was given.")
         self.config, self.loss, self.dtype, self.remat = config, loss, dtype, remat
         self.features = features
-        self.frozen = {} if features is None else {"features": features.weights}
+        self.frozen: dict[str, Any] = {} if features is None else {"features": features.weights}
         self.notes = () if features is None else (features.note,)
+        if loss.lpips and lpips is not None:
+            self.frozen["lpips"], self.notes = lpips, (*self.notes, lpips.description)
         self.adversarial = loss.generator_gan > 0
         self.networks = (*GENERATOR_SIDE, "discriminator") if self.adversarial else GENERATOR_SIDE
         self.averaged = GENERATOR_SIDE
@@ -148,7 +164,12 @@ class FommObjective:
         """See `Objective.example_batch`."""
         side, channels = self.config.image_size, self.config.num_channels
         frames = jax.ShapeDtypeStruct((size, side, side, channels), jnp.float32)
-        return {"source": frames, "driving": frames}
+        return {"source": frames, "driving": frames, **self.example_landmarks(size)}
+
+    def example_landmarks(self, size: int) -> dict[str, Any]:
+        """The landmarks in a batch, if a loss needs them."""
+        face = jax.ShapeDtypeStruct((size, 478, 3), jnp.float32)
+        return {"source_landmarks": face, "driving_landmarks": face} if self.loss.parts else {}
 
     def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A batch as it is read -> with `source` and `driving` as RGB and what else this family takes from it."""
@@ -176,8 +197,17 @@ class FommObjective:
         return fomm.discriminator(self.config, dtype=self.dtype)
 
     def further_terms(self, generated: Any, source: Keypoints, driving: Keypoints, batch: Any) -> dict[str, Any]:
-        """Further losses, weighted, by name."""
-        return {}
+        """Losses of faces and keypoints, weighted, by name: the parts of the face that speak and look, which are small,
+        counted by themselves; keypoints that come too close to each other."""
+        loss, target, terms = self.loss, batch["driving"], {}
+        if loss.parts:
+            drawing = draw_structure(batch["driving_landmarks"], target.shape[1] // 2)
+            share = drawing[..., 1:2] + drawing[..., 3:4]  # lips with the mouth inside, and eyes
+            share = upsample_nearest(share, (2, 2))
+            terms["parts"] = loss.parts * losses.weighted_l1(generated.prediction, target, share)
+        if loss.apart:
+            terms["apart"] = loss.apart * losses.keypoints_apart(driving.value, 0.1)
+        return terms
 
     # --------------------------------------------------------------------------------------------------- the losses
 
@@ -245,6 +275,8 @@ class FommObjective:
             )  # fmt: skip
         if loss.pyramid_l1:
             terms["pyramid_l1"] = loss.pyramid_l1 * losses.pyramid_l1(prediction, target, scales=loss.scales)
+        if loss.lpips:
+            terms["lpips"] = loss.lpips * frozen["lpips"](prediction, target).mean()
         if loss.structural:
             terms["structural"] = loss.structural * (1 - image.ssim_map(prediction, target).mean())
         return terms

@@ -8,13 +8,11 @@ import jax.numpy as jnp
 from avfr_jax import losses
 from avfr_jax.metrics import image
 from avfr_jax.models import landmark_warp, mesh_fomm
-from avfr_jax.models._structure import draw_structure
 from avfr_jax.models.discriminators import MultiScaleDiscriminator
 from avfr_jax.ops.keypoints import Keypoints
-from avfr_jax.ops.resize import upsample_nearest
 from avfr_jax.training import panels
 from avfr_jax.training.objective import Variables
-from avfr_jax.training.objectives.fomm import FeatureNetwork, FommLossConfig, FommObjective, apply_module
+from avfr_jax.training.objectives.fomm import FommObjective, apply_module
 from avfr_jax.typing import Array
 
 
@@ -23,18 +21,7 @@ class MeshFommObjective(FommObjective):
     [-1, 1] by pixel centres, NaN where no face was found, and behind the frames' colours the mesh's drawing and the
     person's mask."""
 
-    config: mesh_fomm.MeshFommConfig  # type: ignore[assignment]
-
-    def __init__(
-        self,
-        config: mesh_fomm.MeshFommConfig,
-        loss: FommLossConfig | None = None,
-        features: FeatureNetwork | None = None,
-        *,
-        dtype: Any = None,
-        remat: bool = False,
-    ) -> None:
-        super().__init__(config, loss, features, dtype=dtype, remat=remat)  # type: ignore[arg-type]
+    config: mesh_fomm.MeshFommConfig
 
     def init(self, key: Array) -> Variables:
         """See `Objective.init`."""
@@ -92,16 +79,10 @@ class MeshFommObjective(FommObjective):
         return panels.draw_flow(motion.displacement, shape, identity=identity)
 
     def further_terms(self, generated: Any, source: Keypoints, driving: Keypoints, batch: Any) -> dict[str, Any]:
-        """The parts of the face that speak and look, which are small, counted by themselves; the warped source, which
-        may have little share in the frame, compared with it; keypoints that come too close to each other."""
-        loss, target, terms = self.loss, batch["driving"], {}
-        if loss.parts:
-            drawing = draw_structure(batch["driving_landmarks"], target.shape[1] // 2)
-            share = drawing[..., 1:2] + drawing[..., 3:4]  # lips with the mouth inside, and eyes
-            share = upsample_nearest(share, (2, 2))
-            terms["parts"] = loss.parts * losses.weighted_l1(generated.prediction, target, share)
+        """See `FommObjective.further_terms`; and the warped source, which may have little share in the frame, compared
+        with it."""
+        terms, loss = super().further_terms(generated, source, driving, batch), self.loss
         if loss.warped:
-            terms["warped"] = loss.warped * losses.pyramid_l1(generated.warped, target, scales=loss.scales)
-        if loss.apart:
-            terms["apart"] = loss.apart * losses.keypoints_apart(driving.value, 0.1)
+            warped = losses.pyramid_l1(generated.warped, batch["driving"], scales=loss.scales)
+            terms["warped"] = loss.warped * warped
         return terms

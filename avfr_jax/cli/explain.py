@@ -1,0 +1,60 @@
+"""`avfr explain SOURCE DRIVING OUT.png`: one frame of a reenactment and how it came about."""
+
+import argparse
+import pathlib
+
+from avfr_jax.errors import ConfigError
+
+_EPILOG = """\
+example:
+  avfr explain me.jpg talk.mp4 why.png --at 40
+
+The picture shows source and driving frame with their keypoints, the result, the dense flow, the occlusion map, the
+audio-visual attention of models that listen, and a heatmap for each keypoint.
+"""
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame's number")
+    return int(text)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's words."""
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="portrait to move")
+    add("driving", metavar="DRIVING", help="picture or clip of a face whose motion is taken")
+    add("output", metavar="OUT.png", help=".png or .jpg")
+    add("--model", default=None, metavar="NAME", help="model's name or folder (default: the one of avfr reenact)")
+    add(
+        "--at", type=_number, default=None, metavar="N", help="number of the driving frame (default: one in the middle)"
+    )
+    add("--motion", choices=("relative", "absolute"), default="relative", help="as in avfr reenact")
+    add("--crop", choices=("auto", "none"), default="auto", help="as in avfr reenact")
+    add("--audio", default="driving", metavar="driving|none|FILE", help="what a model that listens hears")
+    add("--overwrite", action="store_true", help="replace an existing output")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Draw the picture."""
+    from avfr_jax.explain import explanation_sheet
+    from avfr_jax.media import files
+    from avfr_jax.media.image import write_image
+    from avfr_jax.model_store import DEFAULT_MODEL
+    from avfr_jax.reenact import Reenactor
+    from avfr_jax.runtime import enable_compilation_cache
+
+    output = pathlib.Path(arguments.output)
+    if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ConfigError(f"{output.name} is no picture; name a .png or .jpg.")
+    files.check_output(output, arguments.overwrite)
+    for name in (arguments.source, arguments.driving):
+        files.check_input(name)
+    audio = None if arguments.audio == "none" else arguments.audio
+    enable_compilation_cache()
+    reenactor = Reenactor(arguments.model or DEFAULT_MODEL, motion=arguments.motion, crop=arguments.crop)
+    explained = reenactor.explain(arguments.source, arguments.driving, audio, arguments.at)
+    write_image(output, explanation_sheet(explained), arguments.overwrite)
+    print(output)

@@ -1,0 +1,366 @@
+"""AVFR-GAN: audio-visual face reenactment (Agarwal, Mukhopadhyay, Namboodiri and Jawahar, 2023).
+
+FOMM with three additions, each of which can be switched off: structural priors (the face's mesh and the person's mask)
+beside the colours that the keypoint detector sees; the sound around the driving frame, as features beside the moved
+source and as attention over it; and an identity-aware generator, a U-Net over the source of SPADE blocks, in the place
+of FOMM's decoder. With all of them off the networks are FOMM's, parameter for parameter.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avfr_jax.models import fomm
+from avfr_jax.models.dense_motion import Motion
+from avfr_jax.models.fomm import FommConfig, SourceFeatures
+from avfr_jax.models.keypoints import KeypointDetector
+from avfr_jax.nn.blocks import DownBlock, SameBlock, UpBlock
+from avfr_jax.nn.layers import Conv
+from avfr_jax.nn.spade import NormKind, SpadeResBlock
+from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.ops.precision import widen
+from avfr_jax.ops.resize import average_pool
+from avfr_jax.typing import Array, Float
+
+BANDS, COLUMNS = 80, 16
+"""Of the mel spectrogram: 200 ms, which are five frames at 25 a second, the driving frame in the middle."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioConfig:
+    """Settings of both audio networks.
+
+    Attributes:
+      block_expansion: width of the first layer; doubled by each of the four halvings of the spectrogram.
+      max_features: widest level.
+      features: channels of the map that goes beside the moved source (c).
+    """
+
+    block_expansion: int = 32
+    max_features: int = 256
+    features: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class IdentityConfig:
+    """Settings of the identity-aware generator.
+
+    Attributes:
+      block_expansion: width at the frame's size; doubled by each halving.
+      max_features: widest level.
+      num_bottleneck_blocks: SPADE residual blocks at a quarter of the frame's size.
+      condition: channels to which the fused features are brought before they modulate.
+      hidden: width of the modulating networks.
+      norm: of SPADE: `batch` (synchronised) or `instance`.
+      moved_skips: the identity encoder's features are warped by the motion before the decoder sees them. False takes
+        them as they lie in the source.
+    """
+
+    block_expansion: int = 64
+    max_features: int = 512
+    num_bottleneck_blocks: int = 2
+    condition: int = 64
+    hidden: int = 64
+    norm: NormKind = "batch"
+    moved_skips: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class AvfrConfig(FommConfig):
+    """A whole AVFR-GAN; the networks that it shares with FOMM are set as there.
+
+    Attributes:
+      structural_prior: the mesh's drawing and the person's mask are two more channels of the keypoint detector.
+      audio_encoder: the sound as a map of features beside the moved source.
+      audio_attention: the sound as attention over the moved source.
+      identity_aware_generator: the U-Net of SPADE blocks; else FOMM's decoder.
+      audio: settings of the audio networks.
+      identity: settings of the identity-aware generator.
+    """
+
+    structural_prior: bool = True
+    audio_encoder: bool = True
+    audio_attention: bool = True
+    identity_aware_generator: bool = True
+    audio: AudioConfig = AudioConfig()
+    identity: IdentityConfig = IdentityConfig()
+
+    @property
+    def hears(self) -> bool:
+        """Whether the sound is looked at at all."""
+        return self.audio_encoder or self.audio_attention
+
+    @property
+    def detector_channels(self) -> int:
+        """Channels of the keypoint detector's input."""
+        return self.num_channels + 2 * self.structural_prior
+
+
+def plain(config: AvfrConfig) -> FommConfig:
+    """The FOMM that is left when everything is switched off."""
+    return FommConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(FommConfig)})
+
+
+def silence(frames: int) -> Float[Array, "frames 80 16"]:
+    """The spectrogram of silence."""
+    return jnp.full((frames, BANDS, COLUMNS), -4.0, jnp.float32)
+
+
+class Encoded(NamedTuple):
+    """What is computed once a source: FOMM's features, and every level of the identity encoder, finest first (empty
+    without it)."""
+
+    fomm: SourceFeatures
+    identity: Any
+
+    @property
+    def image(self) -> Any:
+        """The source itself."""
+        return self.fomm.image
+
+
+class Generated(NamedTuple):
+    """`prediction [N, H, W, C]` in [0, 1], the `motion` behind it, and the audio-visual `attention [N, h/4, w/4, 1]` in
+    [0, 1] (None without it)."""
+
+    prediction: Any
+    motion: Motion
+    attention: Any
+
+
+class MelEncoder(nn.Module):
+    """The spectrogram -> one vector of everything heard: four times convolution, normalisation, ReLU, halving."""
+
+    config: AudioConfig
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, mel: Float[Array, "n 80 16"], train: bool = False) -> Float[Array, "n f"]:
+        x = mel[..., None] / 4  # [-4, 4] -> [-1, 1]
+        for i in range(4):
+            width = min(self.config.max_features, self.config.block_expansion * 2**i)
+            x = DownBlock(width, axis_name=self.axis_name, dtype=self.dtype, name=f"down_blocks_{i}")(x, train)
+        return x.reshape(len(x), -1)
+
+
+class AudioMap(nn.Module):
+    """The audio encoder: spectrogram -> a map of features at a quarter of the frame's size, upsampled from 4 × 4."""
+
+    config: AudioConfig
+    size: int
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, mel: Float[Array, "n 80 16"], train: bool = False) -> Float[Array, "n size size f"]:
+        c, shared = self.config, {"axis_name": self.axis_name, "dtype": self.dtype}
+        heard = MelEncoder(c, **shared, name="mel")(mel, train)
+        x = nn.Dense(16 * c.max_features, dtype=self.dtype, name="spread")(heard)
+        x = x.reshape(len(x), 4, 4, c.max_features)
+        steps = (self.size // 4).bit_length() - 1
+        for i in range(steps):
+            width = max(c.block_expansion, c.max_features >> (i + 1))
+            x = UpBlock(width, **shared, name=f"up_blocks_{i}")(x, train)
+        return Conv(c.features, (1, 1), dtype=self.dtype, name="final")(x)
+
+
+class AudioQuery(nn.Module):
+    """The attention encoder: spectrogram -> a query of as many features as the moved source has."""
+
+    config: AudioConfig
+    features: int
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, mel: Float[Array, "n 80 16"], train: bool = False) -> Float[Array, "n features"]:
+        heard = MelEncoder(self.config, self.axis_name, self.dtype, name="mel")(mel, train)
+        # A small start: the sigmoid of a product of hundreds of features would stand at 0 or 1 from the beginning.
+        small = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
+        return nn.Dense(self.features, dtype=self.dtype, kernel_init=small, name="final")(heard)
+
+
+class IdentityEncoder(nn.Module):
+    """SPADE residual blocks on the source, modulated by the source itself, at the frame's size and each halving."""
+
+    config: IdentityConfig
+    levels: int
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, source: Float[Array, "n h w c"], train: bool = False) -> list[Any]:
+        c, shared = self.config, {"axis_name": self.axis_name, "dtype": self.dtype}
+        x = SameBlock(c.block_expansion, 7, **shared, name="first")(source, train)
+        found = []
+        for i in range(self.levels):
+            x = average_pool(x, (2, 2)) if i else x
+            seen = average_pool(source, (2**i, 2**i)) if i else source
+            block = SpadeResBlock(_width(c, i), c.hidden, c.norm, **shared, name=f"blocks_{i}")
+            found.append(x := block(x, seen, train))
+        return found
+
+
+class IdentityDecoder(nn.Module):
+    """The fused features and the identity encoder's levels -> a frame, by SPADE residual blocks modulated by the fused
+    features."""
+
+    config: IdentityConfig
+    channels: int
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self, fused: Float[Array, "n h4 w4 f"], identity: list[Any], train: bool = False
+    ) -> Float[Array, "n h w channels"]:
+        """Decode.
+
+        Args:
+          fused: `Enc_dec`.
+          identity: the encoder's levels where the motion puts them, finest first.
+          train: use and update the batch's own statistics.
+        """
+        c, shared = self.config, {"axis_name": self.axis_name, "dtype": self.dtype}
+
+        def block(i: int, name: str) -> SpadeResBlock:
+            return SpadeResBlock(_width(c, i), c.hidden, c.norm, **shared, name=name)
+
+        deepest = len(identity) - 1
+        condition = nn.relu(Conv(c.condition, (1, 1), dtype=self.dtype, name="condition")(fused))
+        x = jnp.concatenate([identity[-1].astype(fused.dtype), fused], axis=-1)
+        x = Conv(_width(c, deepest), (1, 1), dtype=self.dtype, name="join")(x)
+        for i in range(c.num_bottleneck_blocks):
+            x = block(deepest, f"bottleneck_{i}")(x, condition, train)
+        for i in reversed(range(deepest)):
+            x = UpBlock(_width(c, i), **shared, name=f"up_blocks_{i}")(x, train)
+            x = Conv(_width(c, i), (1, 1), dtype=self.dtype, name=f"skip_{i}")(
+                jnp.concatenate([x, identity[i].astype(x.dtype)], axis=-1)
+            )
+            x = block(i, f"blocks_{i}")(x, condition, train)
+        out = Conv(self.channels, (7, 7), 3, dtype=self.dtype, name="final")(nn.leaky_relu(x, 0.2))
+        return nn.sigmoid(widen(out))
+
+
+def _width(config: IdentityConfig, level: int) -> int:
+    return min(config.max_features, config.block_expansion * 2**level)
+
+
+class AvfrGenerator(fomm.Generator):
+    """FOMM's generator with the parts that the config switches on."""
+
+    config: AvfrConfig
+
+    def setup(self) -> None:
+        super().setup()  # a part of it that is never called has no parameters
+        c, shared = self.config, {"axis_name": self.axis_name, "dtype": self.dtype}
+        moved = min(c.generator.max_features, c.generator.block_expansion * 2**c.generator.num_down_blocks)
+        if c.audio_encoder:
+            self.audio_encoder = AudioMap(c.audio, c.image_size >> c.generator.num_down_blocks, **shared)
+        if c.audio_attention:
+            self.audio_attention = AudioQuery(c.audio, moved, **shared)
+        if c.identity_aware_generator:
+            self.identity_encoder = IdentityEncoder(c.identity, c.generator.num_down_blocks + 1, **shared)
+            self.identity_decoder = IdentityDecoder(c.identity, c.num_channels, **shared)
+        elif c.hears:
+            self.join = Conv(moved, (1, 1), dtype=self.dtype)
+
+    def encode_source(self, source: Float[Array, "n h w c"], train: bool = False) -> Encoded:
+        """Everything that depends on the source alone."""
+        levels = self.identity_encoder(source, train) if self.config.identity_aware_generator else []
+        return Encoded(self.encode(source, train), levels)
+
+    def animate(
+        self,
+        encoded: Encoded,
+        source: Keypoints,
+        driving: Keypoints,
+        mel: Float[Array, "n 80 16"] | None = None,
+        train: bool = False,
+    ) -> Generated:
+        """Frames from one encoded source, or N.
+
+        Args:
+          encoded: of `encode_source`.
+          source: its keypoints.
+          driving: of N frames.
+          mel: what is heard around each of the N frames, in [-4, 4]; None is silence.
+          train: use and update the batch's own statistics.
+        """
+        motion = self.motion(encoded.fomm, source, driving, train)
+        moved = self.move(encoded.fomm, motion)
+        fused, attention = self.fuse(moved, mel, train)
+        if self.config.identity_aware_generator:
+            prediction = self.draw_identity(fused, encoded.identity, motion.deformation, train)
+        else:
+            prediction = self.draw(fused, motion, train).prediction
+        return Generated(prediction, motion, attention)
+
+    def draw_identity(
+        self, fused: Float[Array, "n h w f"], identity: list[Any], flow: Float[Array, "n h2 w2 2"], train: bool = False
+    ) -> Float[Array, "n h4 w4 c"]:
+        """The identity-aware generator: fused features and the identity encoder's levels -> frames."""
+        return self.identity_decoder(fused, [self._placed(level, flow) for level in identity], train)
+
+    def fuse(
+        self, moved: Float[Array, "n h w f"], mel: Float[Array, "n 80 16"] | None, train: bool = False
+    ) -> tuple[Any, Any]:
+        """What the decoder is given: `Enc_dec`, for FOMM's decoder brought back to its width; and the attention in it
+        (None without it)."""
+        c, parts, attention = self.config, [moved], None
+        heard = jnp.asarray(silence(len(moved)) if mel is None else mel, moved.dtype)
+        if c.audio_encoder:
+            parts.append(self.audio_encoder(heard, train).astype(moved.dtype))
+        if c.audio_attention:
+            query = self.audio_attention(heard, train)
+            attention = nn.sigmoid(jnp.einsum("nc,nhwc->nhw", query, moved)[..., None])
+            parts.append(attention.astype(moved.dtype))
+        fused = jnp.concatenate(parts, axis=-1) if c.hears else moved
+        return self.join(fused) if c.hears and not c.identity_aware_generator else fused, attention
+
+    def _placed(self, level: Array, flow: Array) -> Array:
+        """A level of the identity encoder for each of N frames."""
+        if self.config.identity.moved_skips:
+            return self.deform(level, flow)
+        n = flow.shape[0]
+        return jnp.broadcast_to(level, (n, *level.shape[1:])) if len(level) != n else level
+
+    def __call__(  # type: ignore[override]
+        self,
+        source: Float[Array, "m h w c"],
+        source_kp: Keypoints,
+        driving_kp: Keypoints,
+        train: bool = False,
+        mel: Float[Array, "n 80 16"] | None = None,
+    ) -> Generated:
+        """Source images in [0, 1], both sets of keypoints and the sound -> N generated frames."""
+        return self.animate(self.encode_source(source, train), source_kp, driving_kp, mel, train)
+
+
+def keypoint_detector(config: AvfrConfig, *, axis_name: str | None = None, dtype: Any = None) -> KeypointDetector:
+    """The detector a config describes; it looks at `config.detector_channels` channels."""
+    return fomm.keypoint_detector(config, axis_name=axis_name, dtype=dtype)
+
+
+def generator(config: AvfrConfig, *, axis_name: str | None = None, dtype: Any = None) -> AvfrGenerator:
+    """The generator a config describes, its motion network inside."""
+    return AvfrGenerator(config, axis_name, dtype)
+
+
+def init(config: AvfrConfig, key: Array) -> dict[str, Any]:
+    """Random weights, in the form of `fomm.init`."""
+    keys = jax.random.split(key, 3)
+    size = config.image_size
+    image = jnp.zeros((1, size, size, config.num_channels))
+    seen = jnp.zeros((1, size, size, config.detector_channels))
+    jacobian = jnp.broadcast_to(jnp.eye(2), (1, config.num_keypoints, 2, 2))
+    kp = Keypoints(jnp.zeros((1, config.num_keypoints, 2)), jacobian if config.estimate_jacobian else None)
+    return {
+        "keypoint_detector": keypoint_detector(config).init(keys[0], seen),
+        "generator": generator(config).init(keys[1], image, kp, kp),
+        "discriminator": fomm.discriminator(config).init(keys[2], image, kp),
+    }

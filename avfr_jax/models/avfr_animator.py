@@ -1,0 +1,84 @@
+"""AVFR-GAN behind the interface that every model shares; inference runs on prepared weights (`avfr_inference`)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from avfr_jax.models import avfr
+from avfr_jax.models import avfr_inference as inference
+from avfr_jax.models.avfr import AvfrConfig
+from avfr_jax.models.base import Encoded, Explanation, FindPriors, MotionMode, Priors, face_priors, structure
+from avfr_jax.ops.grids import corner_grid
+from avfr_jax.ops.keypoints import Keypoints, movement_scale, relative_motion
+
+_detect = jax.jit(inference.detect, static_argnums=0)
+_encode = jax.jit(inference.encode_source, static_argnums=0)
+_generate = jax.jit(inference.generate, static_argnums=0)
+_animate = jax.jit(inference.animate, static_argnums=0)
+
+
+class AvfrAnimator:
+    """An AVFR-GAN with weights; see `Animator`. What it needs beyond pixels follows from the parts that its config
+    switches on: `priors` and `person_masks` for the structural prior, `audio` for what hears."""
+
+    family = "avfr"
+    batch_size = 2
+
+    def __init__(
+        self, config: AvfrConfig, variables: Any, find_priors: FindPriors | None = None, name: str = "avfr"
+    ) -> None:
+        self.config, self.name, self._find = config, name, find_priors
+        self.image_size, self.num_keypoints = config.image_size, config.num_keypoints
+        needs = {"priors", "person_masks"} if config.structural_prior else set()
+        self.needs = frozenset(needs | ({"audio"} if config.hears else set()))
+        self._prepared = inference.prepare(config, variables)
+
+    def keypoints(self, frames: Any, priors: Priors | None = None) -> Keypoints:
+        """See `Animator.keypoints`. A frame without a face has an empty drawing, as in training."""
+        seen = jnp.asarray(frames, jnp.float32)
+        if self.config.structural_prior:
+            if priors is None or priors.person_mask is None:
+                priors = face_priors(frames, None, self._find, masks=True)
+            seen = jnp.concatenate([seen, jnp.asarray(structure(priors, self.image_size))], axis=-1)
+        return _detect(self.config, self._prepared, seen)
+
+    def encode_source(self, source: Any, source_keypoints: Keypoints, priors: Priors | None = None) -> Encoded:
+        """See `Animator.encode_source`."""
+        image = jnp.asarray(source, jnp.float32)
+        return Encoded(image, _encode(self.config, self._prepared, image[None]))
+
+    def animate(self, source: Any, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None) -> Any:
+        """See `Animator.animate`; `mel` `[N, 80, 16]` is what is heard around each frame (`avfr_jax.media.mel`), None
+        silence."""
+        encoded = source if isinstance(source, Encoded) else self.encode_source(source, source_keypoints)
+        if mel is None:
+            mel = avfr.silence(len(driving_keypoints.value))
+        heard = jnp.asarray(mel, jnp.float32)
+        return _animate(self.config, self._prepared, encoded.content, source_keypoints, driving_keypoints, heard)
+
+    def explain(
+        self, source: Encoded, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None
+    ) -> Explanation:
+        """See `Animator.explain`."""
+        heard = avfr.silence(len(driving_keypoints.value)) if mel is None else jnp.asarray(mel, jnp.float32)
+        given = (source.content, source_keypoints, driving_keypoints, heard)
+        out = _generate(self.config, self._prepared, *given)
+        motion = out.motion
+        displacement = motion.deformation - corner_grid(*motion.deformation.shape[1:3])
+        return Explanation(out.prediction, displacement, motion.occlusion_map, out.attention)
+
+    def retarget(
+        self,
+        source: Keypoints,
+        driving: Keypoints,
+        initial: Keypoints,
+        *,
+        mode: MotionMode = "relative",
+        adapt_scale: bool = True,
+    ) -> Keypoints:
+        """See `Animator.retarget`; as FOMM's."""
+        if mode == "absolute":
+            return driving
+        scale = movement_scale(source, initial) if adapt_scale else 1.0
+        return relative_motion(source, driving, initial, scale)

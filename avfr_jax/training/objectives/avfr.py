@@ -1,0 +1,59 @@
+"""What AVFR-GAN is trained for: eq. 2.4 of the thesis, and FOMM's losses where a config asks for them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from avfr_jax.models import avfr
+from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.training import panels
+from avfr_jax.training.objective import Variables
+from avfr_jax.training.objectives.fomm import FommObjective, apply_module
+from avfr_jax.typing import Array
+
+
+class AvfrObjective(FommObjective):
+    """Losses of `avfr`. Where the config has the structural prior, batches carry behind the frames' colours the mesh's
+    drawing and the person's mask; where it has a part that hears, `mel` `[N, 80, 16]`."""
+
+    config: avfr.AvfrConfig
+
+    def init(self, key: Array) -> Variables:
+        """See `Objective.init`."""
+        variables = avfr.init(self.config, key)
+        return {name: variables[name] for name in self.networks}
+
+    def example_batch(self, size: int) -> dict[str, Any]:
+        """See `Objective.example_batch`."""
+        side = self.config.image_size
+        frames = jax.ShapeDtypeStruct((size, side, side, self.config.detector_channels), jnp.float32)
+        heard = {"mel": jax.ShapeDtypeStruct((size, avfr.BANDS, avfr.COLUMNS), jnp.float32)}
+        heard = heard if self.config.hears else {}
+        return {"source": frames, "driving": frames, **heard, **self.example_landmarks(size)}
+
+    def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """See `FommObjective.prepare`."""
+        colours = {name: batch[name][..., : self.config.num_channels] for name in ("source", "driving")}
+        seen = {f"{name}_seen": batch[name] for name in ("source", "driving")}
+        return {**batch, **colours, **seen}
+
+    def detector_input(self, frames: Any, batch: dict[str, Any], which: str) -> Any:
+        """See `FommObjective.detector_input`."""
+        return batch[f"{which}_seen"]
+
+    def generate(
+        self, variables: Variables, batch: dict[str, Any], source: Keypoints, driving: Keypoints, train: bool, axis: Any
+    ) -> Any:
+        """See `FommObjective.generate`."""
+        module = avfr.generator(self.config, axis_name=axis, dtype=self.dtype)
+        given = (batch["source"], source, driving)
+        return apply_module(module, variables["generator"], train, *given, mel=batch.get("mel"))
+
+    def panels(self, variables: Variables, batch: dict[str, Any]) -> dict[str, Any]:
+        """See `Objective.panels`; and where the sound draws attention to."""
+        pictures = super().panels(variables, batch)
+        attention = self.predict(variables, batch).generated.attention
+        if attention is not None:
+            pictures["attention"] = panels.draw_occlusion(attention, batch["source"].shape[1:3])
+        return pictures

@@ -1,0 +1,187 @@
+"""AVFR-GAN: what is switched off is gone, and what is left is FOMM."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avfr_jax.models import avfr, fomm
+from avfr_jax.models.avfr_animator import AvfrAnimator
+from avfr_jax.models.base import Animator, Priors, structure
+from avfr_jax.ops.keypoints import Keypoints
+from data.clip_folder import prepare_synthetic
+from pipelines.sources import open_dataset
+from tests.models.test_fomm import weights
+
+CONFIG = avfr.AvfrConfig(
+    image_size=32,
+    num_keypoints=2,
+    keypoint_detector=fomm.KeypointDetectorConfig(block_expansion=4, num_blocks=1, max_features=8, scale_factor=0.5),
+    dense_motion=fomm.DenseMotionConfig(4, 1, 8, scale_factor=0.5),
+    generator=fomm.GeneratorConfig(block_expansion=4, num_down_blocks=1, num_bottleneck_blocks=1),
+    discriminator=fomm.DiscriminatorConfig(block_expansion=4, num_blocks=2, max_features=8),
+    audio=avfr.AudioConfig(block_expansion=4, max_features=8, features=6),
+    identity=avfr.IdentityConfig(block_expansion=4, num_bottleneck_blocks=1, condition=4, hidden=4),
+)
+SWITCHES = ("structural_prior", "audio_encoder", "audio_attention", "identity_aware_generator")
+OFF = dataclasses.replace(CONFIG, **dict.fromkeys(SWITCHES, False))
+
+
+def _names(tree):
+    return {"/".join(str(k.key) for k in path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _shapes(config):
+    return jax.eval_shape(lambda key: avfr.init(config, key), jax.random.key(0))
+
+
+def _inputs(n=2, seed=0):
+    rng = np.random.default_rng(seed)
+    source = jnp.asarray(rng.random((1, 32, 32, 3)), jnp.float32)
+    jacobian = jnp.broadcast_to(jnp.eye(2), (n, 2, 2, 2))
+    points = [Keypoints(jnp.asarray(rng.uniform(-0.5, 0.5, (m, 2, 2)), jnp.float32), jacobian[:m]) for m in (1, n)]
+    mel = jnp.asarray(rng.uniform(-4, 4, (n, 80, 16)), jnp.float32)
+    return source, *points, mel
+
+
+def lively(config):
+    """Random weights whose layers keep the variance of what goes through them, so that no input is lost on the way."""
+
+    def amplified(path, leaf):
+        return leaf * 2.4 if path[-1].key == "kernel" and path[0].key == "generator" else leaf
+
+    return jax.tree_util.tree_map_with_path(amplified, weights(config, init=avfr.init))
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("heads") / "data"
+    prepare_synthetic(folder, clips=1, frames=2, size=256)
+    return open_dataset(folder)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return lively(CONFIG)
+
+
+def test_with_everything_off_it_is_fomm():
+    want = jax.eval_shape(lambda key: fomm.init(avfr.plain(OFF), key), jax.random.key(0))
+    assert jax.tree.structure(_shapes(OFF)) == jax.tree.structure(want)
+    assert [x.shape for x in jax.tree.leaves(_shapes(OFF))] == [x.shape for x in jax.tree.leaves(want)]
+    drawn = weights(avfr.plain(OFF))["generator"]
+    given = _inputs()[:3]
+    ours = jax.jit(avfr.generator(OFF).apply)(drawn, *given)
+    theirs = jax.jit(fomm.generator(avfr.plain(OFF)).apply)(drawn, *given)
+    np.testing.assert_array_equal(ours.prediction, theirs.prediction)
+    assert ours.attention is None
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_part_that_is_switched_off_has_no_parameters(switch):
+    parts = {
+        "structural_prior": (),
+        "audio_encoder": ("audio_encoder",),
+        "audio_attention": ("audio_attention",),
+        "identity_aware_generator": ("identity_encoder", "identity_decoder"),
+    }[switch]
+    whole = _names(_shapes(CONFIG)["generator"])
+    without = _shapes(dataclasses.replace(CONFIG, **{switch: False}))
+    left = _names(without["generator"])
+    for part in parts:
+        assert any(f"/{part}/" in name for name in whole)
+        assert not any(f"/{part}/" in name for name in left)
+    channels = without["keypoint_detector"]["params"]["predictor"]["encoder"]["down_blocks_0"]["conv"]["kernel"].shape[
+        2
+    ]
+    assert channels == (3 if switch == "structural_prior" else 5)
+
+
+def test_the_parts_that_replace_fomms_decoder_leave_none_of_it():
+    names = _names(_shapes(CONFIG)["generator"])
+    gone = ("params/bottleneck_0", "params/up_blocks_0", "params/final")
+    assert not any(name.startswith(gone) for name in names)
+    plain_decoder = _names(_shapes(dataclasses.replace(CONFIG, identity_aware_generator=False))["generator"])
+    assert any("params/join/" in name for name in plain_decoder)
+    assert any("params/final/" in name for name in plain_decoder)
+
+
+def test_the_sound_is_heard(variables):
+    source, kp_source, kp_driving, mel = _inputs()
+    generator = jax.jit(avfr.generator(CONFIG).apply)
+    run = lambda mel: generator(variables["generator"], source, kp_source, kp_driving, mel=mel)  # noqa: E731
+    loud, still = run(mel), run(avfr.silence(2))
+    assert loud.prediction.shape == (2, 32, 32, 3)
+    assert loud.attention.shape == (2, 16, 16, 1)
+    assert ((loud.attention > 0) & (loud.attention < 1)).all()
+    assert np.abs(loud.prediction - still.prediction).max() > 1e-4
+    without = jax.jit(avfr.generator(CONFIG).apply)(variables["generator"], source, kp_source, kp_driving)
+    np.testing.assert_allclose(without.prediction, still.prediction, atol=1e-5)
+
+
+def test_one_source_serves_every_frame(variables):
+    source, kp_source, kp_driving, mel = _inputs()
+    run = jax.jit(avfr.generator(CONFIG).apply)
+    once = run(variables["generator"], source, kp_source, kp_driving, mel=mel).prediction
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), (source, kp_source))
+    each = run(variables["generator"], *twice, kp_driving, mel=mel).prediction
+    np.testing.assert_allclose(once, each, atol=1e-5)
+
+
+def test_gradients_reach_every_parameter(variables):
+    config = dataclasses.replace(CONFIG, identity=dataclasses.replace(CONFIG.identity, moved_skips=False))
+    own = variables["generator"]
+    source, kp_source, kp_driving, mel = _inputs()
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), (source, kp_source))
+    state = {k: v for k, v in own.items() if k != "params"}
+
+    def loss(params):
+        out, _ = avfr.generator(config).apply(
+            {**state, "params": params}, *twice, kp_driving, train=True, mel=mel, mutable=list(state)
+        )
+        return ((out.prediction - 0.3) ** 2).mean()
+
+    grads = jax.jit(jax.grad(loss))(own["params"])
+    for path, g in jax.tree_util.tree_leaves_with_path(grads):
+        name = "/".join(str(k.key) for k in path)
+        assert np.isfinite(g).all(), name
+        if not name.endswith("bias"):  # a bias before a normalisation has none
+            assert np.abs(g).max() > 0, name
+
+
+def test_it_is_an_animator(variables):
+    def find(frames, masks):
+        face = np.zeros((len(frames), 478, 3), np.float32)
+        face[..., :2] = np.random.default_rng(0).uniform(-0.5, 0.5, (478, 2))
+        return Priors(face, np.ones(frames.shape[:3], np.float32) if masks else None)
+
+    model = AvfrAnimator(CONFIG, variables, find)
+    assert isinstance(model, Animator)
+    assert model.needs == {"priors", "person_masks", "audio"}
+    assert AvfrAnimator(OFF, weights(OFF, init=avfr.init)).needs == set()
+    frames = np.random.default_rng(0).random((3, 32, 32, 3), np.float32)
+    keypoints = model.keypoints(frames)
+    one = jax.tree.map(lambda x: x[:1], keypoints)
+    encoded = model.encode_source(frames[0], one)
+    mel = np.asarray(_inputs(3)[3])
+    out = model.animate(encoded, one, model.retarget(one, keypoints, one), mel)
+    assert out.shape == (3, 32, 32, 3)
+    assert ((out >= 0) & (out <= 1)).all()
+    behind = model.explain(encoded, one, keypoints, mel)
+    np.testing.assert_allclose(behind.frames, model.animate(encoded, one, keypoints, mel), atol=1e-5)
+    assert behind.displacement.shape == (3, 16, 16, 2)
+    assert behind.attention.shape == (3, 16, 16, 1)
+
+
+@pytest.mark.parametrize("size", [256, 64])
+def test_the_structural_prior_is_the_drawing_of_training(heads, size):
+    dataset = heads.shrunk(size)
+    read = dataset.read_frame(dataset.clips[0], 1, ("image", "priors", "landmarks"))
+    mask = read["image"][..., 4].astype(np.float32) / 255
+    missing = np.full_like(read["landmarks"], np.nan)
+    drawn = structure(Priors(np.stack([read["landmarks"], missing]), np.stack([mask, mask])), size)
+    np.testing.assert_allclose(drawn[0], read["image"][..., 3:] / 255, atol=0.01)
+    assert drawn[0, ..., 0].max() > 0.2
+    assert not drawn[1, ..., 0].any()

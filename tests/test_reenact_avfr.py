@@ -1,0 +1,81 @@
+"""A model that listens and looks at structure, through the reenactor and the command line."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from avfr_jax import model_store
+from avfr_jax.cli.main import main
+from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.reenact import Reenactor
+from tests.media_fixtures import astronaut, moved, write_clip
+from tests.models.test_avfr import CONFIG, lively
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "little-avfr"
+    model_store.save_model(path, "avfr", CONFIG, lively(CONFIG))
+    return path
+
+
+@pytest.fixture(scope="module")
+def reenactor(folder):
+    return Reenactor(folder, crop="none", best_frame="first")
+
+
+def _frames(reenactor, portrait, driving, audio):
+    return np.stack(list(reenactor.reenact(portrait, driving, audio))).astype(int)
+
+
+def test_it_hears_what_it_is_given(reenactor, portrait, driving):
+    own = _frames(reenactor, portrait, driving, "driving")
+    assert own.shape == (20, 32, 32, 3)
+    assert not reenactor.report.warnings
+    still = _frames(reenactor, portrait, driving, None)
+    noise = np.random.default_rng(0).normal(0, 0.3, 16000).clip(-1, 1).astype(np.float32)
+    other = _frames(reenactor, portrait, driving, noise)
+    assert np.abs(own - still).max() > 0
+    assert np.abs(own - other).max() > 0
+    np.testing.assert_array_equal(_frames(reenactor, portrait, driving, driving), own)
+
+
+def test_sound_that_ends_early_is_followed_by_silence(reenactor, portrait, driving):
+    blip = np.random.default_rng(0).normal(0, 0.3, 1600).clip(-1, 1).astype(np.float32)  # 100 ms
+    heard, still = (_frames(reenactor, portrait, driving, sound) for sound in (blip, None))
+    assert np.abs(heard - still)[:3].max() > 0
+    # Silence after a sound is as silent as no sound at all: the spectrogram's floor in both.
+    np.testing.assert_array_equal(heard[10:], still[10:])
+
+
+def test_a_clip_without_sound_is_said_to_be_silent(reenactor, portrait, tmp_path):
+    silent = write_clip(tmp_path / "silent.mp4", [moved(astronaut(), i) for i in range(3)], sound=False)
+    quiet = _frames(reenactor, portrait, silent, "driving")
+    assert "no sound" in reenactor.report.warnings[0]
+    np.testing.assert_array_equal(quiet, _frames(reenactor, portrait, silent, None))
+
+
+def test_broken_sound_is_refused(reenactor, portrait, driving):
+    with pytest.raises(InputError, match="NaN or infinite"):
+        _frames(reenactor, portrait, driving, np.full(16000, np.nan, np.float32))
+
+
+def test_a_frame_is_explained(reenactor, portrait, driving):
+    explained = reenactor.explain(portrait, driving, at=7)
+    assert explained.index == 7
+    drawn = list(reenactor.reenact(portrait, driving))[7]
+    np.testing.assert_allclose(np.asarray(explained.behind.frames[0]) * 255, drawn, atol=3)
+    with pytest.raises(ConfigError, match="no frame 20"):
+        reenactor.explain(portrait, driving, at=20)
+
+
+def test_the_command_explains_in_a_picture(folder, portrait, driving, tmp_path, capsys):
+    out = tmp_path / "why.png"
+    words = ["explain", str(portrait), str(driving), str(out), "--model", str(folder), "--crop", "none", "--at", "3"]
+    assert main(words) == 0
+    # Source, driving, result, flow, occlusion, attention; then a row for the two keypoints.
+    assert Image.open(out).size == (6 * 36 - 4, 2 * (32 + 18 + 4))
+    assert main(words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*words[:3], str(tmp_path / "why.txt")]) == 2
+    assert "is no picture" in capsys.readouterr().err
