@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test lint format bench lock clean
+.PHONY: venv demo test test-heavy lint format bench lock clean
 
 venv: $(STAMP)
 
@@ -23,6 +23,9 @@ demo: $(STAMP)
 # A process a core, four at most (each compiles programs of its own).
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-heavy: $(STAMP)
+	$(BIN)/python -m pytest -m heavy
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
