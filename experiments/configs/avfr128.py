@@ -5,7 +5,8 @@
 
 The folders are those of `mesh_fomm256`; frames of 256 × 256 are read at half their size. A part is switched off with
 `--model.identity_aware_generator false`, the sound with `--model.audio_encoder false --model.audio_attention false
---data.mel false`, the structural prior with `--model.structural_prior false --data.priors false`.
+--data.mel false`, the structural prior with `--model.structural_prior false --data.priors false`;
+`python -m experiments.ablation` trains every row of the paper's table so and compares them.
 
 Losses that need no frozen network, no adversary: mean absolute difference over a pyramid, SSIM, lips and eyes counted
 again, equivariance of the keypoints, and their distance from each other.
