@@ -6,7 +6,7 @@ from PIL import Image
 
 from avfr_jax import model_store
 from avfr_jax.cli.main import main
-from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.errors import ConfigError, FaceError, InputError
 from avfr_jax.reenact import Reenactor
 from tests.media_fixtures import astronaut, moved, write_clip
 from tests.models.test_avfr import CONFIG, lively
@@ -58,6 +58,18 @@ def test_a_clip_without_sound_is_said_to_be_silent(reenactor, portrait, tmp_path
 def test_broken_sound_is_refused(reenactor, portrait, driving):
     with pytest.raises(InputError, match="NaN or infinite"):
         _frames(reenactor, portrait, driving, np.full(16000, np.nan, np.float32))
+
+
+def test_digital_silence_is_no_sound(reenactor, portrait, driving):
+    zeros, longer = (_frames(reenactor, portrait, driving, np.zeros(n, np.float32)) for n in (16000, 160000))
+    still = _frames(reenactor, portrait, driving, None)
+    np.testing.assert_array_equal(zeros, still)
+    np.testing.assert_array_equal(longer, still)
+
+
+def test_a_source_without_a_face_is_refused(reenactor, driving):
+    with pytest.raises(FaceError, match="face"):
+        list(reenactor.reenact(np.full((64, 64, 3), 127, np.uint8), driving))
 
 
 def test_a_frame_is_explained(reenactor, portrait, driving):
