@@ -9,7 +9,24 @@ import pytest
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+# The files that take longest, which come first so that the processes of a run end together.
+LONGEST = (
+    "training/test_golden.py",
+    "models/test_fomm.py",
+    "training/test_step.py",
+    "experiments/test_experiment.py",
+    "training/test_checkpointing.py",
+    "models/test_mesh_fomm.py",
+    "cli/test_cli.py",
+    "backbones/test_mediapipe_nets.py",
+)
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files by `LONGEST`; a file's own tests stay as they are."""
+    place = {REPOSITORY / "tests" / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,11 @@ from avfr_jax.models.discriminators import DiscriminatorConfig
 from avfr_jax.models.fomm_animator import FommAnimator
 from avfr_jax.ops.keypoints import Keypoints
 from tests.golden import channels_last, rule_states
+
+
+def run(module, *arguments, **settings):
+    """A network as one program: operation by operation it would compile hundreds."""
+    return jax.jit(functools.partial(module.apply, **settings))(*arguments)
 
 
 def small(**changes):
@@ -66,11 +72,11 @@ def test_tiny_networks_equal_the_reference_in_evaluation(tiny, shared_dir):
     detector, generator = fomm.keypoint_detector(config), fomm.generator(config)
     kps = {}
     for which, frames in (("source", source), ("driving", driving)):
-        kps[which], heatmap = detector.apply(variables["keypoint_detector"], frames)
+        kps[which], heatmap = run(detector, variables["keypoint_detector"], frames)
         _near(kps[which].value, z[f"eval/kp_{which}_value"])
         _near(kps[which].jacobian, z[f"eval/kp_{which}_jacobian"])
         _near(heatmap, channels_last(z[f"eval/kp_{which}_heatmap_NCHW"]))
-    out = generator.apply(variables["generator"], source, kps["source"], kps["driving"])
+    out = run(generator, variables["generator"], source, kps["source"], kps["driving"])
     _near(jnp.moveaxis(out.motion.sparse_deformed, -1, 2), z["eval/dm_sparse_deformed_NKCHW"])
     _near(out.motion.mask, channels_last(z["eval/dm_mask_NKHW"]))
     _near(out.motion.deformation, z["eval/dm_deformation_NHW2"])
@@ -78,9 +84,9 @@ def test_tiny_networks_equal_the_reference_in_evaluation(tiny, shared_dir):
     _near(out.bottleneck_in, channels_last(z["eval/gen_bottleneck_in_NCHW"]))
     _near(out.bottleneck_out, channels_last(z["eval/gen_bottleneck_out_NCHW"]))
     _near(out.prediction, channels_last(z["eval/gen_prediction_NCHW"]))
-    deformed = generator.apply(variables["generator"], source, out.motion.deformation, method="deform")
+    deformed = run(generator, variables["generator"], source, out.motion.deformation, method="deform")
     _near(deformed, channels_last(z["eval/gen_deformed_NCHW"]))
-    judged = fomm.discriminator(config).apply(variables["discriminator"], out.prediction, kps["driving"])["1"]
+    judged = run(fomm.discriminator(config), variables["discriminator"], out.prediction, kps["driving"])["1"]
     for i, maps in enumerate(judged[0]):
         _near(maps, channels_last(z[f"eval/disc1_feature{i}_NCHW"]))
     _near(judged[1], channels_last(z["eval/disc1_prediction_map_NCHW"]))
@@ -93,13 +99,13 @@ def test_tiny_networks_equal_the_reference_in_training(tiny, shared_dir):
     detector, generator = fomm.keypoint_detector(config), fomm.generator(config)
 
     def detect(variables, frames):
-        (kp, heat), after = detector.apply(variables, frames, train=True, mutable=["batch_stats"])
+        (kp, heat), after = run(detector, variables, frames, train=True, mutable=["batch_stats"])
         return kp, heat, {**variables, **after}
 
     kp_source, heat_source, state = detect(variables["keypoint_detector"], source)
     kp_driving, heat_driving, state = detect(state, driving)
-    out, after = generator.apply(
-        variables["generator"], source, kp_source, kp_driving, train=True, mutable=["batch_stats"]
+    out, after = run(
+        generator, variables["generator"], source, kp_source, kp_driving, train=True, mutable=["batch_stats"]
     )
     _near(kp_source.value, z["train/kp_source_value"])
     _near(kp_driving.jacobian, z["train/kp_driving_jacobian"])
@@ -108,7 +114,7 @@ def test_tiny_networks_equal_the_reference_in_training(tiny, shared_dir):
     _near(out.motion.mask, channels_last(z["train/dm_mask_NKHW"]))
     _near(out.motion.occlusion_map, channels_last(z["train/dm_occlusion_map_NCHW"]))
     _near(out.prediction, channels_last(z["train/gen_prediction_NCHW"]))
-    judged = fomm.discriminator(config).apply(variables["discriminator"], out.prediction, kp_driving, train=True)["1"]
+    judged = run(fomm.discriminator(config), variables["discriminator"], out.prediction, kp_driving, train=True)["1"]
     _near(judged[1], channels_last(z["train/disc1_prediction_map_NCHW"]))
     states = {"kp_detector": state["batch_stats"], "generator": after["batch_stats"]}
     compared = 0
@@ -132,17 +138,17 @@ def test_full_size_equals_the_reference(shared_dir):
     variables = convert.to_tree(states, config)
     source, driving = (channels_last(z[f"{w}_NCHW_uint8"]).astype(np.float32) / 255 for w in ("source", "driving"))
     detector = fomm.keypoint_detector(config)
-    kp_source, _ = detector.apply(variables["keypoint_detector"], source)
-    kp_driving, _ = detector.apply(variables["keypoint_detector"], driving)
+    kp_source, _ = run(detector, variables["keypoint_detector"], source)
+    kp_driving, _ = run(detector, variables["keypoint_detector"], driving)
     _near(kp_source.value, z["kp_source_value"], 1e-3)
     _near(kp_source.jacobian, z["kp_source_jacobian"], 1e-3)
     _near(kp_driving.value, z["kp_driving_value"], 1e-3)
     _near(kp_driving.jacobian, z["kp_driving_jacobian"], 1e-3)
-    out = fomm.generator(config).apply(variables["generator"], source, kp_source, kp_driving)
+    out = run(fomm.generator(config), variables["generator"], source, kp_source, kp_driving)
     _near(out.motion.mask, channels_last(z["mask_NKHW"]), 1e-3)
     _near(out.motion.occlusion_map, channels_last(z["occlusion_map_NCHW"]), 1e-3)
     _near(out.prediction, channels_last(z["prediction_NCHW"]), 1e-3)
-    judged = fomm.discriminator(config).apply(variables["discriminator"], out.prediction, kp_driving)["1"]
+    judged = run(fomm.discriminator(config), variables["discriminator"], out.prediction, kp_driving)["1"]
     _near(judged[1], channels_last(z["disc_prediction_map_NCHW"]), 1e-3)
     # The prepared weights that `avfr reenact` runs on.
     model = FommAnimator(config, variables)
@@ -190,8 +196,8 @@ def test_twice_the_size_keeps_the_motion_at_its_resolution():
     config = fomm.at_size(small(), 128)
     variables = weights(config)
     frames = jax.random.uniform(jax.random.key(1), (1, 128, 128, 3))
-    kp, heat = fomm.keypoint_detector(config).apply(variables["keypoint_detector"], frames)
-    out = fomm.generator(config).apply(variables["generator"], frames, kp, kp)
+    kp, heat = run(fomm.keypoint_detector(config), variables["keypoint_detector"], frames)
+    out = run(fomm.generator(config), variables["generator"], frames, kp, kp)
     assert heat.shape[1] == 32 - 6
     assert out.motion.deformation.shape[1] == 16
     assert out.prediction.shape == frames.shape
@@ -202,7 +208,7 @@ def test_fresh_jacobians_are_the_identity():
     config = small()
     frames = jnp.ones((1, 64, 64, 3)) * 0.4
     variables = {"keypoint_detector": fomm.keypoint_detector(config).init(jax.random.key(0), frames)}
-    kp, _ = fomm.keypoint_detector(config).apply(variables["keypoint_detector"], frames)
+    kp, _ = run(fomm.keypoint_detector(config), variables["keypoint_detector"], frames)
     np.testing.assert_allclose(kp.jacobian, jnp.broadcast_to(jnp.eye(2), kp.jacobian.shape), atol=1e-5)
 
 
@@ -234,9 +240,9 @@ def test_bfloat16_stays_near_float32():
     frames = jax.random.uniform(jax.random.key(1), (2, 64, 64, 3))
     out = {}
     for dtype in (None, jnp.bfloat16):
-        kp, _ = fomm.keypoint_detector(config, dtype=dtype).apply(variables["keypoint_detector"], frames)
+        kp, _ = run(fomm.keypoint_detector(config, dtype=dtype), variables["keypoint_detector"], frames)
         assert kp.value.dtype == jnp.float32
-        out[dtype] = fomm.generator(config, dtype=dtype).apply(variables["generator"], frames, kp, kp[::-1]).prediction
+        out[dtype] = run(fomm.generator(config, dtype=dtype), variables["generator"], frames, kp, kp[::-1]).prediction
     assert float(jnp.abs(out[None] - out[jnp.bfloat16]).mean()) < 0.02
 
 

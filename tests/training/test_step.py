@@ -72,15 +72,26 @@ def test_dividing_the_batch_changes_nothing(alone, view):
 
 
 @pytest.mark.slow
-def test_dividing_the_batch_changes_nothing_for_avfr():
-    def batch(i):
-        rng = np.random.default_rng(i)
-        frames = rng.random((2, BATCH, 4, 4, 5)).repeat(8, 2).repeat(8, 3).astype(np.float32)
-        mel = rng.uniform(-4, 4, (BATCH, 80, 16)).astype(np.float32)
-        return {"source": frames[0], "driving": frames[1], "mel": mel}
+def _avfr_batch(i):
+    rng = np.random.default_rng(i)
+    frames = rng.random((2, BATCH, 4, 4, 5)).repeat(8, 2).repeat(8, 3).astype(np.float32)
+    mel = rng.uniform(-4, 4, (BATCH, 80, 16)).astype(np.float32)
+    return {"source": frames[0], "driving": frames[1], "mel": mel}
 
+
+@pytest.mark.heavy
+def test_dividing_the_batch_changes_nothing_for_avfr():
     objective = AvfrObjective(test_avfr.CONFIG, LOSS)
-    _same(*(_run(n, steps=1, objective=objective, batch=batch) for n in (8, 1)))
+    _same(*(_run(n, steps=1, objective=objective, batch=_avfr_batch) for n in (8, 1)))
+
+
+def test_every_network_of_avfr_has_its_gradients():
+    objective = AvfrObjective(test_avfr.CONFIG, LOSS)
+    variables = jax.eval_shape(objective.init, jax.random.key(0))
+    draws = jax.eval_shape(lambda key: objective.draw(key, BATCH), jax.random.key(0))
+    found = jax.eval_shape(lambda *x: objective.gradients(*x)[:3], variables, objective.frozen, _avfr_batch(0), draws)
+    assert jax.tree.structure(found[0]) == jax.tree.structure({k: v["params"] for k, v in variables.items()})
+    assert {f"loss/{name}" for name in ("pyramid_l1", "generator_gan", "equivariance_jacobian")} <= found[2].keys()
 
 
 def test_every_network_moves_and_losses_are_finite(alone):
