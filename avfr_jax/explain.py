@@ -41,7 +41,7 @@ def _first_row(explained: Explained) -> list[tuple[str, Any]]:
         ("source", _with_keypoints(explained.source, explained.source_keypoints.value)),
         (f"driving frame {explained.index}", _with_keypoints(explained.driving, explained.driving_keypoints.value)),
         ("result", frame),
-        ("flow", resize_linear(panels.flow_colours(behind.displacement[:1]), shape)[0]),
+        ("flow", panels.draw_displacement(behind.displacement[:1], shape)[0]),
     ]
     if behind.occlusion is not None:
         tiles.append(("occlusion", panels.draw_occlusion(behind.occlusion[:1], shape)[0]))

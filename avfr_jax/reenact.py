@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -158,6 +158,17 @@ class _Source:
     landmarks: Any
 
 
+class _Begun(NamedTuple):
+    """What is known before the first frame is drawn: the source; driving frames spread over the clip, numbered, and the
+    faces in them; the crop; the keypoints of the frame that stands for the source's pose (see `_reference`)."""
+
+    source: _Source
+    samples: Sequence[tuple[int, Any]]
+    faces: Sequence[Any]
+    view: _View
+    initial: Keypoints | None
+
+
 class Reenactor:
     """Moves a source picture as a driving clip moves.
 
@@ -266,13 +277,10 @@ class Reenactor:
         sound = self._sound(driving, audio)
         with contextlib.ExitStack() as stack:
             priors = stack.enter_context(self._priors())
-            prepared = self._prepare_source(_read_source(source), priors, str(_name(source, "the source")))
-            samples = clip.sample(_SAMPLES if priors else 1)
-            faces = self._sampled_faces(samples, clip, priors)
-            view = self._driving_view(samples[0][1].shape, faces, clip)
-            initial = self._reference(clip, samples, faces, view, priors, prepared)
-            seen = stack.enter_context(contextlib.closing(_ahead(self._track(clip, view, priors), 2 * self.batch_size)))
-            for step in self._draw(seen, prepared, initial, sound):
+            begun = self._begin(source, clip, _SAMPLES if priors else 1, priors)
+            track = _ahead(self._track(clip, begun.view, priors), 2 * self.batch_size)
+            seen = stack.enter_context(contextlib.closing(track))
+            for step in self._draw(seen, begun.source, begun.initial, sound):
                 report.seconds = time.perf_counter() - start
                 report.first_frame_seconds = report.first_frame_seconds or report.seconds
                 report.frames += 1
@@ -283,7 +291,7 @@ class Reenactor:
             what = "the last pose was held" if self.missing_face == "hold" else "they were left out"
             self._warn(f"No face was found in {len(report.missing)} of the driving frames; {what}.")
 
-    def explain(self, source: Any, driving: Any, audio: Any = "driving", at: int | None = None) -> "Explained":
+    def explain(self, source: Any, driving: Any, audio: Any = "driving", at: int | None = None) -> Explained:
         """One frame, and how it came about.
 
         Args:
@@ -301,13 +309,10 @@ class Reenactor:
         clip = _Clip.of(driving)
         sound = self._sound(driving, audio)
         with self._priors() as priors:
-            prepared = self._prepare_source(_read_source(source), priors, str(_name(source, "the source")))
-            samples = clip.sample(_SAMPLES)
-            faces = self._sampled_faces(samples, clip, priors)
-            view = self._driving_view(samples[0][1].shape, faces, clip)
-            initial = self._reference(clip, samples, faces, view, priors, prepared)
+            prepared, samples, faces, view, initial = self._begin(source, clip, _SAMPLES, priors)
             if initial is None:
-                initial = self._keypoints([self._look(*samples[0], priors, view, faces[0] if faces else None)])
+                index, frame = samples[0]
+                initial = self._keypoints([self._look(index, frame, priors, view, faces[0] if faces else None)])
             if at is None:
                 index, frame = samples[len(samples) // 2]
             else:
@@ -319,6 +324,14 @@ class Reenactor:
         mel = None if sound is None else _heard(sound, [seen])
         behind = self.model.explain(prepared.encoded, prepared.keypoints, target, mel)
         return Explained(prepared.view, seen.view, prepared.keypoints, keypoints, index, behind)
+
+    def _begin(self, source: Any, clip: "_Clip", sampled: int, priors: Any) -> _Begun:
+        prepared = self._prepare_source(_read_source(source), priors, str(_name(source, "the source")))
+        samples = clip.sample(sampled)
+        faces = self._sampled_faces(samples, clip, priors)
+        view = self._driving_view(samples[0][1].shape, faces, clip)
+        initial = self._reference(clip, samples, faces, view, priors, prepared)
+        return _Begun(prepared, samples, faces, view, initial)
 
     def _sound(self, driving: Any, audio: Any) -> Any:
         """What the model hears, as a mel spectrogram; None where it hears nothing."""
@@ -416,8 +429,7 @@ class Reenactor:
                 if points is not None:
                     landmarks = self._placed_landmarks(points, view)
             seen = view.apply(frame, size)
-            mask = priors.person_mask(seen) if "person_masks" in self.model.needs and landmarks is not None else None
-            yield _Seen(index, seen, landmarks, mask)
+            yield _Seen(index, seen, landmarks, None if landmarks is None else self._person_mask(seen, priors))
 
     def _follow_chosen(self, frame: Any, priors: Any, name: str) -> None:
         from avfr_jax.faces import choose_face
@@ -454,11 +466,14 @@ class Reenactor:
 
     def _look(self, index: int, frame: Any, priors: Any, view: _View, face: Any) -> _Seen:
         """A single driving frame, its face known."""
-        seen, landmarks, mask = view.apply(frame, self.model.image_size), None, None
-        if priors is not None:
-            landmarks = self._placed_landmarks(_settled(priors, frame, face).landmarks, view)
-            mask = priors.person_mask(seen) if "person_masks" in self.model.needs else None
-        return _Seen(index, seen, landmarks, mask)
+        seen = view.apply(frame, self.model.image_size)
+        if priors is None:
+            return _Seen(index, seen, None)
+        landmarks = self._placed_landmarks(_settled(priors, frame, face).landmarks, view)
+        return _Seen(index, seen, landmarks, self._person_mask(seen, priors))
+
+    def _person_mask(self, seen: Any, priors: Any) -> Any:
+        return priors.person_mask(seen) if "person_masks" in self.model.needs else None
 
     def _frame(self, clip: "_Clip", index: int) -> Any:
         if not clip.repeatable:

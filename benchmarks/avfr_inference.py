@@ -10,8 +10,6 @@ weights: values do not change the time. Parameters and operations are those of t
 """
 
 import argparse
-import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,35 +17,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.models import avfr
+from avfr_jax.models import avfr, fomm
 from avfr_jax.models import avfr_inference as inference
-from avfr_jax.models.avfr import AvfrConfig
+from avfr_jax.models.avfr import AvfrConfig, with_parts
 from avfr_jax.models.base import Priors, structure
 from avfr_jax.nn.allocator import keep_freed_memory
 from avfr_jax.ops.keypoints import Keypoints
-from benchmarks.fomm_inference import processor
+from benchmarks.fomm_inference import processor, random_weights, timed
 
-OFF = AvfrConfig(structural_prior=False, audio_encoder=False, audio_attention=False, identity_aware_generator=False)
+WHOLE = AvfrConfig()
 ROWS = {
-    "FOMM": OFF,
-    "+ structural prior": dataclasses.replace(OFF, structural_prior=True),
-    "+ audio prior": dataclasses.replace(OFF, audio_encoder=True, audio_attention=True),
-    "+ identity-aware generator": dataclasses.replace(OFF, identity_aware_generator=True),
-    "whole": AvfrConfig(),
+    "FOMM": with_parts(WHOLE),
+    "+ structural prior": with_parts(WHOLE, "structural"),
+    "+ audio prior": with_parts(WHOLE, "audio"),
+    "+ identity-aware generator": with_parts(WHOLE, "identity"),
+    "whole": WHOLE,
 }
-
-
-def random_weights(config: AvfrConfig) -> Any:
-    """Weights of the right shapes, small enough that nothing overflows."""
-    rng = np.random.default_rng(0)
-
-    def draw(path: Any, leaf: Any) -> Any:
-        if path[-1].key == "kernel":
-            return rng.normal(0, 1 / np.sqrt(np.prod(leaf.shape[:-1])), leaf.shape).astype(np.float32)
-        return np.full(leaf.shape, float(path[-1].key in ("scale", "var")), np.float32)
-
-    shapes = jax.eval_shape(lambda key: avfr.init(config, key), jax.random.key(0))
-    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def keypoints(config: AvfrConfig, count: int) -> Keypoints:
@@ -58,7 +43,7 @@ def keypoints(config: AvfrConfig, count: int) -> Keypoints:
 
 def frame_call(config: AvfrConfig, batch: int) -> Callable[[], Any]:
     """Detector and generator on a batch of driving frames, the source cached."""
-    prepared = inference.prepare(config, random_weights(config))
+    prepared = inference.prepare(config, random_weights(config, avfr.init))
     rng = np.random.default_rng(0)
     seen = jnp.asarray(rng.random((batch, 256, 256, config.detector_channels)), jnp.float32)
     mel = jnp.asarray(rng.uniform(-4, 4, (batch, avfr.BANDS, avfr.COLUMNS)), jnp.float32)
@@ -94,7 +79,7 @@ def size_of(config: AvfrConfig) -> tuple[float, float]:
     shapes = jax.eval_shape(lambda key: avfr.init(config, key), jax.random.key(0))
     kept = {name: shapes[name] for name in ("keypoint_detector", "generator")}
     count = sum(int(np.prod(x.shape)) for name in kept for x in jax.tree.leaves(kept[name]["params"]))
-    module, detector = avfr.generator(config), avfr.keypoint_detector(config)
+    module, detector = avfr.generator(config), fomm.keypoint_detector(config)
     image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
     seen = jax.ShapeDtypeStruct((1, 256, 256, config.detector_channels), jnp.float32)
     mel = jax.ShapeDtypeStruct((1, avfr.BANDS, avfr.COLUMNS), jnp.float32)
@@ -114,10 +99,7 @@ def median(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(rounds + 1):
         for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if i:
-                seconds[name].append(time.perf_counter() - start)
+            seconds[name] += timed(call, 1)[: i > 0]
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 

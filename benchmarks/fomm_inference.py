@@ -31,7 +31,7 @@ DRIVER = pathlib.Path(__file__).with_name("peer_fomm.py")
 CONFIG = fomm.vox_adv_256()
 
 
-def random_weights() -> Any:
+def random_weights(config: Any, init: Callable[[Any, Any], Any] = fomm.init) -> Any:
     """Weights of the right shapes and about the right size: values do not change the time."""
     rng = np.random.default_rng(0)
 
@@ -39,14 +39,14 @@ def random_weights() -> Any:
         noise = rng.standard_normal(x.shape, dtype=np.float32)
         return noise / np.sqrt(np.prod(x.shape[:-1])) if len(x.shape) > 1 else np.ones(x.shape, np.float32)
 
-    return jax.tree.map(draw, jax.eval_shape(lambda: fomm.init(CONFIG, jax.random.key(0))))
+    return jax.tree.map(draw, jax.eval_shape(lambda: init(config, jax.random.key(0))))
 
 
 class Ours:
     """Our calls, compiled, on random weights and frames."""
 
     def __init__(self, reduce_arithmetic: bool | None = None) -> None:
-        self.prepared = fomm_inference.prepare(CONFIG, random_weights(), reduce_arithmetic=reduce_arithmetic)
+        self.prepared = fomm_inference.prepare(CONFIG, random_weights(CONFIG), reduce_arithmetic=reduce_arithmetic)
         self.detect, self.encode, self.animate = (
             jax.jit(f, static_argnums=0)
             for f in (fomm_inference.detect, fomm_inference.encode_source, fomm_inference.animate)

@@ -16,16 +16,10 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from avfr_jax.errors import AvfrError
+from avfr_jax.models.avfr import PARTS, SWITCHES
 from experiments.evaluate import COPY, evaluate, find_clips, mean
 
-SWITCHES = ("structural_prior", "audio_encoder", "audio_attention", "identity_aware_generator")
-ROWS: Mapping[str, tuple[str, ...]] = {
-    "baseline": (),
-    "structural": ("structural_prior",),
-    "audio": ("audio_encoder", "audio_attention"),
-    "identity": ("identity_aware_generator",),
-    "whole": SWITCHES,
-}
+ROWS: Mapping[str, tuple[str, ...]] = {"baseline": (), **PARTS, "whole": SWITCHES}
 PAPER = {
     "baseline": "0.740 / 11.04 / 5.17",
     "structural": "0.801 / 8.98 / 5.19",

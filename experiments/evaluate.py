@@ -10,6 +10,7 @@ beside it: eyes, ears and mouth of mediapipe's body-pose network.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -176,24 +177,11 @@ def resized(frame: np.ndarray, size: int) -> np.ndarray:
     return frame if frame.shape[0] == size else Crop(0.0, 0.0, float(frame.shape[0])).apply(frame, size)
 
 
-def heard(clip: Clip, audio: str) -> np.ndarray | None:
-    """What models are given to hear with a clip: its `own` sound, `none`, or its own so many seconds late, what is cut
-    off at its end coming first.
-
-    Raises:
-      InputError: `audio` is none of these.
-    """
-    if audio not in ("own", "none") and not _is_number(audio):
-        raise InputError(f"--audio must be own, none or a number of seconds, not {audio}.")
-    sound = None if audio == "none" else clip.sound()
-    return sound if sound is None or audio == "own" else np.roll(sound, round(float(audio) * 16000))
-
-
-def _is_number(word: str) -> bool:
-    try:
-        return math.isfinite(float(word))
-    except ValueError:
-        return False
+def heard(clip: Clip, late: float | None) -> np.ndarray | None:
+    """What models are given to hear with a clip: its own sound so many seconds late, what is cut off at its end coming
+    first; nothing for None."""
+    sound = None if late is None else clip.sound()
+    return None if sound is None or late is None else np.roll(sound, round(late * 16000))
 
 
 def animate(
@@ -214,7 +202,7 @@ def evaluate(
     models: Sequence[str],
     seconds: float,
     sheet: pathlib.Path | None = None,
-    audio: str = "own",
+    late: float | None = 0.0,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Same-identity figures: `{method: {clip: {figure: value}}}`, copying the source first."""
     from avfr_jax.model_store import load_model
@@ -228,7 +216,7 @@ def evaluate(
         reference = Reference(clip.read(seconds, size), _has_pose_network())
         frames = reference.frames
         outputs = {COPY: np.repeat(frames[:1], len(frames), axis=0)}
-        sound = heard(clip, audio)
+        sound = heard(clip, late)
         outputs |= {name: animate(model, frames[0], frames, "relative", sound) for name, model in loaded.items()}
         for name, output in outputs.items():
             rows[name][clip.name] = reference.score(output)
@@ -303,6 +291,16 @@ def _any(clips: dict[str, dict[str, float]], column: str) -> bool:
     return any(column in row for row in clips.values())
 
 
+def _late(word: str) -> float | None:
+    """`own`, `none` or seconds, as `heard` takes them."""
+    if word in ("own", "none"):
+        return 0.0 if word == "own" else None
+    with contextlib.suppress(ValueError):
+        if math.isfinite(seconds := float(word)):
+            return seconds
+    raise argparse.ArgumentTypeError(f"{word!r} is not own, none or a number of seconds")
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.evaluate",
@@ -316,7 +314,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=6.0, help="of each clip; default: 6")
     parser.add_argument(
         "--audio",
-        default="own",
+        type=_late,
+        default=0.0,
         metavar="own|none|SECONDS",
         help="what models that hear are given: the clip's own sound (default), none, or its own so many seconds late",
     )

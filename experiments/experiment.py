@@ -286,16 +286,16 @@ def split(experiment: Experiment) -> tuple[ClipDataset, ClipDataset | None]:
 class HeldBackClips:
     """Held-back clips as validation reads them."""
 
-    def __init__(self, dataset: ClipDataset, what: Sequence[str]) -> None:
-        """`what` is read of each frame: see `ClipDataset.read_frame`."""
-        self._dataset, self._what = dataset, tuple(what)
+    def __init__(self, dataset: ClipDataset, config: DataConfig) -> None:
+        """Frames are read as `config` says."""
+        self._dataset, self._config = dataset, config
         self.names: Sequence[str] = [clip.name for clip in dataset.clips]
         self.frames: Sequence[int] = [clip.frames for clip in dataset.clips]
 
-    def _read(self, clip: int, frame: int) -> dict[str, np.ndarray]:
+    def _read(self, clip: int, frame: int, which: str) -> dict[str, np.ndarray]:
         found = self._dataset.clips[clip]
         try:
-            return self._dataset.read_frame(found, frame, self._what)
+            return self._dataset.read_frame(found, frame, self._config.what(which))
         except CorruptFrameError as error:
             raise InputError(
                 f"Frame {frame} of the validation clip {found.name} cannot be read: {error}; prepare it again."
@@ -307,11 +307,11 @@ class HeldBackClips:
         read = functools.lru_cache(maxsize=64)(self._read)  # one source frame serves many pairs
         for pair in pairs:
             for which, frame in (("source", pair.source), ("driving", pair.driving)):
-                found = read(pair.clip, frame)
+                found = read(pair.clip, frame, which)
                 batch.setdefault(which, []).append(found["image"].astype(np.float32) / 255)
                 if "landmarks" in found:
                     batch.setdefault(f"{which}_landmarks", []).append(found["landmarks"])
-                if "mel" in found and which == "driving":
+                if "mel" in found:
                     batch.setdefault("mel", []).append(found["mel"])
         return {name: np.stack(rows) for name, rows in batch.items()}
 
@@ -357,7 +357,7 @@ def build_run(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment
     mesh = make_mesh(experiment.mesh.data, experiment.mesh.fsdp)
     validator = None
     if held_back is not None and experiment.loop.validate_every:
-        clips = HeldBackClips(held_back, (*experiment.data.what, *(["mel"] if experiment.data.mel else [])))
+        clips = HeldBackClips(held_back, experiment.data)
         validator = Validator(objective, clips, mesh, experiment.validation, experiment.data.batch_size)
     run = Run(
         objective=objective,

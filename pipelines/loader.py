@@ -97,10 +97,10 @@ class DataConfig:
         if not 0 <= self.max_corrupt <= 1:
             raise ConfigError(f"data.max_corrupt is a share between 0 and 1, not {self.max_corrupt}.")
 
-    @property
-    def what(self) -> tuple[str, ...]:
-        """What is read of both frames of a pair, as `ClipDataset.read_frame` names it."""
-        return ("image", *(name for name in ("priors", "landmarks") if getattr(self, name)))
+    def what(self, which: str) -> tuple[str, ...]:
+        """What is read of a pair's `source` or `driving` frame, as `ClipDataset.read_frame` names it."""
+        names = ("priors", "landmarks", "mel") if which == "driving" else ("priors", "landmarks")
+        return ("image", *(name for name in names if getattr(self, name)))
 
 
 def choose_clips(config: DataConfig) -> ClipDataset:
@@ -208,9 +208,8 @@ def read_pair(dataset: ClipDataset, config: DataConfig, clip: Clip, source: int,
     """
     out = {}
     for name, index in (("source", source), ("driving", driving)):
-        what = (*config.what, "mel") if config.mel and name == "driving" else config.what
         try:
-            frame = dataset.read_frame(clip, index, what)
+            frame = dataset.read_frame(clip, index, config.what(name))
         except CorruptFrameError as error:
             raise UnreadableError((clip.name, index, str(error))) from None
         out[name] = frame["image"]

@@ -41,13 +41,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Draw the picture."""
     from avfr_jax.explain import explanation_sheet
     from avfr_jax.media import files
-    from avfr_jax.media.image import write_image
+    from avfr_jax.media.image import SUFFIXES, write_image
     from avfr_jax.model_store import DEFAULT_MODEL
     from avfr_jax.reenact import Reenactor
     from avfr_jax.runtime import enable_compilation_cache
 
     output = pathlib.Path(arguments.output)
-    if output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    if output.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{output.name} is no picture; name a .png or .jpg.")
     files.check_output(output, arguments.overwrite)
     for name in (arguments.source, arguments.driving):

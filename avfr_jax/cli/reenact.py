@@ -15,7 +15,6 @@ example:
 --source may also be a video (its first frame is taken), --driving also a picture. The result is square, at the
 model's size, unless --paste-back puts it into the whole source picture. Frames are written at 25 a second.
 """
-_PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def _face(text: str) -> Any:
@@ -70,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Reenact and write the result."""
     from avfr_jax.media.files import check_input
+    from avfr_jax.media.image import SUFFIXES as PICTURES
     from avfr_jax.media.video import check_output
     from avfr_jax.media.watermark import Watermark, payload_from_text
     from avfr_jax.model_store import DEFAULT_MODEL
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     output = pathlib.Path(arguments.output)
     if arguments.compare and arguments.paste_back:
         raise ConfigError("Choose one of --compare and --paste-back: they are two layouts of the same frames.")
-    as_picture = output.suffix.lower() in _PICTURES
+    as_picture = output.suffix.lower() in PICTURES
     if as_picture:
         from avfr_jax.media import files
 

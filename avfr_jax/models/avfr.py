@@ -10,13 +10,11 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from avfr_jax.models import fomm
 from avfr_jax.models.dense_motion import Motion
 from avfr_jax.models.fomm import FommConfig, SourceFeatures
-from avfr_jax.models.keypoints import KeypointDetector
 from avfr_jax.nn.blocks import DownBlock, SameBlock, UpBlock
 from avfr_jax.nn.layers import Conv
 from avfr_jax.nn.spade import NormKind, SpadeResBlock
@@ -99,9 +97,20 @@ class AvfrConfig(FommConfig):
         return self.num_channels + 2 * self.structural_prior
 
 
-def plain(config: AvfrConfig) -> FommConfig:
-    """The FOMM that is left when everything is switched off."""
-    return FommConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(FommConfig)})
+PARTS = {
+    "structural": ("structural_prior",),
+    "audio": ("audio_encoder", "audio_attention"),
+    "identity": ("identity_aware_generator",),
+}
+"""The rows of the ablation (thesis, table 2.3) and the switches of each."""
+SWITCHES = tuple(switch for switches in PARTS.values() for switch in switches)
+
+
+def with_parts(config: AvfrConfig, *parts: str) -> AvfrConfig:
+    """The config with these of `PARTS` alone; none of them leaves FOMM."""
+    on = {switch for part in parts for switch in PARTS[part]}
+    switched: dict[str, Any] = {switch: switch in on for switch in SWITCHES}
+    return dataclasses.replace(config, **switched)
 
 
 def silence(frames: int) -> Float[Array, "frames 80 16"]:
@@ -341,11 +350,6 @@ class AvfrGenerator(fomm.Generator):
         return self.animate(self.encode_source(source, train), source_kp, driving_kp, mel, train)
 
 
-def keypoint_detector(config: AvfrConfig, *, axis_name: str | None = None, dtype: Any = None) -> KeypointDetector:
-    """The detector a config describes; it looks at `config.detector_channels` channels."""
-    return fomm.keypoint_detector(config, axis_name=axis_name, dtype=dtype)
-
-
 def generator(config: AvfrConfig, *, axis_name: str | None = None, dtype: Any = None) -> AvfrGenerator:
     """The generator a config describes, its motion network inside."""
     return AvfrGenerator(config, axis_name, dtype)
@@ -353,14 +357,4 @@ def generator(config: AvfrConfig, *, axis_name: str | None = None, dtype: Any = 
 
 def init(config: AvfrConfig, key: Array) -> dict[str, Any]:
     """Random weights, in the form of `fomm.init`."""
-    keys = jax.random.split(key, 3)
-    size = config.image_size
-    image = jnp.zeros((1, size, size, config.num_channels))
-    seen = jnp.zeros((1, size, size, config.detector_channels))
-    jacobian = jnp.broadcast_to(jnp.eye(2), (1, config.num_keypoints, 2, 2))
-    kp = Keypoints(jnp.zeros((1, config.num_keypoints, 2)), jacobian if config.estimate_jacobian else None)
-    return {
-        "keypoint_detector": keypoint_detector(config).init(keys[0], seen),
-        "generator": generator(config).init(keys[1], image, kp, kp),
-        "discriminator": fomm.discriminator(config).init(keys[2], image, kp),
-    }
+    return fomm.init_with(config, key, generator(config), config.detector_channels)

@@ -5,12 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from avfr_jax.models import avfr
 from avfr_jax.models import avfr_inference as inference
+from avfr_jax.models import fomm
 from avfr_jax.models.avfr import AvfrConfig
 from avfr_jax.models.base import Encoded, Explanation, FindPriors, MotionMode, Priors, face_priors, structure
-from avfr_jax.ops.grids import corner_grid
-from avfr_jax.ops.keypoints import Keypoints, movement_scale, relative_motion
+from avfr_jax.ops.keypoints import Keypoints
 
 _detect = jax.jit(inference.detect, static_argnums=0)
 _encode = jax.jit(inference.encode_source, static_argnums=0)
@@ -52,21 +51,14 @@ class AvfrAnimator:
         """See `Animator.animate`; `mel` `[N, 80, 16]` is what is heard around each frame (`avfr_jax.media.mel`), None
         silence."""
         encoded = source if isinstance(source, Encoded) else self.encode_source(source, source_keypoints)
-        if mel is None:
-            mel = avfr.silence(len(driving_keypoints.value))
-        heard = jnp.asarray(mel, jnp.float32)
-        return _animate(self.config, self._prepared, encoded.content, source_keypoints, driving_keypoints, heard)
+        return _animate(self.config, self._prepared, encoded.content, source_keypoints, driving_keypoints, mel)
 
     def explain(
         self, source: Encoded, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None
     ) -> Explanation:
         """See `Animator.explain`."""
-        heard = avfr.silence(len(driving_keypoints.value)) if mel is None else jnp.asarray(mel, jnp.float32)
-        given = (source.content, source_keypoints, driving_keypoints, heard)
-        out = _generate(self.config, self._prepared, *given)
-        motion = out.motion
-        displacement = motion.deformation - corner_grid(*motion.deformation.shape[1:3])
-        return Explanation(out.prediction, displacement, motion.occlusion_map, out.attention)
+        out = _generate(self.config, self._prepared, source.content, source_keypoints, driving_keypoints, mel)
+        return Explanation(out.prediction, out.motion.displacement, out.motion.occlusion_map, out.attention)
 
     def retarget(
         self,
@@ -78,7 +70,4 @@ class AvfrAnimator:
         adapt_scale: bool = True,
     ) -> Keypoints:
         """See `Animator.retarget`; as FOMM's."""
-        if mode == "absolute":
-            return driving
-        scale = movement_scale(source, initial) if adapt_scale else 1.0
-        return relative_motion(source, driving, initial, scale)
+        return fomm.retarget(source, driving, initial, mode=mode, adapt_scale=adapt_scale)

@@ -63,7 +63,7 @@ def generate(
     encoded: Encoded,
     source: Keypoints,
     driving: Keypoints,
-    mel: Float[Array, "n 80 16"],
+    mel: Float[Array, "n 80 16"] | None,
 ) -> Generated:
     """As `AvfrGenerator.animate`."""
     motion = base.estimate_motion(config, prepared.shared, encoded.fomm, source, driving)
@@ -86,7 +86,7 @@ def animate(
     encoded: Encoded,
     source: Keypoints,
     driving: Keypoints,
-    mel: Float[Array, "n 80 16"],
+    mel: Float[Array, "n 80 16"] | None,
 ) -> Float[Array, "n h w c"]:
     """N frames in [0, 1]: the prediction of `generate`."""
     return generate(config, prepared, encoded, source, driving, mel).prediction

@@ -51,6 +51,11 @@ class Motion(NamedTuple):
     mask: Any
     sparse_deformed: Any
 
+    @property
+    def displacement(self) -> Float[Array, "n h w 2"]:
+        """`[N, h, w, 2]`: how far from each place to look in the source."""
+        return self.deformation - corner_grid(*self.deformation.shape[1:3])
+
 
 class DenseMotion(nn.Module):
     """Keypoints of source and driving + the source -> dense backward flow and occlusion."""

@@ -11,12 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.models.base import MotionMode
 from avfr_jax.models.dense_motion import DenseMotion, DenseMotionConfig, Motion
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.models.keypoints import KeypointDetector, KeypointDetectorConfig
 from avfr_jax.nn.blocks import DownBlock, ResBlock, SameBlock, UpBlock
 from avfr_jax.nn.layers import Conv
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.ops.keypoints import Keypoints, movement_scale, relative_motion
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import resize_linear
 from avfr_jax.ops.sampling import grid_sample_2d
@@ -216,13 +217,29 @@ def init(config: FommConfig, key: Array) -> dict[str, Any]:
       `{"keypoint_detector": …, "generator": …, "discriminator": …}`, each a dictionary of Flax collections (`params`,
       `batch_stats`, and `spectral` where a convolution is spectrally normalised).
     """
+    return init_with(config, key, generator(config), config.num_channels)
+
+
+def init_with(config: FommConfig, key: Array, module: Generator, channels: int) -> dict[str, Any]:
+    """`init` with another generator, of the same arguments, and a keypoint detector that sees so many channels."""
     keys = jax.random.split(key, 3)
     image = jnp.zeros((1, config.image_size, config.image_size, config.num_channels))
+    seen = jnp.zeros((*image.shape[:3], channels))
     value = jnp.zeros((1, config.num_keypoints, 2))
     jacobian = jnp.broadcast_to(jnp.eye(2), (1, config.num_keypoints, 2, 2))
     kp = Keypoints(value, jacobian if config.estimate_jacobian else None)
     return {
-        "keypoint_detector": keypoint_detector(config).init(keys[0], image),
-        "generator": generator(config).init(keys[1], image, kp, kp),
+        "keypoint_detector": keypoint_detector(config).init(keys[0], seen),
+        "generator": module.init(keys[1], image, kp, kp),
         "discriminator": discriminator(config).init(keys[2], image, kp),
     }
+
+
+def retarget(
+    source: Keypoints, driving: Keypoints, initial: Keypoints, *, mode: MotionMode, adapt_scale: bool
+) -> Keypoints:
+    """Driving keypoints of N frames for a source (FOMM, section 3.3); see `Animator.retarget`."""
+    if mode == "absolute":
+        return driving
+    scale = movement_scale(source, initial) if adapt_scale else 1.0
+    return relative_motion(source, driving, initial, scale)

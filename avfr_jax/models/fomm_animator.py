@@ -5,11 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.models import fomm
 from avfr_jax.models import fomm_inference as inference
 from avfr_jax.models.base import Encoded, Explanation, MotionMode, Priors
 from avfr_jax.models.fomm import FommConfig
-from avfr_jax.ops.grids import corner_grid
-from avfr_jax.ops.keypoints import Keypoints, movement_scale, relative_motion
+from avfr_jax.ops.keypoints import Keypoints
 
 _detect = jax.jit(inference.detect, static_argnums=0)
 _encode = jax.jit(inference.encode_source, static_argnums=0)
@@ -49,8 +49,7 @@ class FommAnimator:
         """See `Animator.explain`."""
         given = (source.content, source_keypoints, driving_keypoints)
         motion = _motion(self.config, self._prepared, *given)
-        displacement = motion.deformation - corner_grid(*motion.deformation.shape[1:3])
-        return Explanation(_animate(self.config, self._prepared, *given), displacement, motion.occlusion_map)
+        return Explanation(_animate(self.config, self._prepared, *given), motion.displacement, motion.occlusion_map)
 
     def retarget(
         self,
@@ -62,7 +61,4 @@ class FommAnimator:
         adapt_scale: bool = True,
     ) -> Keypoints:
         """See `Animator.retarget`; FOMM, section 3.3."""
-        if mode == "absolute":
-            return driving
-        scale = movement_scale(source, initial) if adapt_scale else 1.0
-        return relative_motion(source, driving, initial, scale)
+        return fomm.retarget(source, driving, initial, mode=mode, adapt_scale=adapt_scale)

@@ -50,6 +50,11 @@ def _landmark_warp(config: Any, variables: Any, name: str, find_priors: FindPrio
     return LandmarkAnimator(config, find_priors, name)
 
 
+def _shapes(init: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+    """The shapes of the weights that a config's `init` would draw."""
+    return lambda config: jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
+
+
 def family(name: str) -> Family:
     """A family by its name.
 
@@ -59,23 +64,15 @@ def family(name: str) -> Family:
     if name == "fomm":
         from avfr_jax.models import fomm
 
-        return Family(
-            fomm.FommConfig, _fomm, lambda config: jax.eval_shape(lambda k: fomm.init(config, k), jax.random.key(0))
-        )
+        return Family(fomm.FommConfig, _fomm, _shapes(fomm.init))
     if name == "mesh-fomm":
         from avfr_jax.models import mesh_fomm
 
-        return Family(
-            mesh_fomm.MeshFommConfig,
-            _mesh_fomm,
-            lambda config: jax.eval_shape(lambda k: mesh_fomm.init(config, k), jax.random.key(0)),
-        )
+        return Family(mesh_fomm.MeshFommConfig, _mesh_fomm, _shapes(mesh_fomm.init))
     if name == "avfr":
         from avfr_jax.models import avfr
 
-        return Family(
-            avfr.AvfrConfig, _avfr, lambda config: jax.eval_shape(lambda k: avfr.init(config, k), jax.random.key(0))
-        )
+        return Family(avfr.AvfrConfig, _avfr, _shapes(avfr.init))
     if name == "landmark-warp":
         from avfr_jax.models.landmark_warp import LandmarkWarpConfig
 

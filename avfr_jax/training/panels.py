@@ -114,7 +114,12 @@ def draw_flow(
       identity: `[h, w, 2]`, the flow of a picture that stays as it is; None is the pixel-centre grid.
     """
     still = pixel_grid(*deformation.shape[1:3]) if identity is None else identity
-    return jnp.clip(resize_linear(flow_colours(deformation - still), shape), 0, 1)
+    return draw_displacement(deformation - still, shape)
+
+
+def draw_displacement(displacement: Float[Array, "n h w 2"], shape: tuple[int, int]) -> Float[Array, "n h2 w2 3"]:
+    """`flow_colours` as a picture of the given height and width."""
+    return jnp.clip(resize_linear(flow_colours(displacement), shape), 0, 1)
 
 
 def contact_sheet(

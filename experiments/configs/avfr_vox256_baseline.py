@@ -11,14 +11,12 @@ Time: as `avfr_vox256` or less.
 
 import dataclasses
 
-from avfr_jax.models.avfr import AvfrConfig
+from avfr_jax.models.avfr import AvfrConfig, with_parts
 from experiments.configs.avfr_vox256 import CONFIG as WHOLE
 
 CONFIG = dataclasses.replace(
     WHOLE,
     name="avfr_vox256_baseline",
-    model=AvfrConfig(
-        structural_prior=False, audio_encoder=False, audio_attention=False, identity_aware_generator=False
-    ),
+    model=with_parts(AvfrConfig()),
     data=dataclasses.replace(WHOLE.data, priors=False, mel=False),
 )

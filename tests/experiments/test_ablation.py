@@ -2,6 +2,7 @@
 
 import pytest
 
+from avfr_jax.models import avfr
 from experiments import ablation
 from experiments.experiment import Experiment, check
 from experiments.settings import load_config, override, parse_overrides
@@ -11,9 +12,9 @@ from experiments.settings import load_config, override, parse_overrides
 def test_a_row_is_the_config_with_its_switches(row):
     config = override(load_config("avfr128", Experiment), parse_overrides(ablation.switches(row)))
     check(config)
-    on = {name for name in ablation.SWITCHES if getattr(config.model, name)}
+    on = {name for name in avfr.SWITCHES if getattr(config.model, name)}
     assert on == set(ablation.ROWS[row])
-    assert ablation.ROWS["whole"] == ablation.SWITCHES
+    assert ablation.ROWS["whole"] == avfr.SWITCHES
 
 
 def test_rows_are_trained_in_turn_and_compared(monkeypatch, tmp_path, capsys):

@@ -25,8 +25,8 @@ CONFIG = avfr.AvfrConfig(
     audio=avfr.AudioConfig(block_expansion=4, max_features=8, features=6),
     identity=avfr.IdentityConfig(block_expansion=4, num_bottleneck_blocks=1, condition=4, hidden=4),
 )
-SWITCHES = ("structural_prior", "audio_encoder", "audio_attention", "identity_aware_generator")
-OFF = dataclasses.replace(CONFIG, **dict.fromkeys(SWITCHES, False))
+OFF = avfr.with_parts(CONFIG)
+FOMM = fomm.FommConfig(**{f.name: getattr(CONFIG, f.name) for f in dataclasses.fields(fomm.FommConfig)})
 
 
 def _names(tree):
@@ -68,18 +68,18 @@ def variables():
 
 
 def test_with_everything_off_it_is_fomm():
-    want = jax.eval_shape(lambda key: fomm.init(avfr.plain(OFF), key), jax.random.key(0))
+    want = jax.eval_shape(lambda key: fomm.init(FOMM, key), jax.random.key(0))
     assert jax.tree.structure(_shapes(OFF)) == jax.tree.structure(want)
     assert [x.shape for x in jax.tree.leaves(_shapes(OFF))] == [x.shape for x in jax.tree.leaves(want)]
-    drawn = weights(avfr.plain(OFF))["generator"]
+    drawn = weights(FOMM)["generator"]
     given = _inputs()[:3]
     ours = jax.jit(avfr.generator(OFF).apply)(drawn, *given)
-    theirs = jax.jit(fomm.generator(avfr.plain(OFF)).apply)(drawn, *given)
+    theirs = jax.jit(fomm.generator(FOMM).apply)(drawn, *given)
     np.testing.assert_array_equal(ours.prediction, theirs.prediction)
     assert ours.attention is None
 
 
-@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("switch", avfr.SWITCHES)
 def test_a_part_that_is_switched_off_has_no_parameters(switch):
     parts = {
         "structural_prior": (),

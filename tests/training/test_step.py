@@ -71,7 +71,6 @@ def test_dividing_the_batch_changes_nothing(alone, view):
     _same(_run(**view), alone)
 
 
-@pytest.mark.slow
 def _avfr_batch(i):
     rng = np.random.default_rng(i)
     frames = rng.random((2, BATCH, 4, 4, 5)).repeat(8, 2).repeat(8, 3).astype(np.float32)

@@ -19,18 +19,17 @@ class AvfrObjective(FommObjective):
 
     config: avfr.AvfrConfig
 
-    def init(self, key: Array) -> Variables:
-        """See `Objective.init`."""
-        variables = avfr.init(self.config, key)
-        return {name: variables[name] for name in self.networks}
+    def init_networks(self, key: Array) -> Variables:
+        """See `FommObjective.init_networks`."""
+        return avfr.init(self.config, key)
 
     def example_batch(self, size: int) -> dict[str, Any]:
         """See `Objective.example_batch`."""
         side = self.config.image_size
         frames = jax.ShapeDtypeStruct((size, side, side, self.config.detector_channels), jnp.float32)
-        heard = {"mel": jax.ShapeDtypeStruct((size, avfr.BANDS, avfr.COLUMNS), jnp.float32)}
-        heard = heard if self.config.hears else {}
-        return {"source": frames, "driving": frames, **heard, **self.example_landmarks(size)}
+        mel = jax.ShapeDtypeStruct((size, avfr.BANDS, avfr.COLUMNS), jnp.float32)
+        batch = {**super().example_batch(size), "source": frames, "driving": frames}
+        return {**batch, "mel": mel} if self.config.hears else batch
 
     def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
         """See `FommObjective.prepare`."""
@@ -50,10 +49,7 @@ class AvfrObjective(FommObjective):
         given = (batch["source"], source, driving)
         return apply_module(module, variables["generator"], train, *given, mel=batch.get("mel"))
 
-    def panels(self, variables: Variables, batch: dict[str, Any]) -> dict[str, Any]:
-        """See `Objective.panels`; and where the sound draws attention to."""
-        pictures = super().panels(variables, batch)
-        attention = self.predict(variables, batch).generated.attention
-        if attention is not None:
-            pictures["attention"] = panels.draw_occlusion(attention, batch["source"].shape[1:3])
-        return pictures
+    def further_panels(self, generated: Any, shape: tuple[int, int]) -> dict[str, Any]:
+        """See `FommObjective.further_panels`: where the sound draws the network to."""
+        attention = generated.attention
+        return {} if attention is None else {"attention": panels.draw_occlusion(attention, shape)}

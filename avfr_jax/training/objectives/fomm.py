@@ -19,7 +19,6 @@ from avfr_jax.metrics import image
 from avfr_jax.models import fomm
 from avfr_jax.models._structure import draw_structure
 from avfr_jax.models.discriminators import MultiScaleDiscriminator
-from avfr_jax.ops.grids import corner_grid
 from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.ops.resize import upsample_nearest
 from avfr_jax.ops.tps import RandomWarp, draw_warp, warp_frames
@@ -157,19 +156,23 @@ class FommObjective:
 
     def init(self, key: Array) -> Variables:
         """See `Objective.init`."""
-        variables = fomm.init(self.config, key)
+        variables = self.init_networks(key)
         return {name: variables[name] for name in self.networks}
+
+    def init_networks(self, key: Array) -> Variables:
+        """Random weights of all that the family has, the discriminator included."""
+        return fomm.init(self.config, key)
 
     def example_batch(self, size: int) -> dict[str, Any]:
         """See `Objective.example_batch`."""
         side, channels = self.config.image_size, self.config.num_channels
         frames = jax.ShapeDtypeStruct((size, side, side, channels), jnp.float32)
-        return {"source": frames, "driving": frames, **self.example_landmarks(size)}
+        return {"source": frames, "driving": frames, **(self.example_landmarks(size) if self.loss.parts else {})}
 
     def example_landmarks(self, size: int) -> dict[str, Any]:
-        """The landmarks in a batch, if a loss needs them."""
+        """The landmarks of a batch, where a loss or a network needs them."""
         face = jax.ShapeDtypeStruct((size, 478, 3), jnp.float32)
-        return {"source_landmarks": face, "driving_landmarks": face} if self.loss.parts else {}
+        return {"source_landmarks": face, "driving_landmarks": face}
 
     def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A batch as it is read -> with `source` and `driving` as RGB and what else this family takes from it."""
@@ -371,16 +374,15 @@ class FommObjective:
             "source": panels.draw_keypoints(batch["source"][..., :3], forward.source.value),
             "driving": panels.draw_keypoints(batch["driving"][..., :3], forward.driving.value),
             "output": forward.prediction,
-            "flow": self.draw_flow(motion, shape),
+            "flow": panels.draw_displacement(motion.displacement, shape),
         }
         if motion.occlusion_map is not None:
             pictures["occlusion"] = panels.draw_occlusion(motion.occlusion_map, shape)
-        return pictures
+        return {**pictures, **self.further_panels(forward.generated, shape)}
 
-    def draw_flow(self, motion: Any, shape: tuple[int, int]) -> Any:
-        """The dense motion in colours."""
-        size = motion.deformation.shape[1:3]
-        return panels.draw_flow(motion.deformation, shape, identity=corner_grid(*size))
+    def further_panels(self, generated: Any, shape: tuple[int, int]) -> dict[str, Any]:
+        """Further pictures of this family, of the given height and width."""
+        return {}
 
 
 def apply_module(module: Any, variables: dict[str, Any], train: bool, *arguments: Any, **named: Any) -> Any:

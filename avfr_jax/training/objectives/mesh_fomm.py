@@ -10,7 +10,6 @@ from avfr_jax.metrics import image
 from avfr_jax.models import landmark_warp, mesh_fomm
 from avfr_jax.models.discriminators import MultiScaleDiscriminator
 from avfr_jax.ops.keypoints import Keypoints
-from avfr_jax.training import panels
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives.fomm import FommObjective, apply_module
 from avfr_jax.typing import Array
@@ -23,17 +22,15 @@ class MeshFommObjective(FommObjective):
 
     config: mesh_fomm.MeshFommConfig
 
-    def init(self, key: Array) -> Variables:
-        """See `Objective.init`."""
-        variables = mesh_fomm.init(self.config, key)
-        return {name: variables[name] for name in self.networks}
+    def init_networks(self, key: Array) -> Variables:
+        """See `FommObjective.init_networks`."""
+        return mesh_fomm.init(self.config, key)
 
     def example_batch(self, size: int) -> dict[str, Any]:
         """See `Objective.example_batch`."""
         side = self.config.image_size
         frames = jax.ShapeDtypeStruct((size, side, side, 5), jnp.float32)
-        face = jax.ShapeDtypeStruct((size, 478, 3), jnp.float32)
-        return {"source": frames, "driving": frames, "source_landmarks": face, "driving_landmarks": face}
+        return {"source": frames, "driving": frames, **self.example_landmarks(size)}
 
     def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
         """See `FommObjective.prepare`."""
@@ -72,11 +69,6 @@ class MeshFommObjective(FommObjective):
         metrics = self.compare(forward.prediction, batch)
         target = batch["driving"][..., :3]
         return {**metrics, "l1_layered": image.l1(forward.generated.layered, target)}, forward.prediction
-
-    def draw_flow(self, motion: Any, shape: tuple[int, int]) -> Any:
-        """See `FommObjective.draw_flow`."""
-        identity = jnp.zeros(motion.displacement.shape[1:])
-        return panels.draw_flow(motion.displacement, shape, identity=identity)
 
     def further_terms(self, generated: Any, source: Keypoints, driving: Keypoints, batch: Any) -> dict[str, Any]:
         """See `FommObjective.further_terms`; and the warped source, which may have little share in the frame, compared
