@@ -8,6 +8,8 @@ import pytest
 # Eight simulated devices; and programs compiled in half the time, since most run but once.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Several processes test at once, and BLAS threads without a core each spin: seconds become minutes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # The files that take longest, which come first so that the processes of a run end together.
 LONGEST = (

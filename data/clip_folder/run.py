@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import pathlib
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 from avfr_jax.errors import ConfigError, FaceError, InputError, MissingBackendError, OutputError
 from data.clip_folder.config import ClipConfig, Report, TooManyRejectedError
 from data.clip_folder.store import Store
+from data.processes import own_one_core
 
 _COMMON = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
 _RARE = (".m2v", ".ts", ".mts", ".m2ts", ".vob", ".asf", ".3g2", ".mxf", ".dv")
@@ -198,14 +198,6 @@ def _reject(job: Job, store: Store, reason: str) -> None:
         writer.reject(job.source.name, reason)
 
 
-def _start_process() -> None:
-    """In a new process: the parent alone answers to Ctrl-C, and one core is one process's."""
-    import cv2
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-
-
 def _results(jobs: list[Job], out: pathlib.Path, config: ClipConfig, work: Work) -> Iterator[None]:
     """Does the jobs, yielding after each."""
     workers = min(config.processes, len(jobs))
@@ -261,4 +253,4 @@ def _alone(job: Job, out: pathlib.Path, config: ClipConfig, work: Work) -> Itera
 
 def _new_pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_start_process)
+    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=own_one_core)

@@ -10,6 +10,7 @@ import pathlib
 import sys
 
 from avfr_jax.errors import AvfrError, ConfigError, OutputError
+from data.processes import own_one_core
 from data.synthetic_heads.files import finished, render_one, write_sheet
 
 
@@ -51,7 +52,8 @@ def run(options: argparse.Namespace) -> None:
                 bar.update()
         elif missing:
             context = multiprocessing.get_context("spawn")
-            with concurrent.futures.ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+            pool = concurrent.futures.ProcessPoolExecutor(options.workers, mp_context=context, initializer=own_one_core)
+            with pool:
                 jobs = [pool.submit(render_one, folder, seed, frames, options.size) for seed in missing]
                 for job in concurrent.futures.as_completed(jobs):
                     job.result()
