@@ -136,9 +136,15 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seen:
-    """A driving frame after tracking and cropping; landmarks are normalised in the crop, or None, and so is the
-    person's mask where the model does not look at it."""
+class Seen:
+    """A driving frame after tracking and cropping.
+
+    Attributes:
+      index: its number.
+      view: uint8 `[S, S, 3]`.
+      landmarks: `[478, 3]` normalised in the crop; None where no face is seen or looked for.
+      mask: of the person, `[S, S]` in [0, 1]; None where the model does not look at it.
+    """
 
     index: int
     view: Any
@@ -291,6 +297,24 @@ class Reenactor:
             what = "the last pose was held" if self.missing_face == "hold" else "they were left out"
             self._warn(f"No face was found in {len(report.missing)} of the driving frames; {what}.")
 
+    def watch(self, driving: Any) -> Generator[Seen, None, None]:
+        """The driving frames as the model sees them: cropped alike, each with its face.
+
+        Args:
+          driving: as in `reenact`.
+
+        Raises:
+          InputError: it cannot be read.
+          FaceError: no sampled frame shows a face, where the model or the crop needs one.
+        """
+        clip = _Clip.of(driving)
+        with contextlib.ExitStack() as stack:
+            priors = stack.enter_context(self._priors())
+            samples = clip.sample(_SAMPLES if priors else 1)
+            view = self._driving_view(samples[0][1].shape, self._sampled_faces(samples, clip, priors), clip)
+            track = _ahead(self._track(clip, view, priors), 2 * self.batch_size)
+            yield from stack.enter_context(contextlib.closing(track))
+
     def explain(self, source: Any, driving: Any, audio: Any = "driving", at: int | None = None) -> Explained:
         """One frame, and how it came about.
 
@@ -411,7 +435,7 @@ class Reenactor:
             self._warn(f"{outside:.0%} of the crop lies outside {clip.name}; its border was repeated there.")
         return crop
 
-    def _track(self, clip: "_Clip", view: _View, priors: Any) -> Iterator[_Seen]:
+    def _track(self, clip: "_Clip", view: _View, priors: Any) -> Iterator[Seen]:
         size, settled, steady = self.model.image_size, False, None
         if priors is not None:
             priors.reset()
@@ -429,7 +453,7 @@ class Reenactor:
                 if points is not None:
                     landmarks = self._placed_landmarks(points, view)
             seen = view.apply(frame, size)
-            yield _Seen(index, seen, landmarks, None if landmarks is None else self._person_mask(seen, priors))
+            yield Seen(index, seen, landmarks, None if landmarks is None else self._person_mask(seen, priors))
 
     def _follow_chosen(self, frame: Any, priors: Any, name: str) -> None:
         from avfr_jax.faces import choose_face
@@ -464,13 +488,13 @@ class Reenactor:
         self.report.reference = index
         return self._keypoints([self._look(index, frame, priors, view, face)])
 
-    def _look(self, index: int, frame: Any, priors: Any, view: _View, face: Any) -> _Seen:
+    def _look(self, index: int, frame: Any, priors: Any, view: _View, face: Any) -> Seen:
         """A single driving frame, its face known."""
         seen = view.apply(frame, self.model.image_size)
         if priors is None:
-            return _Seen(index, seen, None)
+            return Seen(index, seen, None)
         landmarks = self._placed_landmarks(_settled(priors, frame, face).landmarks, view)
-        return _Seen(index, seen, landmarks, self._person_mask(seen, priors))
+        return Seen(index, seen, landmarks, self._person_mask(seen, priors))
 
     def _person_mask(self, seen: Any, priors: Any) -> Any:
         return priors.person_mask(seen) if "person_masks" in self.model.needs else None
@@ -495,14 +519,14 @@ class Reenactor:
 
     # --- drawing --------------------------------------------------------------------------------------------------
 
-    def _keypoints(self, seen: Sequence[_Seen]) -> Keypoints:
+    def _keypoints(self, seen: Sequence[Seen]) -> Keypoints:
         frames = np.stack([s.view for s in seen]).astype(np.float32) / 255
         if seen[0].landmarks is None:
             return self.model.keypoints(frames, None)
         masks = None if seen[0].mask is None else np.stack([s.mask for s in seen])
         return self.model.keypoints(frames, Priors(np.stack([s.landmarks for s in seen]), masks))
 
-    def _draw(self, frames: Iterable[_Seen], source: _Source, initial: Keypoints | None, sound: Any) -> Iterator[Step]:
+    def _draw(self, frames: Iterable[Seen], source: _Source, initial: Keypoints | None, sound: Any) -> Iterator[Step]:
         last = source.view
         for run in self._batches(frames):
             found = [s for s in run if not self._is_missing(s)]
@@ -531,10 +555,10 @@ class Reenactor:
     def _retargeted(self, source: _Source, keypoints: Keypoints, initial: Keypoints) -> Keypoints:
         return self.model.retarget(source.keypoints, keypoints, initial, mode=self.motion, adapt_scale=self.adapt_scale)
 
-    def _is_missing(self, seen: _Seen) -> bool:
+    def _is_missing(self, seen: Seen) -> bool:
         return self._needs_faces and seen.landmarks is None
 
-    def _note_missing(self, seen: _Seen) -> None:
+    def _note_missing(self, seen: Seen) -> None:
         if self.missing_face == "fail":
             raise FaceError(
                 f"No face was found in driving frame {seen.index} ({seen.index / 25:.2f} s); "
@@ -546,9 +570,9 @@ class Reenactor:
         else:
             self.report.held += 1
 
-    def _batches(self, frames: Iterable[_Seen]) -> Iterator[list[_Seen]]:
+    def _batches(self, frames: Iterable[Seen]) -> Iterator[list[Seen]]:
         """Runs of frames with at most `batch_size` faces in each; the frames without a face come on top."""
-        run: list[_Seen] = []
+        run: list[Seen] = []
         faces = 0
         for seen in frames:
             run.append(seen)
@@ -571,7 +595,7 @@ class Reenactor:
         _log.warning(sentence)
 
 
-def _heard(sound: Any, frames: Sequence[_Seen]) -> Any:
+def _heard(sound: Any, frames: Sequence[Seen]) -> Any:
     from avfr_jax.media.mel import mel_windows
 
     return mel_windows(sound, np.asarray([seen.index for seen in frames]))

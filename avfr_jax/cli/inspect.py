@@ -5,26 +5,32 @@ import json
 import pathlib
 from typing import Any
 
+from avfr_jax.errors import ConfigError
+
 _EPILOG = """\
 example:
   avfr inspect out.mp4
 
 Tells format, size, rate, sound, the container's tag and the invisible watermark of a video or picture; family,
-config and provenance of a model folder.
+config and provenance of a model folder; what an .avfr stream spends its bytes on, with --plot over time.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's words."""
     parser.epilog = _EPILOG
-    parser.add_argument("file", metavar="FILE", help="video, picture or model folder")
+    parser.add_argument("file", metavar="FILE", help="video, picture, .avfr stream or model folder")
+    parser.add_argument("--plot", metavar="OUT.png", help="of a stream: bytes a second over time, by kind")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing plot")
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Describe the file."""
     path = pathlib.Path(arguments.file)
-    facts = _model(path) if path.is_dir() else _media(path)
+    facts = _model(path) if path.is_dir() else _stream(path, arguments) or _media(path)
+    if arguments.plot and "stream" not in facts:
+        raise ConfigError("--plot draws what an .avfr stream spends its bytes on; this is none.")
     if arguments.json:
         print(json.dumps(facts, indent=2, default=str))
         return
@@ -35,6 +41,23 @@ def _media(path: pathlib.Path) -> dict[str, Any]:
     from avfr_jax.media.watermark import describe
 
     return describe(path)
+
+
+def _stream(path: pathlib.Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a stream holds; nothing where the file is none."""
+    from avfr_jax.codec.bitstream import MAGIC
+    from avfr_jax.codec.files import read_file
+    from avfr_jax.codec.report import describe_stream, plot_stream
+    from avfr_jax.media.files import check_input
+
+    with open(check_input(path), "rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            return {}
+    data = read_file(path)
+    facts = describe_stream(data)
+    if arguments.plot:
+        plot_stream(data, arguments.plot, arguments.overwrite)
+    return {"stream": str(path), **facts}
 
 
 def _model(path: pathlib.Path) -> dict[str, Any]:

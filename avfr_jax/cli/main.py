@@ -16,9 +16,11 @@ _COMMANDS = {
     "reenact": "move a portrait as the face in a video moves",
     "demo": "run the main job with what is bundled and show the result",
     "explain": "draw how one frame of a reenactment came about",
+    "encode": "turn a video of a face into a stream of a few bytes a frame",
+    "decode": "turn such a stream back into a video",
     "import": "turn a published checkpoint into a model folder",
     "models": "list the models that can be used by name",
-    "inspect": "tell what a video, picture or model folder is, and whether it is marked as generated",
+    "inspect": "tell what a video, picture, stream or model folder is, and whether it is marked as generated",
     "doctor": "check devices, versions, face backend, codecs and weights",
 }
 _EPILOG = """\

@@ -1,0 +1,296 @@
+"""The `.avfr` bitstream: packets, each whole by itself; `docs/bitstream.md` states it byte by byte.
+
+A file is the magic and then packets, the first of them a header; a call sends the same packets, which may be lost or
+come in another order. Nothing here knows what moves.
+"""
+
+import binascii
+import dataclasses
+import enum
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from avfr_jax.errors import InputError
+
+MAGIC = b"AVFR\x0d\x0a\x1a\x0a"
+VERSION = 1
+LARGEST_PAYLOAD = 1 << 22
+"""Bytes of one packet: what a reader takes in at once, whatever the stream says."""
+LARGEST_SIDE = 4096
+_WRAP = 1 << 14  # frame numbers in motion packets are written modulo this
+
+
+class BitstreamError(InputError):
+    """A stream that is cut, damaged, or of another version."""
+
+
+class Kind(enum.IntEnum):
+    """What a packet carries."""
+
+    HEADER = 0
+    PIVOT = 1
+    MOTION = 2
+    SOUND = 3
+    RESIDUAL = 4
+    INDEX = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Packet:
+    """One packet.
+
+    Attributes:
+      kind: what it carries.
+      frame: number of the first frame it belongs to.
+      payload: its content.
+      count: frames (motion, sound); parts of a pivot.
+      refresh: motion that can be read without the packets before it.
+      pivot: of a refresh, the number of the pivot it moves; of a pivot, its own; 0 to 255.
+    """
+
+    kind: Kind
+    frame: int
+    payload: bytes
+    count: int = 1
+    refresh: bool = False
+    pivot: int = 0
+
+    def to_bytes(self) -> bytes:
+        """As it is sent, checksum included."""
+        head = bytes([int(self.kind) | (0x80 if self.refresh else 0)]) + put_number(self.frame % _WRAP)
+        head += put_number(self.count)
+        if self.refresh or self.kind in (Kind.PIVOT, Kind.RESIDUAL):
+            head += bytes([self.pivot])
+        body = head + put_number(len(self.payload)) + self.payload
+        return body + struct.pack("<H", binascii.crc_hqx(body, 0xFFFF))
+
+
+def put_number(value: int) -> bytes:
+    """A whole number from 0 up: seven bits a byte, the lowest first, the high bit set where more follow (LEB128)."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append((value & 0x7F) | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+class Cursor:
+    """Reads fields off bytes; BitstreamError where they end too soon."""
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self.data, self.at = data, at
+
+    def take(self, count: int) -> bytes:
+        """That many bytes."""
+        if count < 0 or self.at + count > len(self.data):
+            raise BitstreamError("the stream ends in the middle of a packet")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def byte(self) -> int:
+        """One byte."""
+        return self.take(1)[0]
+
+    def number(self, largest: int = (1 << 28) - 1) -> int:
+        """What `put_number` wrote."""
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if value > largest:
+                raise BitstreamError(f"the stream holds a number above {largest} where none can be")
+            if byte < 0x80:
+                return value
+            shift += 7
+
+
+def read_packet(data: bytes, at: int = 0, near: int = 0) -> tuple[Packet, int]:
+    """The packet that begins at a place, and where the next one does.
+
+    Args:
+      data: the stream.
+      at: where the packet begins.
+      near: a frame number not far from the packet's: numbers are written modulo 2^14.
+
+    Raises:
+      BitstreamError: the bytes there are not a packet, or one that was damaged.
+    """
+    cursor = Cursor(data, at)
+    first = cursor.byte()
+    try:
+        kind = Kind(first & 0x7F)
+    except ValueError:
+        raise BitstreamError(f"there is no kind of packet {first & 0x7F}") from None
+    refresh = bool(first & 0x80)
+    frame, count = cursor.number(_WRAP - 1), cursor.number()
+    pivot = cursor.byte() if refresh or kind in (Kind.PIVOT, Kind.RESIDUAL) else 0
+    payload = cursor.take(cursor.number(LARGEST_PAYLOAD))
+    told = struct.unpack("<H", cursor.take(2))[0]
+    if binascii.crc_hqx(data[at : cursor.at - 2], 0xFFFF) != told:
+        raise BitstreamError("a packet's checksum is wrong: the stream was damaged")
+    return Packet(kind, _unwrap(frame, near), payload, count, refresh, pivot), cursor.at
+
+
+def _unwrap(frame: int, near: int) -> int:
+    """The number nearest to `near` that is `frame` modulo 2^14."""
+    moved = frame + (near - frame + _WRAP // 2) // _WRAP * _WRAP
+    return moved if moved >= 0 else frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a receiver has to know before anything else.
+
+    Attributes:
+      width: of the frames to be shown, pixels.
+      height: the same.
+      rate: frames a second, (numerator, denominator).
+      frames: how many there are; 0 where that is not known yet, as in a call.
+      size: side of the square frames of the model.
+      model: name of the model that draws, and its identity (eight bytes).
+      model_identity: see `avfr_jax.codec.identity`.
+      space: the kinds of motion, in order, and the identity of their numbers (`motion`), eight bytes.
+      space_identity: of the shipped numbers that motion is stated in.
+      components: numbers a frame, by kind of motion.
+      steps: index of the quantiser's step, by kind of motion.
+      slope: in 1/256, see `MotionFormat`.
+      refresh: frames between two refreshes at most.
+      sound: channels of the sound; 0 without sound.
+    """
+
+    width: int
+    height: int
+    rate: tuple[int, int]
+    frames: int
+    size: int
+    model: str
+    model_identity: bytes
+    space: tuple[int, ...]
+    space_identity: bytes
+    components: tuple[int, ...]
+    steps: tuple[int, ...]
+    slope: int
+    refresh: int
+    sound: int = 0
+
+    def to_packet(self) -> Packet:
+        """As a packet."""
+        name = self.model.encode()
+        fields = [self.width, self.height, *self.rate, self.frames, self.size, len(name)]
+        out = bytes([VERSION]) + b"".join(put_number(f) for f in fields) + name + self.model_identity
+        out += put_number(len(self.space)) + self.space_identity
+        for kind, count, step in zip(self.space, self.components, self.steps, strict=True):
+            out += bytes([kind]) + put_number(count) + bytes([step + 128])
+        out += put_number(self.slope) + put_number(self.refresh) + put_number(self.sound)
+        return Packet(Kind.HEADER, 0, out)
+
+    @classmethod
+    def of(cls, packet: Packet) -> "Header":
+        """Read a header packet. Raises BitstreamError for one of another version, or with impossible values."""
+        cursor = Cursor(packet.payload)
+        version = cursor.byte()
+        if version != VERSION:
+            raise BitstreamError(f"the stream is of version {version}; this program reads version {VERSION}")
+        width, height = cursor.number(LARGEST_SIDE), cursor.number(LARGEST_SIDE)
+        rate = (cursor.number(), cursor.number())
+        frames, size = cursor.number(), cursor.number(LARGEST_SIDE)
+        try:
+            model = cursor.take(cursor.number(255)).decode()
+        except UnicodeDecodeError:
+            raise BitstreamError("the name of the stream's model cannot be read") from None
+        identity, parts, space_identity = cursor.take(8), cursor.number(4), cursor.take(8)
+        kinds, counts, steps = [], [], []
+        for _ in range(parts):
+            kinds.append(cursor.byte())
+            counts.append(cursor.number(1024))
+            steps.append(cursor.byte() - 128)
+        slope, refresh, sound = cursor.number(256), cursor.number(), cursor.number(2)
+        if not (width and height and size >= 16 and rate[0] and rate[1] and parts and refresh):
+            raise BitstreamError("the stream's header holds a zero where none can be")
+        if not 1 <= rate[0] / rate[1] <= 240:
+            raise BitstreamError(f"the stream has {rate[0]}/{rate[1]} frames a second; 1 to 240 can be shown")
+        return cls(
+            width, height, rate, frames, size, model, identity, tuple(kinds), space_identity, tuple(counts),
+            tuple(steps), slope, refresh, sound,
+        )  # fmt: skip
+
+
+def write_stream(file: Any, packets: Iterable[Packet]) -> dict[Kind, int]:
+    """Write a file: magic, packets, and an index of its refreshes. Bytes by kind, the magic being the header's.
+
+    Args:
+      file: open for writing bytes.
+      packets: the header first.
+    """
+    written = dict.fromkeys(Kind, 0)
+    at = file.write(MAGIC)
+    written[Kind.HEADER] += at
+    places = []
+    for packet in packets:
+        data = packet.to_bytes()
+        if packet.refresh:
+            places.append((packet.frame, at))
+        at += file.write(data)
+        written[packet.kind] += len(data)
+    index = _index(places).to_bytes()
+    written[Kind.INDEX] += file.write(index + struct.pack("<I", len(index)))
+    return written
+
+
+def _index(places: list[tuple[int, int]]) -> Packet:
+    """Frame numbers and byte offsets of refreshes, each as what it adds to the one before."""
+    out, last = put_number(len(places)), (0, 0)
+    for place in places:
+        out += put_number(place[0] - last[0]) + put_number(place[1] - last[1])
+        last = place
+    return Packet(Kind.INDEX, 0, out)
+
+
+def read_index(data: bytes) -> list[tuple[int, int]]:
+    """(frame, offset) of every refresh of a file, from its end. Raises BitstreamError where it has no index."""
+    if len(data) < len(MAGIC) + 4:
+        raise BitstreamError("the stream has no index")
+    length = struct.unpack("<I", data[-4:])[0]
+    packet, _ = read_packet(data, max(0, len(data) - 4 - length))
+    if packet.kind is not Kind.INDEX:
+        raise BitstreamError("the stream has no index")
+    cursor, places, frame, offset = Cursor(packet.payload), [], 0, 0
+    for _ in range(cursor.number()):
+        frame, offset = frame + cursor.number(), offset + cursor.number()
+        places.append((frame, offset))
+    return places
+
+
+@dataclasses.dataclass
+class Damage:
+    """What could not be read: bytes that were skipped in search of the next packet."""
+
+    skipped: int = 0
+
+
+def read_stream(data: bytes, damage: Damage | None = None) -> Iterator[Packet]:
+    """The packets of a file, header first; damaged ones are skipped, and a file that was cut ends where it does.
+
+    Raises:
+      BitstreamError: at once, where the file does not begin as such a file does.
+    """
+    if not data.startswith(MAGIC):
+        raise BitstreamError("this is not an .avfr file")
+    damage = Damage() if damage is None else damage
+    at, near, end = len(MAGIC), 0, len(data)
+    while at < end:
+        try:
+            packet, at = read_packet(data, at, near)
+        except BitstreamError:
+            if at == len(MAGIC):
+                raise
+            at += 1
+            damage.skipped += 1
+            continue
+        if packet.kind is Kind.INDEX:
+            return
+        if packet.kind is Kind.MOTION:
+            near = packet.frame
+        yield packet

@@ -1,0 +1,250 @@
+"""What of a model's keypoints is sent: the face mesh in principal components, learned keypoints one by one, or both.
+
+A space turns a frame's pose into a vector of how far it is from the pivot's, and back; and a pivot's own pose into
+bytes, since the receiver would not find quite the same keypoints in the decoded picture.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from avfr_jax.codec import mesh as meshes
+from avfr_jax.codec.motion import LARGEST
+from avfr_jax.codec.range_coder import Reader, Writer
+from avfr_jax.codec.symbols import Contexts, get_vector, put_vector
+from avfr_jax.errors import ConfigError
+from avfr_jax.models import landmark_warp
+from avfr_jax.models.base import Animator
+from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.typing import Float, Int
+
+MESH, KEYPOINTS, KEYPOINTS_WITH_JACOBIANS = 1, 2, 3
+_PIXELS = 128.0  # of half a frame of 256: keypoints are stated in pixels, like the mesh
+_JACOBIAN = 64.0  # a Jacobian's entry of 1/64 counts as much as a pixel
+_FINE = 8  # steps a pixel, in which a pivot's keypoints are sent
+_FACE_LEVELS = tuple(range(44, 24, -1)) + (24,) * 20  # of the components of a pivot's face
+
+
+class Pose(NamedTuple):
+    """Where a face is, in one frame: what of it a model uses, None otherwise.
+
+    Attributes:
+      mesh: float32 `[478, 3]`, pixels of a 256 × 256 frame.
+      value: float32 `[K, 2]` in [-1, 1].
+      jacobian: float32 `[K, 2, 2]`.
+    """
+
+    mesh: Any = None
+    value: Any = None
+    jacobian: Any = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MeshPart:
+    """The face mesh, moved within `MeshSpace`.
+
+    Attributes:
+      count: components sent.
+      space: the components.
+    """
+
+    count: int
+    space: meshes.MeshSpace
+    kind = MESH
+
+    @property
+    def levels(self) -> Int[np.ndarray, "2 c"]:
+        return self.space.levels[:, : self.count]
+
+    def vector(self, pose: Pose, pivot: Pose) -> Float[np.ndarray, "c"]:
+        return self.space.motion_of(pose.mesh[None], pivot.mesh, self.count)[0]
+
+    def poses(self, pivot: Pose, vectors: Float[np.ndarray, "n c"]) -> dict[str, Any]:
+        return {"mesh": self.space.moved(pivot.mesh, vectors)}
+
+    def put(self, writer: Writer, pose: Pose) -> None:
+        symbols = np.clip(self.space.face_symbols(pose.mesh), -LARGEST, LARGEST)
+        put_vector(writer, Contexts.of(np.array(_FACE_LEVELS)), symbols[: meshes.FACES])
+        contexts = Contexts.of(np.full(3, 24))
+        for point in symbols[meshes.FACES :].reshape(-1, 3):
+            put_vector(writer, contexts, point)
+
+    def get(self, reader: Reader) -> dict[str, Any]:
+        components = get_vector(reader, Contexts.of(np.array(_FACE_LEVELS)))
+        contexts = Contexts.of(np.full(3, 24))
+        points = [get_vector(reader, contexts) for _ in range(meshes.POINTS)]
+        return {"mesh": self.space.face_of(np.concatenate([components, *points]))}
+
+
+@dataclasses.dataclass(frozen=True)
+class KeypointPart:
+    """Learned keypoints, each number by itself.
+
+    Attributes:
+      count: numbers sent: 2 a keypoint, 6 with Jacobians.
+      kind: `KEYPOINTS` or `KEYPOINTS_WITH_JACOBIANS`.
+    """
+
+    count: int
+    kind: int
+
+    @property
+    def levels(self) -> Int[np.ndarray, "2 c"]:
+        return np.stack([np.full(self.count, 36), np.full(self.count, 20)])
+
+    def _flat(self, pose: Pose) -> Float[np.ndarray, "c"]:
+        flat = np.asarray(pose.value, np.float32).reshape(-1) * _PIXELS
+        if self.kind == KEYPOINTS:
+            return flat
+        return np.concatenate([flat, np.asarray(pose.jacobian, np.float32).reshape(-1) * _JACOBIAN])
+
+    def _unflat(self, flat: Float[np.ndarray, "*n c"]) -> dict[str, Any]:
+        lead = flat.shape[:-1]
+        if self.kind == KEYPOINTS:
+            return {"value": (flat / _PIXELS).reshape(*lead, -1, 2)}
+        points = self.count // 3
+        return {
+            "value": (flat[..., :points] / _PIXELS).reshape(*lead, -1, 2),
+            "jacobian": (flat[..., points:] / _JACOBIAN).reshape(*lead, -1, 2, 2),
+        }
+
+    def vector(self, pose: Pose, pivot: Pose) -> Float[np.ndarray, "c"]:
+        return self._flat(pose) - self._flat(pivot)
+
+    def poses(self, pivot: Pose, vectors: Float[np.ndarray, "n c"]) -> dict[str, Any]:
+        return self._unflat((self._flat(pivot) + vectors).astype(np.float32))
+
+    def put(self, writer: Writer, pose: Pose) -> None:
+        symbols = np.clip(np.round(self._flat(pose) * _FINE), -LARGEST, LARGEST).astype(np.int64)
+        put_vector(writer, Contexts.of(np.full(self.count, 50)), symbols)
+
+    def get(self, reader: Reader) -> dict[str, Any]:
+        symbols = get_vector(reader, Contexts.of(np.full(self.count, 50)))
+        return self._unflat(symbols.astype(np.float32) / _FINE)
+
+
+Part = MeshPart | KeypointPart
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Space:
+    """Everything that is sent of a pose.
+
+    Attributes:
+      parts: in the order in which their numbers stand in a vector.
+    """
+
+    parts: tuple[Part, ...]
+
+    @property
+    def identity(self) -> bytes:
+        """Eight bytes naming the shipped numbers that vectors are stated in."""
+        return hashlib.sha256(b"".join(p.space.identity for p in self.parts if isinstance(p, MeshPart))).digest()[:8]
+
+    @property
+    def levels(self) -> Int[np.ndarray, "2 c"]:
+        """Of the entropy coder, at a step of one."""
+        return np.concatenate([part.levels for part in self.parts], axis=1)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of each part."""
+        return tuple(part.count for part in self.parts)
+
+    def vector(self, pose: Pose, pivot: Pose) -> Float[np.ndarray, "c"]:
+        """How far a pose is from the pivot's, in pixels or what counts as much."""
+        return np.concatenate([part.vector(pose, pivot) for part in self.parts])
+
+    def keypoints(self, pivot: Pose, vectors: Float[np.ndarray, "n c"]) -> Keypoints:
+        """The keypoints of N frames: what a model is given to draw."""
+        fields: dict[str, Any] = {}
+        at = 0
+        for part in self.parts:
+            fields |= part.poses(pivot, vectors[:, at : at + part.count])
+            at += part.count
+        return _keypoints(fields)
+
+    def pivot_keypoints(self, pivot: Pose) -> Keypoints:
+        """The pivot's own, one frame."""
+        return _keypoints({k: v[None] for k, v in pivot._asdict().items() if v is not None})
+
+    def put_pivot(self, pose: Pose) -> bytes:
+        """A pivot's pose as bytes."""
+        writer = Writer()
+        for part in self.parts:
+            part.put(writer, pose)
+        return writer.finish()
+
+    def get_pivot(self, data: bytes) -> Pose:
+        """What `put_pivot` wrote, as both ends hold it. Any bytes give some pose."""
+        reader = Reader(data)
+        fields: dict[str, Any] = {}
+        for part in self.parts:
+            fields |= part.get(reader)
+        return Pose(**fields)
+
+    def pose(self, landmarks: Any, keypoints: Keypoints | None) -> Pose:
+        """A frame's pose, from its landmarks `[478, 3]` in [-1, 1] and the model's keypoints of that one frame."""
+        mesh = None
+        if any(isinstance(part, MeshPart) for part in self.parts):
+            mesh = meshes.to_pixels(np.asarray(landmarks, np.float32))
+        if not any(isinstance(part, KeypointPart) for part in self.parts) or keypoints is None:
+            return Pose(mesh)
+        jacobian = None if keypoints.jacobian is None else np.asarray(keypoints.jacobian)[0]
+        return Pose(mesh, np.asarray(keypoints.value)[0], jacobian)
+
+
+def _keypoints(fields: dict[str, Any]) -> Keypoints:
+    value, jacobian = fields.get("value"), fields.get("jacobian")
+    if "mesh" not in fields:
+        return Keypoints(jnp.asarray(value), None if jacobian is None else jnp.asarray(jacobian))
+    shape = landmark_warp.keypoints_from_landmarks(meshes.to_normalised(fields["mesh"]))
+    if value is None:
+        return shape
+    return dataclasses.replace(
+        shape, value=jnp.asarray(value), jacobian=None if jacobian is None else jnp.asarray(jacobian)
+    )
+
+
+def needs_learned(space: Space) -> bool:
+    """Whether the sender has to run the model's keypoint detector."""
+    return any(isinstance(part, KeypointPart) for part in space.parts)
+
+
+def space_of(model: Animator, components: int = 32, jacobians: bool = True) -> Space:
+    """What is sent for a model.
+
+    Args:
+      model: which draws at the receiver.
+      components: of the mesh, 1 to 48, where the model has one.
+      jacobians: whether the model's keypoints have any.
+
+    Raises:
+      ConfigError: so many components do not exist.
+    """
+    if not 1 <= components <= meshes.MOTIONS:
+        raise ConfigError(f"a face mesh moves in 1 to {meshes.MOTIONS} components, not {components}")
+    parts: list[Part] = []
+    if model.family in ("landmark-warp", "mesh-fomm"):
+        parts.append(MeshPart(components, meshes.shipped()))
+    if model.family != "landmark-warp":
+        kind = KEYPOINTS_WITH_JACOBIANS if jacobians else KEYPOINTS
+        parts.append(KeypointPart(model.num_keypoints * (6 if jacobians else 2), kind))
+    return Space(tuple(parts))
+
+
+def space_from(kinds: Sequence[int], counts: Sequence[int]) -> Space:
+    """The space that a header states. Raises ConfigError for one that does not exist."""
+    parts: list[Part] = []
+    for kind, count in zip(kinds, counts, strict=True):
+        if kind == MESH and 1 <= count <= meshes.MOTIONS:
+            parts.append(MeshPart(count, meshes.shipped()))
+        elif kind in (KEYPOINTS, KEYPOINTS_WITH_JACOBIANS) and count and count % (2 if kind == KEYPOINTS else 6) == 0:
+            parts.append(KeypointPart(count, kind))
+        else:
+            raise ConfigError(f"there is no motion of kind {kind} with {count} numbers")
+    return Space(tuple(parts))

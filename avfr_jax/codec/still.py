@@ -1,0 +1,120 @@
+"""Pivot pictures: one frame in few bytes, by AV1 (SVT-AV1), HEVC (x265) or WebP, whichever is asked for."""
+
+import enum
+import io
+import os
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from av.video.reformatter import Interpolation
+
+from avfr_jax.codec.bitstream import LARGEST_SIDE, BitstreamError
+from avfr_jax.errors import ConfigError, MissingBackendError
+from avfr_jax.typing import UInt8
+
+os.environ.setdefault("SVT_LOG", "1")  # errors alone
+_SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+class Still(enum.IntEnum):
+    """How a picture is coded; the number stands in the bitstream."""
+
+    WEBP = 0
+    AV1 = 1
+    HEVC = 2
+
+
+_ENCODERS = {Still.AV1: "libsvtav1", Still.HEVC: "libx265"}
+_DECODERS = {Still.AV1: ("libdav1d", "av1"), Still.HEVC: ("hevc",)}
+_OPTIONS = {
+    Still.AV1: {"preset": "4", "svtav1-params": "avif=1:lp=1"},
+    Still.HEVC: {"preset": "slow", "x265-params": "log-level=none:keyint=1:repeat-headers=1:info=0:pools=1"},
+}
+
+
+def encode_still(image: UInt8[np.ndarray, "h w 3"], form: Still = Still.AV1, quality: int = 70) -> bytes:
+    """One RGB picture of even sides → bytes.
+
+    Args:
+      image: the picture.
+      form: which coder.
+      quality: 0 (least) to 100.
+
+    Raises:
+      ConfigError: a quality outside 0 to 100, or odd sides.
+      MissingBackendError: this build of FFmpeg has no such coder.
+    """
+    if not 0 <= quality <= 100:
+        raise ConfigError(f"the quality of pivots must be 0 to 100, not {quality}")
+    if image.shape[0] % 2 or image.shape[1] % 2:
+        raise ConfigError(f"pivots need even sides, not {image.shape[1]} × {image.shape[0]}")
+    if form is Still.WEBP:
+        from PIL import Image
+
+        out = io.BytesIO()
+        Image.fromarray(image).save(out, "webp", quality=quality, method=6)
+        return out.getvalue()
+    coarsest = 63 if form is Still.AV1 else 51
+    try:
+        context = av.CodecContext.create(_ENCODERS[form], "w")
+    except ValueError as error:
+        raise MissingBackendError(f"this build of PyAV has no {_ENCODERS[form]}; choose webp for pivots") from error
+    settings: Any = context
+    settings.width, settings.height = image.shape[1], image.shape[0]
+    settings.pix_fmt, settings.framerate, settings.time_base = "yuv420p", 25, Fraction(1, 25)
+    settings.thread_count = 1
+    settings.options = {**_OPTIONS[form], "crf": str(round(coarsest * (1 - quality / 100)))}
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
+        format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation=_SCALER
+    )
+    frame.pts = 0
+    return b"".join(bytes(p) for f in (frame, None) for p in settings.encode(f))
+
+
+def decode_still(data: bytes, form: int, size: int) -> UInt8[np.ndarray, "s s 3"]:
+    """Bytes → a square RGB picture. Raises BitstreamError where they hold none of that size."""
+    try:
+        picture = _decode_webp(data, size) if form == Still.WEBP else _decode_video(data, Still(form), size)
+    except (av.error.FFmpegError, OSError, ValueError, SyntaxError, EOFError) as error:
+        raise BitstreamError(f"a pivot's picture cannot be decoded ({error})") from error
+    if picture is None or picture.shape != (size, size, 3):
+        raise BitstreamError(f"a pivot's picture is not of the stated {size} × {size} pixels")
+    return picture
+
+
+def _decode_webp(data: bytes, size: int) -> Any:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=["WEBP"]) as opened:
+        if opened.size != (size, size):  # before its pixels are unpacked
+            return None
+        return np.ascontiguousarray(opened.convert("RGB"))
+
+
+def _decode_video(data: bytes, form: Still, size: int) -> Any:
+    context: Any = None
+    for name in _DECODERS[form]:
+        try:
+            context = av.CodecContext.create(name, "r")
+            break
+        except ValueError:
+            continue
+    if context is None:
+        raise MissingBackendError(f"this build of PyAV cannot decode {form.name}")
+    context.thread_count = 1
+    context.options = {"max_pixels": str(LARGEST_SIDE**2)}
+    for packet in (av.Packet(data), None):
+        for frame in context.decode(packet):
+            if (frame.width, frame.height) != (size, size):
+                return None
+            return frame.reformat(
+                format="rgb24",
+                src_colorspace="ITU709",
+                src_color_range="MPEG",
+                dst_color_range="JPEG",
+                interpolation=_SCALER,
+            ).to_ndarray()
+    return None

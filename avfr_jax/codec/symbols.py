@@ -1,0 +1,155 @@
+"""Whole numbers in the range coder: binarisation, contexts, and what a context knows before it has seen anything.
+
+A vector of C numbers, small ones being likely, is written number by number: is it zero, its sign, and its magnitude in
+unary up to 14, the rest as an Exp-Golomb code. The contexts of a number are its own; which of them is used depends on
+how large the same number was in the vector before, and on how many of this vector's numbers were not zero so far.
+They begin with the probabilities of a Laplace distribution of the expected scale, so that little has to be learned.
+"""
+
+import dataclasses
+
+import numpy as np
+from numba import njit
+
+from avfr_jax.codec.range_coder import HALF, Reader, Writer, get_bit, get_even, put_bit, put_even
+from avfr_jax.typing import Int
+
+_UNARY = 14  # magnitudes up to here in unary
+_ZERO, _SIGN, _LARGER = 0, 9, 12
+_EACH = _LARGER + 3 * _UNARY  # contexts of one number
+_LARGEST = 1 << 20  # magnitude; the Exp-Golomb code of a broken stream goes no further
+LEVELS = 64
+_BYTES_EACH = 12  # at most, of one number
+
+
+# The probability, in 1/65536, that a number of a Laplace distribution rounds to zero, by level of its scale, level l
+# being a scale of 2^((l - 24) / 4). Written out, since an exponential's last bit differs from machine to machine.
+# fmt: off
+_ROUNDS_TO_ZERO = (
+    65024, 65024, 65024, 65024, 65024, 65024, 65024, 65024, 65024, 65024, 65024, 64973, 64336, 63268, 61662,
+    59461, 56667, 53344, 49603, 45583, 41427, 37269, 33222, 29374, 25786, 22495, 19517, 16855, 14497, 12425,
+    10619, 9052, 7701, 6539, 5544, 4694, 3971, 3355, 2833, 2391, 2016, 1700, 1432, 1207, 1016, 855, 720, 606,
+    512, 512, 512, 512, 512, 512, 512, 512, 512, 512, 512, 512, 512, 512, 512, 512,
+)
+# fmt: on
+_WIDER_AFTER = (-1, 2, 5)  # levels, where the same number was 0, 1 or more in the vector before
+_WIDER_AMONG = (-1, 0, 1)  # levels, where none, one or more of the vector's numbers were not zero so far
+_OCTAVE = 4  # levels; a magnitude ends at n as often as a number of half the scale rounds to zero
+
+
+def _starting_points(level: int) -> list[int]:
+    """Probabilities of a 0, in 1/65536, of one number's contexts."""
+
+    def rounds_to_zero(at: int) -> int:
+        return _ROUNDS_TO_ZERO[min(max(at, 0), LEVELS - 1)]
+
+    zero = [rounds_to_zero(level + after + among) for after in _WIDER_AFTER for among in _WIDER_AMONG]
+    ends = [rounds_to_zero(level + after - _OCTAVE) for after in _WIDER_AFTER for _ in range(_UNARY)]
+    return [*zero, HALF, HALF, HALF, *ends]
+
+
+@dataclasses.dataclass
+class Contexts:
+    """What is known of C numbers' distributions.
+
+    Attributes:
+      probabilities: of a 0, in 1/65536, `[C · contexts]`.
+      seen: bits seen by each, up to 255.
+      last: the vector before.
+    """
+
+    probabilities: np.ndarray
+    seen: np.ndarray
+    last: np.ndarray
+
+    @classmethod
+    def of(cls, levels: Int[np.ndarray, "c"]) -> "Contexts":
+        """For numbers of which number i has the scale 2^((levels[i] − 24) / 4), levels being cut to [0, 63]."""
+        table = np.array([_starting_points(int(level)) for level in levels], np.int64)
+        return cls(
+            table.reshape(-1).astype(np.uint16),
+            np.zeros(table.size, np.uint8),
+            np.zeros(len(levels), np.int64),
+        )
+
+
+@njit(cache=True)
+def _before(last: int) -> int:
+    return min(abs(last), 2)
+
+
+@njit(cache=True)
+def _put(registers, out, probabilities, seen, last, values):
+    others = 0
+    for i in range(len(values)):
+        value, base, before = values[i], i * _EACH, _before(last[i])
+        magnitude = abs(value)
+        put_bit(registers, out, probabilities, seen, base + _ZERO + 3 * before + min(others, 2), int(magnitude > 0))
+        if magnitude > 0:
+            others += 1
+            sign = 0 if last[i] == 0 else (1 if last[i] > 0 else 2)
+            put_bit(registers, out, probabilities, seen, base + _SIGN + sign, int(value < 0))
+            for n in range(1, _UNARY + 1):
+                context = base + _LARGER + _UNARY * before + n - 1
+                put_bit(registers, out, probabilities, seen, context, int(magnitude > n))
+                if magnitude == n:
+                    break
+            if magnitude > _UNARY:
+                _put_large(registers, out, magnitude - _UNARY)
+        last[i] = value
+
+
+@njit(cache=True)
+def _put_large(registers, out, value):
+    """Exp-Golomb code of a number from 1 up: as many zeros as it has bits after the first, then the bits."""
+    bits = 0
+    while (value >> (bits + 1)) > 0:
+        bits += 1
+    for _ in range(bits):
+        put_even(registers, out, 0, 1)
+    put_even(registers, out, value, bits + 1)
+
+
+@njit(cache=True)
+def _get_large(registers, data):
+    bits = 0
+    while bits < 20 and get_even(registers, data, 1) == 0:
+        bits += 1
+    return (1 << bits) | get_even(registers, data, bits)
+
+
+@njit(cache=True)
+def _get(registers, data, probabilities, seen, last):
+    others = 0
+    for i in range(len(last)):
+        base, before = i * _EACH, _before(last[i])
+        value = 0
+        if get_bit(registers, data, probabilities, seen, base + _ZERO + 3 * before + min(others, 2)):
+            others += 1
+            sign = 0 if last[i] == 0 else (1 if last[i] > 0 else 2)
+            negative = get_bit(registers, data, probabilities, seen, base + _SIGN + sign)
+            value = 1
+            while value <= _UNARY:
+                if not get_bit(registers, data, probabilities, seen, base + _LARGER + _UNARY * before + value - 1):
+                    break
+                value += 1
+            if value > _UNARY:
+                value = _UNARY + _get_large(registers, data)
+            if negative:
+                value = -value
+        last[i] = value
+
+
+def put_vector(writer: Writer, contexts: Contexts, values: Int[np.ndarray, "c"]) -> None:
+    """Write a vector. Raises ValueError for a magnitude above 2^20."""
+    values = np.ascontiguousarray(values, np.int64)
+    if np.abs(values).max(initial=0) > _LARGEST:
+        raise ValueError(f"the coder takes numbers of a magnitude up to {_LARGEST}")
+    writer.room(_BYTES_EACH * len(values))
+    _put(writer.registers, writer.out, contexts.probabilities, contexts.seen, contexts.last, values)
+
+
+def get_vector(reader: Reader, contexts: Contexts) -> Int[np.ndarray, "c"]:
+    """Read what `put_vector` wrote with the same contexts; int64. Any bytes give some vector."""
+    _get(reader.registers, reader.data, contexts.probabilities, contexts.seen, contexts.last)
+    return contexts.last.copy()

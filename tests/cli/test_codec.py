@@ -1,0 +1,108 @@
+import json
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from avfr_jax.cli.main import main
+from avfr_jax.codec.bitstream import Kind, read_stream
+from avfr_jax.codec.files import decode_frames
+from avfr_jax.codec.receiver import Receiver
+from avfr_jax.media.video import VideoReader
+from tests.cli.test_cli import refused
+from tests.media_fixtures import astronaut, write_clip
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("AVFR_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="module")
+def stream(driving, tmp_path_factory):
+    """The driving clip, coded as it is."""
+    out = tmp_path_factory.mktemp("stream") / "clip.avfr"
+    assert main(["encode", str(driving), str(out), "--crop", "none"]) == 0
+    return out
+
+
+def test_a_clip_goes_there_and_back(stream, driving, tmp_path, capsys):
+    out = tmp_path / "out.mp4"
+    assert main(["decode", str(stream), str(out), "--watermark", "none"]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    seen, shown = (np.stack(list(VideoReader(path))) for path in (driving, out))
+    assert shown.shape == seen.shape
+    motion = [p for p in read_stream(stream.read_bytes()) if p.kind is Kind.MOTION]
+    assert sum(len(p.to_bytes()) for p in motion) < 8 * len(seen)  # bytes a frame
+    face = np.s_[:, 60:180, 70:190]  # the background of this clip moves with it, which no face model follows
+    error = np.abs(shown.astype(float) - seen)[face].mean()
+    assert error < 0.8 * np.abs(seen[:1].astype(float) - seen)[face].mean()
+    with av.open(str(out)) as container:
+        sound, picture = container.streams.audio[0], container.streams.video[0]
+        assert abs(float(sound.duration * sound.time_base) - float(picture.duration * picture.time_base)) < 0.06
+        blocks = [f.to_ndarray()[0] for f in container.decode(sound)]
+        assert np.abs(np.concatenate(blocks)).max() > 0.1  # the tone is heard
+
+
+def test_the_file_holds_the_very_symbols_that_were_sent(stream):
+    """Reading it twice, and packet by packet as a call would, draws the same pictures bit for bit."""
+    data = stream.read_bytes()
+    first = np.stack(list(decode_frames(data)))
+    end = Receiver()
+    for packet in read_stream(data):
+        end.push_bytes(packet.to_bytes())
+    np.testing.assert_array_equal(np.stack(list(end.draw(len(first)))), first)
+
+
+def test_another_size_and_a_bad_line(stream, driving, tmp_path, capsys):
+    out = tmp_path / "large.mp4"
+    assert main(["decode", str(stream), str(out), "--size", "320"]) == 0
+    assert VideoReader(out).info.width == 320
+    call, seen = tmp_path / "call.avfr", tmp_path / "call.mp4"
+    assert main(["encode", str(driving), str(call), "--crop", "none", "--call", "--audio", "none"]) == 0
+    assert main(["decode", str(call), str(seen), "--loss", "0.3", "--jitter", "40ms", "--burst", "0.3-0.5"]) == 0
+    assert "hold the pose before them" in capsys.readouterr().err
+    assert VideoReader(seen).info.frames >= 10
+
+
+def test_inspect_tells_what_the_bytes_are_spent_on(stream, tmp_path, capsys):
+    plot = tmp_path / "plot.png"
+    assert main(["inspect", str(stream), "--json", "--plot", str(plot)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["bytes"] == stream.stat().st_size
+    assert (facts["frames"], facts["pivots"], facts["damaged bytes"]) == (20, 1, 0)
+    assert plot.stat().st_size > 1000
+
+
+def test_what_cannot_be_coded(tmp_path, driving, stream, capsys):
+    out = tmp_path / "out.avfr"
+    blank = write_clip(tmp_path / "blank.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 5, sound=False)
+    assert "No face" in refused(capsys, "encode", blank, out)
+    assert ".avfr" in refused(capsys, "encode", driving, tmp_path / "out.mp4")
+    assert "missing.mp4" in refused(capsys, "encode", tmp_path / "missing.mp4", out)
+    assert "step" in refused(capsys, "encode", driving, out, "--step", "99")
+    assert "components" in refused(capsys, "encode", driving, out, "--components", "0")
+    assert "quality" in refused(capsys, "encode", driving, out, "--pivot-quality", "101", "--crop", "none")
+    assert "bit rate" in refused(capsys, "encode", driving, out, "--audio-bitrate", "1")
+    assert "no sound" in refused(capsys, "encode", driving, out, "--audio", blank)
+    assert list(tmp_path.glob("*.avfr")) == list(tmp_path.glob(".*")) == []
+    assert "exists already" in refused(capsys, "encode", driving, stream)
+
+
+def test_what_cannot_be_decoded(tmp_path, driving, stream, capsys):
+    out = tmp_path / "out.mp4"
+    assert "not an .avfr file" in refused(capsys, "decode", driving, out)
+    for name, data in (
+        ("cut", stream.read_bytes()[:40]),
+        ("early", stream.read_bytes()[:90]),
+        ("other", stream.read_bytes().replace(b"landmark-warp", b"landmark-work")),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert refused(capsys, "decode", tmp_path / name, out)
+    assert "lost packets" in refused(capsys, "decode", stream, out, "--loss", "1.5")
+    assert "pixels" in refused(capsys, "decode", stream, out, "--size", "5000")
+    assert not out.exists()
+    picture = tmp_path / "picture.png"
+    Image.fromarray(astronaut(64)).save(picture)
+    assert "--plot" in refused(capsys, "inspect", picture, "--plot", tmp_path / "p.png")

@@ -1,0 +1,309 @@
+"""Sender and receiver, with a model of two keypoints that moves a picture about: what is drawn tells what came over."""
+
+import io
+
+import numpy as np
+import pytest
+
+from avfr_jax.codec.bitstream import BitstreamError, Kind, Packet, read_stream, write_stream
+from avfr_jax.codec.files import Decoded, decode_frames
+from avfr_jax.codec.network import Line, Network, play_call
+from avfr_jax.codec.pivots import KEPT, PivotPolicy, PivotSettings, View
+from avfr_jax.codec.receiver import Received, Receiver
+from avfr_jax.codec.sender import Sender, SenderSettings, send_all
+from avfr_jax.codec.spaces import space_of
+from avfr_jax.codec.still import Still, decode_still, encode_still
+from avfr_jax.errors import ConfigError
+from avfr_jax.models.base import Encoded
+from avfr_jax.ops.keypoints import Keypoints
+from tests.media_fixtures import astronaut
+
+SIZE = 32
+CALL = SenderSettings()
+
+
+class Mover:
+    """Its first keypoint is a frame's mean brightness; it draws the source with that brightness."""
+
+    name, family, needs = "landmark-warp", "fomm", frozenset()
+    image_size, num_keypoints, batch_size = SIZE, 2, 4
+
+    def keypoints(self, frames, priors=None):
+        level = np.asarray(frames).mean((1, 2, 3))
+        return Keypoints(np.stack([np.stack([level, -level], -1), np.stack([level / 2, level / 3], -1)], 1))
+
+    def encode_source(self, source, keypoints, priors=None):
+        return Encoded(np.asarray(source), ())
+
+    def animate(self, source, source_keypoints, driving, mel=None):
+        change = np.asarray(driving.value)[:, 0, 0] - np.asarray(source_keypoints.value)[0, 0, 0]
+        return source.image[None] + change[:, None, None, None]
+
+
+def frames(count: int = 60) -> np.ndarray:
+    """Grey pictures whose brightness goes up and down."""
+    level = 120 + 60 * np.sin(np.arange(count) / 6)
+    return np.broadcast_to(level[:, None, None, None], (count, SIZE, SIZE, 3)).astype(np.uint8)
+
+
+def sent(settings: SenderSettings = CALL, clip: np.ndarray | None = None) -> list[Packet]:
+    clip = frames() if clip is None else clip
+    return list(send_all(Sender(Mover(), settings, frames=len(clip)), ((frame, None) for frame in clip)))
+
+
+def receiver() -> Receiver:
+    return Receiver(find_model=lambda name: Mover())
+
+
+def shown(packets: list[Packet], until: int = 60) -> np.ndarray:
+    end = receiver()
+    for packet in packets:
+        end.push(packet)
+    return np.stack(list(end.draw(until)))
+
+
+def test_a_call_shows_what_was_seen():
+    out = shown(sent())
+    assert out.shape == (60, SIZE, SIZE, 3)
+    # Half a pixel's step of keypoints and the dead zone are some 0.5 / 128 of brightness.
+    assert np.abs(out.astype(int) - frames()).max() <= 4
+
+
+def test_sender_and_receiver_hold_the_same_symbols():
+    sender, end = Sender(Mover(), SenderSettings()), receiver()
+    held = []
+    for frame in frames(40):
+        for packet in sender.push(frame, None):
+            end.push(packet)
+        held.append(sender.last)
+    for packet in sender.finish():
+        end.push(packet)
+    assert end.known == 40
+    for i, vector in enumerate(held):
+        np.testing.assert_array_equal(end.vectors[i][1], vector)
+    np.testing.assert_array_equal(end._pivots[0].pose.value, sender.pivots[0].pose.value)
+
+
+def test_drawing_in_pieces_is_drawing_at_once():
+    packets = sent()
+    end, pieces = receiver(), []
+    for packet in packets:
+        end.push(packet)
+        if end.can_draw:
+            pieces += list(end.draw(end.known))
+    np.testing.assert_array_equal(np.stack(pieces), shown(packets))
+
+
+def test_order_does_not_matter():
+    packets = sent()
+    header, rest = packets[0], packets[1:]
+    np.random.default_rng(0).shuffle(rest)
+    np.testing.assert_array_equal(shown([header, *rest]), shown(packets))
+
+
+def test_a_lost_packet_costs_half_a_second_at_most():
+    settings = SenderSettings()
+    packets = sent(settings)
+    whole = shown(packets)
+    motions = [i for i, p in enumerate(packets) if p.kind is Kind.MOTION]
+    for i in motions[1::3]:
+        out = shown(packets[:i] + packets[i + 1 :])
+        wrong = np.flatnonzero((out != whole).any((1, 2, 3)))
+        assert len(wrong)
+        assert wrong.max() - wrong.min() < settings.refresh
+
+
+def test_a_lost_pivot_is_named_and_can_be_repeated():
+    sender = Sender(Mover(), SenderSettings())
+    packets = [p for frame in frames(12) for p in sender.push(frame, None)]
+    end = receiver()
+    for packet in packets:
+        if packet.kind is not Kind.PIVOT:
+            end.push(packet)
+    assert end.received.missing_pivots == {0}
+    assert not end.can_draw
+    for packet in sender.repeat(0):
+        end.push(packet)
+    assert end.received.missing_pivots == set()
+    assert len(list(end.draw(12))) == 12
+    assert sender.repeat(7) == []
+
+
+def test_it_goes_on_through_loss_jitter_and_bursts():
+    clip = frames(200)
+    packets = sent(clip=clip)
+    errors = []
+    for loss, bursts in ((0.0, ()), (0.3, ()), (0.3, ((2.0, 4.0),))):
+        end = receiver()
+        out = np.stack(list(play_call(packets, Network(loss, 0.04, bursts=bursts), 25, 200, receiver=end)))
+        assert len(out) == 200
+        errors.append(np.abs(out.astype(int) - clip[-len(out) :]).mean())
+        assert np.abs(out[-1].astype(int) - out[-30].astype(int)).max() > 0  # it moves again after the burst
+    assert errors[0] < 2 < errors[1] < errors[2]
+
+
+def test_a_line_keeps_its_word():
+    line = Line(Network(loss=0.5, jitter=0.1, delay=0.05, seed=3))
+    packets = [Packet(Kind.MOTION, i, b"x") for i in range(400)] + [Packet(Kind.PIVOT, 0, b"x")] * 20
+    for packet in packets:
+        line.send(packet, 0.0)
+    assert list(line.receive(0.049)) == []
+    came = len(list(line.receive(60.0)))
+    assert 150 < came - 20 < 250  # half of the motion, and every pivot in the end
+    for wrong in ({"loss": 1.0}, {"loss": -0.1}, {"jitter": 11.0}):
+        with pytest.raises(ConfigError):
+            Network(**wrong)
+
+
+def test_memory_does_not_grow():
+    sender, end = Sender(Mover(), SenderSettings(packet=1)), receiver()
+    sizes = []
+    for i, frame in enumerate(np.tile(frames(60), (20, 1, 1, 1))):
+        for packet in sender.push(frame, None):
+            if i % 7:  # some are lost, which must not pile up either
+                end.push(packet)
+        if end.can_draw:
+            list(end.draw(i))
+        sizes.append(len(end.vectors) + len(end._waiting) + len(end._chains) + len(end._parts))
+    assert max(sizes) < 400
+    assert sizes[-1] <= max(sizes[:300])
+
+
+def test_headers_that_do_not_fit_are_refused():
+    header = sent()[0]
+    with pytest.raises(ConfigError, match="another landmark-warp"):
+        receiver().push(Packet(Kind.HEADER, 0, header.payload.replace(_identity(header), b"\0" * 8)))
+
+    class Small(Mover):
+        image_size = 16
+
+    with pytest.raises(ConfigError, match="size"):
+        Receiver(find_model=lambda name: Small()).push(header)
+
+
+def _identity(header: Packet) -> bytes:
+    at = header.payload.index(b"landmark-warp") + len(b"landmark-warp")
+    return header.payload[at : at + 8]
+
+
+def test_settings_out_of_range_are_refused():
+    for wrong in ({"step": 61}, {"slope": 300}, {"dead_zone": 0.7}, {"refresh": 0}, {"packet": 0}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            SenderSettings(**wrong)
+    with pytest.raises(ConfigError, match="components"):
+        space_of(Mover(), components=49)
+
+
+# --- pivots ---------------------------------------------------------------------------------------------------------
+
+
+def _turned(yaw: float, background: float = 0.0) -> View:
+    return View(np.array([yaw, 0.0, 0.0]), np.array([background, 0.0]))
+
+
+def test_a_turned_head_or_another_background_asks_for_a_pivot_and_one_that_comes_back_does_not():
+    policy = PivotPolicy(PivotSettings(angle=15, background=0.05, apart=0.4), rate=25)
+    assert policy.choose(0, _turned(0)) == (0, True)
+    assert policy.choose(20, _turned(14)) == (0, False)
+    assert policy.choose(40, _turned(16)) == (1, True)
+    assert policy.choose(45, _turned(32)) == (1, False)  # too soon
+    assert policy.choose(60, _turned(32)) == (2, True)
+    assert policy.choose(61, _turned(2)) == (0, False)  # the first is kept
+    assert policy.choose(80, _turned(2, background=0.2)) == (3, True)
+    assert policy.choose(100, View(None)) == (3, False)
+
+
+def test_only_the_newest_pivots_are_kept():
+    policy = PivotPolicy(PivotSettings(angle=1, apart=0), rate=25)
+    for i in range(30):
+        assert policy.choose(i, _turned(3.0 * i)) == (i, True)
+    assert len(policy.kept) == KEPT
+
+
+@pytest.mark.parametrize("form", list(Still))
+def test_stills_come_back(form):
+    picture = astronaut(128)
+    small, large = (encode_still(picture, form, quality) for quality in (20, 80))
+    assert len(small) < len(large)
+    errors = [np.abs(decode_still(d, form, 128).astype(int) - picture).mean() for d in (small, large)]
+    assert errors[1] < errors[0] < 12
+    assert abs(decode_still(large, form, 128).mean() - picture.mean()) < 1  # no shift of levels
+    for broken in (b"", b"\0" * 100):
+        with pytest.raises(BitstreamError):
+            decode_still(broken, form, 128)
+    with pytest.raises(BitstreamError, match="not of the stated"):
+        decode_still(large, form, 64)
+    for wrong in ({"quality": 101}, {"image": picture[:127]}):
+        with pytest.raises(ConfigError):
+            encode_still(**({"image": picture, "form": form} | wrong))
+
+
+# --- hostile streams ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawn_by_mover(monkeypatch):
+    monkeypatch.setattr("avfr_jax.codec.files.Receiver", receiver)
+
+
+def _file(packets: list[Packet]) -> bytes:
+    file = io.BytesIO()
+    write_stream(file, packets)
+    return file.getvalue()
+
+
+def test_every_truncation_is_survived(drawn_by_mover):
+    data = _file(sent(clip=frames(30)))
+    whole = np.stack(list(decode_frames(data)))
+    for length in range(0, len(data), 7):
+        try:
+            out = list(decode_frames(data[:length]))
+        except BitstreamError:
+            continue
+        assert 0 < len(out) <= 30
+        count = sum(p.count for p in read_stream(data[:length]) if p.kind is Kind.MOTION)
+        np.testing.assert_array_equal(np.stack(out)[:count], whole[:count])
+
+
+def test_random_damage_is_survived(drawn_by_mover):
+    clean = _file(sent(clip=frames(30)))
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        data = bytearray(clean)
+        for at in random.integers(0, len(data), int(random.integers(1, 12))):
+            data[at] ^= 1 << int(random.integers(0, 8))
+        try:
+            out = list(decode_frames(bytes(data)))
+        except (BitstreamError, ConfigError):
+            continue
+        assert len(out) < 2000
+
+
+def test_packets_with_true_checksums_and_wrong_content_are_survived():
+    packets = sent(clip=frames(30))
+    random = np.random.default_rng(1)
+    for _ in range(300):
+        end = receiver()
+        for packet in packets:
+            payload = bytearray(packet.payload)
+            if payload and random.random() < 0.3:
+                payload[int(random.integers(0, len(payload)))] = int(random.integers(0, 256))
+            try:
+                end.push(Packet(packet.kind, packet.frame, bytes(payload), packet.count, packet.refresh, packet.pivot))
+            except (BitstreamError, ConfigError):
+                continue
+        if end.can_draw:
+            assert len(list(end.draw(30))) == 30
+
+
+def test_a_report_tells_what_was_lost(drawn_by_mover):
+    data = bytearray(_file(sent(clip=frames(30))))
+    told = Decoded(0, Received(), 0)
+    list(decode_frames(bytes(data), told))
+    assert (told.frames, told.skipped, told.received.held) == (30, 0, 0)
+    motions = [p for p in read_stream(bytes(data)) if p.kind is Kind.MOTION]
+    data[data.index(motions[2].to_bytes()) + 4] ^= 0xFF
+    told = Decoded(0, Received(), 0)
+    list(decode_frames(bytes(data), told))
+    assert told.skipped > 0
+    assert told.received.held > 0
