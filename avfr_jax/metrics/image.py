@@ -1,9 +1,7 @@
-"""Picture distances: L1, PSNR and SSIM, one number a frame.
+"""Picture distances: L1, PSNR, SSIM and MS-SSIM, one number a frame.
 
 Frames are RGB, float in [0,1], [N,H,W,3].
 """
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +34,10 @@ def psnr(a: Float[Array, "n h w c"], b: Float[Array, "n h w c"]) -> Float[Array,
     return -10 * jnp.log10(jnp.maximum(mse(a, b), 1e-10))
 
 
+_WINDOW = 11  # pixels of SSIM's window
+_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of MS-SSIM, finest first
+
+
 def _window_matrix(size: int) -> np.ndarray:
     """[size - 10, size]: each row the 11-tap Gaussian window of sigma 1.5, one step further along."""
     window = np.exp(-0.5 * ((np.arange(11) - 5) / 1.5) ** 2)
@@ -53,6 +55,21 @@ def _gaussian(image: Float[Array, "n h w c"]) -> Float[Array, "n hh ww c"]:
     return jnp.einsum("xw,nywc->nyxc", across, rows, precision="highest")
 
 
+def _similarity(
+    a: Float[Array, "n h w c"], b: Float[Array, "n h w c"]
+) -> tuple[Float[Array, "n hh ww c"], Float[Array, "n hh ww c"]]:
+    """SSIM's two factors around each pixel: luminance, and contrast times structure."""
+    _check(a, b, _WINDOW)
+    # Variances are differences of near-equal numbers in flat regions: shift the grey level towards zero first.
+    shift = a.mean((1, 2), keepdims=True)
+    x, y = a - shift, b - shift
+    mx, my = _gaussian(x), _gaussian(y)
+    vx, vy, vxy = _gaussian(x * x) - mx * mx, _gaussian(y * y) - my * my, _gaussian(x * y) - mx * my
+    ma, mb = mx + shift, my + shift
+    c1, c2 = 0.01**2, 0.03**2
+    return (2 * ma * mb + c1) / (ma * ma + mb * mb + c1), (2 * vxy + c2) / (vx + vy + c2)
+
+
 def ssim_map(a: Float[Array, "n h w c"], b: Float[Array, "n h w c"]) -> Float[Array, "n hh ww c"]:
     """Structural similarity (Wang et al. 2004) around each pixel at least 5 from the border.
 
@@ -62,19 +79,51 @@ def ssim_map(a: Float[Array, "n h w c"], b: Float[Array, "n h w c"]) -> Float[Ar
     Raises:
       ValueError: shapes that differ, or frames below 11 pixels.
     """
-    _check(a, b, 11)
-    mean: Callable[[Array], Array] = _gaussian
-    # Variances are differences of near-equal numbers in flat regions: shift the grey level towards zero first.
-    shift = a.mean((1, 2), keepdims=True)
-    x, y = a - shift, b - shift
-    mx, my = mean(x), mean(y)
-    vx, vy, vxy = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
-    ma, mb = mx + shift, my + shift
-    c1, c2 = 0.01**2, 0.03**2
-    return (2 * ma * mb + c1) * (2 * vxy + c2) / ((ma * ma + mb * mb + c1) * (vx + vy + c2))
+    luminance, structure = _similarity(a, b)
+    return luminance * structure
 
 
 @jax.jit
 def ssim(a: Float[Array, "n h w c"], b: Float[Array, "n h w c"]) -> Float[Array, " n"]:
     """Mean of `ssim_map` over pixels and channels; 1 for equal frames."""
     return ssim_map(a, b).mean((1, 2, 3))
+
+
+def ms_ssim_scales(height: int, width: int) -> int:
+    """On how many scales `ms_ssim` compares frames of a size: five from 176 pixels of the shorter side on, then four
+    from 88, three from 44, two from 22, one from 11, none below."""
+    return sum(min(height, width) >> scale >= _WINDOW for scale in range(len(_SCALES)))
+
+
+@jax.jit
+def ms_ssim(a: Float[Array, "n h w c"], b: Float[Array, "n h w c"]) -> Float[Array, " n"]:
+    """Multi-scale structural similarity (Wang, Simoncelli and Bovik 2003); 1 for equal frames.
+
+    Contrast times structure at five scales, each the 2 x 2 mean of the one before (an odd last row or column is left
+    out), with luminance at the coarsest; means over pixels, to the published exponents, multiplied, then averaged over
+    channels. A negative factor, as of an inverted picture, counts as zero, since it has no real power. Frames too small
+    for five scales are compared on as many as fit (`ms_ssim_scales`), with the exponents of those scaled to the same
+    sum, so that values of different sizes are comparable only roughly.
+
+    Raises:
+      ValueError: shapes that differ, or frames below 11 pixels.
+    """
+    _check(a, b, _WINDOW)
+    scales = ms_ssim_scales(*a.shape[1:3])
+    weights = np.array(_SCALES[:scales]) * sum(_SCALES) / sum(_SCALES[:scales])
+    product: Array | float = 1.0
+    for scale, weight in enumerate(weights):
+        luminance, structure = _similarity(a, b)
+        last = scale == scales - 1
+        factor = (luminance * structure if last else structure).mean((1, 2))
+        product = product * jnp.maximum(factor, 0.0) ** float(weight)
+        if not last:
+            a, b = _halved(a), _halved(b)
+    return jnp.asarray(product).mean(-1)
+
+
+def _halved(image: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
+    """Means of 2 x 2 pixels."""
+    n, h, w, c = image.shape
+    even = image[:, : h // 2 * 2, : w // 2 * 2]
+    return even.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))

@@ -60,12 +60,55 @@ def test_each_frame_has_its_own_value():
     assert float(both[1]) < 0.95
 
 
-@pytest.mark.parametrize("metric", [image.l1, image.mse, image.psnr, image.ssim])
+@pytest.mark.parametrize("metric", [image.l1, image.mse, image.psnr, image.ssim, image.ms_ssim])
 def test_wrong_shapes(metric):
     with pytest.raises((ValueError, jaxtyping.TypeCheckError), match=r"one shape|Type-check"):
         metric(jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 16, 17, 3)))
 
 
-def test_too_small_for_the_window():
+@pytest.mark.parametrize("metric", [image.ssim, image.ms_ssim])
+def test_too_small_for_the_window(metric):
     with pytest.raises(ValueError, match="11 pixels"):
-        image.ssim(jnp.zeros((1, 8, 16, 3)), jnp.zeros((1, 8, 16, 3)))
+        metric(jnp.zeros((1, 8, 16, 3)), jnp.zeros((1, 8, 16, 3)))
+
+
+def _ms_ssim_by_the_book(a, b, weights):
+    """Wang et al. 2003, equation 7, in float64 with scipy's filter; a and b are one channel."""
+    from scipy.ndimage import gaussian_filter1d
+
+    def mean(x):
+        for axis in (0, 1):
+            x = gaussian_filter1d(x, 1.5, axis=axis, radius=5)
+        return x[5:-5, 5:-5]
+
+    result = 1.0
+    for scale, weight in enumerate(weights):
+        ma, mb = mean(a), mean(b)
+        structure = (2 * (mean(a * b) - ma * mb) + 0.03**2) / (mean(a * a) - ma**2 + mean(b * b) - mb**2 + 0.03**2)
+        if scale == len(weights) - 1:
+            structure = structure * (2 * ma * mb + 0.01**2) / (ma**2 + mb**2 + 0.01**2)
+        result *= structure.mean() ** weight
+        a, b = (x[: len(x) // 2 * 2, : x.shape[1] // 2 * 2] for x in (a, b))
+        a, b = (x.reshape(len(x) // 2, 2, -1, 2).mean((1, 3)) for x in (a, b))
+    return result
+
+
+def test_ms_ssim_by_the_book():
+    from skimage.data import astronaut
+
+    published = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])
+    a = astronaut()[40:221, 100:290].astype(np.float32) / 255  # odd height: the last row goes when halved
+    b = np.clip(0.9 * a + np.random.default_rng(1).normal(0, 0.1, a.shape), 0, 1).astype(np.float32)
+    for size, scales in ((181, 5), (100, 4), (30, 2)):
+        assert image.ms_ssim_scales(size, size) == scales
+        x, y = a[:size, :size], b[:size, :size]
+        weights = published[:scales] / published[:scales].sum() * published.sum()
+        expected = np.mean([_ms_ssim_by_the_book(x[..., c], y[..., c], weights) for c in range(3)])
+        assert float(image.ms_ssim(x[None], y[None])[0]) == pytest.approx(expected, abs=1e-4)
+        assert expected < 0.99
+
+
+def test_ms_ssim_of_equal_and_of_inverted_frames():
+    a = _pair()[0]
+    assert float(image.ms_ssim(a, a)[0]) == pytest.approx(1)
+    assert float(image.ms_ssim(a, 1 - a)[0]) == 0
