@@ -18,7 +18,7 @@ import math
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -56,14 +56,21 @@ def _pose_points(frames: np.ndarray) -> np.ndarray:
 
     network = load_network("pose_landmark")
     look = jax.jit(lambda x: pose_points(x, None, network)[..., :2])
-    return np.concatenate([look(part) for part in _batches(frames)])[: len(frames)]
+    return np.concatenate([look(part) for part in batches(frames)])[: len(frames)]
 
 
-def _batches(frames: np.ndarray) -> Iterable[np.ndarray]:
+def batches(frames: np.ndarray) -> Iterable[np.ndarray]:
     """Parts of one size as floats, the last one filled up by repetition."""
     for start in range(0, len(frames), _BATCH):
         part = frames[start : start + _BATCH].astype(np.float32) / 255
         yield np.concatenate([part, np.repeat(part[-1:], _BATCH - len(part), axis=0)])
+
+
+def mean_distance(distance: Callable[[np.ndarray, np.ndarray], Any], a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over frames of a figure of two clips `[N, H, W, 3]` uint8, where `distance` gives that of each frame of two
+    batches in [0, 1]."""
+    found = [np.asarray(distance(x, y)) for x, y in zip(batches(a), batches(b), strict=True)]
+    return float(np.concatenate(found)[: len(a)].mean())
 
 
 class Reference:
@@ -82,12 +89,7 @@ class Reference:
     def score(self, output: np.ndarray) -> dict[str, float]:
         """Every figure of generated frames `[N, S, S, 3]` uint8: distances of pictures in [0, 1] and dB, of landmarks
         in pixels of a 256 x 256 frame. Frames in which either face was missed do not count for the landmarks."""
-        pairs = list(zip(_batches(self.frames), _batches(output), strict=True))
-        n = len(self.frames)
-        row = {
-            name: float(np.concatenate([np.asarray(_JITTED[name](b, a)) for a, b in pairs])[:n].mean())
-            for name in ("l1", "psnr", "ssim")
-        }
+        row = {name: mean_distance(distance, output, self.frames) for name, distance in _JITTED.items()}
         around_lips = self._around_lips(output)
         if around_lips:
             row["mouth_l1"] = float(np.mean(around_lips))
