@@ -30,7 +30,7 @@ _LONG = 60.0
 """Clips longer than this many seconds are sampled by seeking, shorter ones by decoding them through."""
 _WALKED = 200_000_000
 """Bytes up to which an MPEG stream is read through to learn its length."""
-_SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,7 +312,7 @@ class VideoWriter:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
-            interpolation=_SCALER,
+            interpolation=SCALER,
         )
         picture.pts, picture.time_base = self.frames, 1 / self._fps
         with self._failures():
@@ -487,7 +487,7 @@ class _Converter:
                 format="rgb24",
                 src_colorspace=fallback if unspecified else None,
                 dst_color_range=ColorRange.JPEG,
-                interpolation=_SCALER,
+                interpolation=SCALER,
             ).to_ndarray()
         except (av.error.FFmpegError, ValueError) as error:
             raise InputError(

@@ -21,7 +21,8 @@ class Coded:
       bytes_by_kind: what was sent, by kind (`key`, `inter`, `motion`, …); the kinds in `APART` do not count in
         the rate.
       frames: decoded from those very bytes, as many as went in; they may be larger, if the receiver enlarges them.
-      encode_seconds, decode_seconds: wall-clock time of the whole clip, colour conversion included.
+      encode_seconds, decode_seconds: wall-clock time of the whole clip, with the conversion of colours and without the
+        compilation of programs.
     """
 
     bytes_by_kind: Mapping[str, int]

@@ -95,9 +95,14 @@ def open_networks() -> tuple[Networks, list[str]]:
 def figures(reference: Reference, coded: Coded, networks: Networks) -> dict[str, float]:
     """Every figure of a clip after its way through a codec.
 
-    Frames that came back larger are compared at their own size for the rate a pixel, and at the clip's for the rest.
+    Bits a pixel are of the size that came back, which may be larger; all else is compared at the clip's.
+
+    Raises:
+      ValueError: the codec lost or invented frames.
     """
     shown, clip = coded.frames, reference.frames
+    if len(shown) != len(clip):
+        raise ValueError(f"{len(shown)} frames came back of {len(clip)}")
     n, height, width = shown.shape[:3]
     rate = {
         "kbps": kbits_per_second(coded.stream_bytes, n, FPS),

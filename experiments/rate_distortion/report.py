@@ -56,8 +56,9 @@ class Difference:
 
 
 def differences(records: Sequence[Record], anchor: str) -> dict[str, dict[str, Difference]]:
-    """Every codec but the anchor, by name and by the key of a measure: BD-rates of each clip, then their mean."""
-    names = dict.fromkeys(r.codec for r in records if r.codec != anchor)
+    """Every codec but the anchor that sends anything, by name and by the key of a measure: BD-rates of each clip, then
+    their mean."""
+    names = dict.fromkeys(r.codec for r in records if r.codec != anchor and r.figures["kbps"] > 0)
     keys = [m for m in COMPARED if any(m.key in r.figures for r in records)]
     return {name: {m.key: _difference(records, anchor, name, m) for m in keys} for name in names}
 

@@ -26,16 +26,16 @@ from typing import Any, Literal
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from avfr_jax.errors import InputError, MissingBackendError
+from avfr_jax.media.video import SCALER
 from avfr_jax.typing import Float, UInt8
 from experiments.rate_distortion.base import Coded
 
 # SVT-AV1 tells its settings at every start otherwise.
 os.environ.setdefault("SVT_LOG", "1")
 
-_FILTER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _SOUND_RATE, _SOUND_BITS = 16000, 16000  # Hz of the sound given; bits a second of Opus, plenty for speech
 _ENDLESS = 1 << 20  # frames between key frames
 
@@ -203,19 +203,19 @@ def to_yuv(frame: UInt8[np.ndarray, "h w 3"], converter: Any) -> Any:
         format="yuv420p",
         dst_colorspace=Colorspace.ITU709,
         dst_color_range=ColorRange.MPEG,
-        interpolation=_FILTER,
+        interpolation=SCALER,
     )
 
 
 def to_rgb(picture: Any, converter: Any) -> UInt8[np.ndarray, "h w 3"]:
     """A decoded picture as RGB, whatever colours the stream says it has."""
-    picture.color_range = ColorRange.MPEG
     return converter.reformat(
         picture,
         format="rgb24",
         src_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
-        interpolation=_FILTER,
+        interpolation=SCALER,
     ).to_ndarray()
 
 
