@@ -1,9 +1,9 @@
 """The rows of the papers' tables on video calls, and the rivals' settings that belong beside them.
 
 "Compressing video calls using talking heads" (BMVC 2022; thesis, chapter 3), tables 3.1 to 3.4. All were measured on
-VoxCeleb, and bits counted at the 512 x 512 pixels shown, so that they stand beside what is measured here for their
-order and not for their size. A table's rivals are x264 and x265 at CRF 51, the coarsest there is; at which size they
-were run is not said, hence both.
+VoxCeleb, so that they stand beside what is measured here for their order and not for their size. Bits are counted over
+the pixels shown: the arithmetic of the keypoints says 256 x 256 in table 3.1 and 512 x 512 in its last row and in the
+other tables. At which size x264 and x265 ran at CRF 51, the coarsest there is, is not said, hence both.
 """
 
 import dataclasses

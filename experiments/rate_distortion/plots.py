@@ -58,7 +58,7 @@ def _panel(axes: Any, found: Means, measure: Measure, paper: Sequence[PaperRow])
     known = [(r.bpp, getattr(r, measure.key, None)) for r in paper if r.bpp]
     known = [(bpp, value) for bpp, value in known if value is not None]
     if known:
-        axes.plot(*zip(*known, strict=True), "D", color="0.4", fillstyle="none", label="paper (VoxCeleb, 512 x 512)")
+        axes.plot(*zip(*known, strict=True), "D", color="0.4", fillstyle="none", label="paper (VoxCeleb)")
     axes.set_ylabel(f"{measure.title}{ARROWS[measure.better]}")
     axes.grid(alpha=0.3)
 

@@ -103,7 +103,7 @@ def markdown(records: Sequence[Record], preset: Preset | None = None) -> str:
         lines.append(f"| {codec} {point} | {' | '.join(cells)} |")
     lines += [_paper_line(row, shown) for row in paper]
     if paper:
-        lines += ["", "† The paper's figures, of VoxCeleb's test videos: another dataset, bits a pixel at 512 x 512."]
+        lines += ["", "† The paper's figures, measured on another dataset, VoxCeleb's test videos."]
     return "\n".join(lines)
 
 
