@@ -3,14 +3,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from PIL import Image
 
 from avfr_jax.ops.resize import (
     antialias_downsample,
     antialias_kernel,
     average_pool,
+    cubic_weights,
+    depth_to_space,
     max_pool,
     pyramid,
+    resize_cubic,
     resize_linear,
+    space_to_depth,
     upsample_nearest,
 )
 from tests.golden import channels_last
@@ -79,3 +84,33 @@ def test_max_pool_and_the_place_of_its_gradient():
     grad = jax.grad(lambda x: max_pool(x, 2).sum())(flat)
     np.testing.assert_array_equal(grad[0, :, :, 0], [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
     assert max_pool(x.astype(jnp.bfloat16), 2).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (32, 40), (24, 9), (1, 1)])
+def test_bicubic_is_that_of_jax_and_of_pil(shape):
+    x = np.random.default_rng(0).random((2, 24, 18, 3), np.float32)
+    out = jax.jit(resize_cubic, static_argnums=1)(x, shape)
+    want = jax.image.resize(x, (2, *shape, 3), "cubic", antialias=True, precision="highest")
+    np.testing.assert_allclose(out, want, atol=2e-5)
+    by_pil = Image.fromarray(x[0, ..., 0]).resize(shape[::-1], Image.Resampling.BICUBIC)
+    np.testing.assert_allclose(out[0, ..., 0], np.asarray(by_pil), atol=2e-5)
+
+
+def test_bicubic_keeps_what_it_should():
+    x = jax.random.uniform(jax.random.key(0), (1, 9, 11, 2))
+    np.testing.assert_array_equal(resize_cubic(x, (9, 11)), x)
+    np.testing.assert_allclose(resize_cubic(jnp.full((1, 9, 11, 2), 0.3), (31, 4)), 0.3, atol=1e-6)
+    # A straight ramp stays one where the kernel fits inside.
+    ramp = jnp.broadcast_to(jnp.arange(16.0)[:, None, None], (1, 16, 4, 1))
+    np.testing.assert_allclose(resize_cubic(ramp, (32, 4))[0, 6:-6, 0, 0], np.arange(6, 26) / 2 - 0.25, atol=1e-5)
+    assert cubic_weights(9, 4).dtype == np.float32
+    with pytest.raises(ValueError, match="0 x 4 pixels"):
+        resize_cubic(x, (0, 4))
+
+
+def test_squares_become_channels_and_pixels_again():
+    x = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
+    folded = space_to_depth(x, 2)
+    assert folded.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(folded[1, 1, 2].reshape(2, 2, 3), x[1, 2:4, 4:6])
+    np.testing.assert_array_equal(depth_to_space(folded, 2), x)

@@ -1,0 +1,182 @@
+"""Frames between frames (Agarwal et al., "Compressing video calls using synthetic talking heads", 2022, section
+"Frame interpolation at the receiver's end", eq. 1).
+
+The paper's: a GAN of 2-D convolutions whose generator sees the frames v_i and v_{i+2} one behind the other in the
+channels and paints v_{i+1}; more frames between by giving it its own. The paper shows an encoder and a decoder without
+their widths. Ours: the network is a U-Net whose output is added to the mean of the two frames, which is what an
+untrained one gives; with `moved` it also says, for every pixel, from where in each frame its colour has come and how
+much each frame counts, so that what moves need not be painted anew.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.models._pictures import as_batch
+from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
+from avfr_jax.nn.inference import quick_convolutions
+from avfr_jax.nn.unet import UNet, UNetConfig
+from avfr_jax.ops.grids import pixel_grid
+from avfr_jax.ops.sampling import grid_sample_2d
+from avfr_jax.typing import Array, Float
+
+MOST_BETWEEN = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class InterpolationConfig:
+    """The whole model.
+
+    Attributes:
+      image_size: side of the square frames it is trained on; others can be given to it.
+      num_channels: of a frame.
+      moved: estimate where both frames' pixels have moved (ours); False paints the difference from their mean alone.
+      network: the U-Net.
+      discriminator: judges single frames (eq. 2).
+    """
+
+    image_size: int = 256
+    num_channels: int = 3
+    moved: bool = False
+    network: UNetConfig = UNetConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig(use_keypoints=False)
+
+
+class Generator(nn.Module):
+    """G_FI: two frames -> the one halfway between them."""
+
+    config: InterpolationConfig
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self, first: Float[Array, "n h w c"], second: Float[Array, "n h w c"], train: bool = False
+    ) -> Float[Array, "n h w c"]:
+        """Frames in [0, 1] -> the frame between; it may leave [0, 1] a little."""
+        c, colours = self.config, first.shape[-1]
+        network = UNet(c.network, colours + 5 * c.moved, self.axis_name, self.dtype, name="unet")
+        found = network(jnp.concatenate([first, second], axis=-1), train)
+        paint = found[..., :colours]
+        if not c.moved:
+            return (first + second) / 2 + paint
+        share = nn.sigmoid(found[..., colours : colours + 1])
+        moves = found[..., colours + 1 :]
+        return share * _looked_up(first, moves[..., :2]) + (1 - share) * _looked_up(second, moves[..., 2:]) + paint
+
+
+def _looked_up(frame: Array, moves: Array) -> Array:
+    """Each pixel from so many pixels (x, y) away."""
+    h, w = frame.shape[1:3]
+    return grid_sample_2d(frame, pixel_grid(h, w) + moves * np.asarray([2 / w, 2 / h], np.float32), padding="border")
+
+
+def generator(config: InterpolationConfig, *, axis_name: str | None = None, dtype: Any = None) -> Generator:
+    """The generator a config describes."""
+    return Generator(config, axis_name, dtype)
+
+
+def discriminator(config: InterpolationConfig, *, dtype: Any = None) -> MultiScaleDiscriminator:
+    """The discriminator a config describes."""
+    return MultiScaleDiscriminator(config.discriminator, dtype)
+
+
+def init(config: InterpolationConfig, key: Array) -> dict[str, Any]:
+    """Random weights `{"generator": …, "discriminator": …}`, each a dictionary of Flax collections."""
+    keys = jax.random.split(key)
+    frame = jnp.zeros((1, config.image_size, config.image_size, config.num_channels))
+    return {
+        "generator": generator(config).init(keys[0], frame, frame),
+        "discriminator": discriminator(config).init(keys[1], frame),
+    }
+
+
+def between(
+    config: InterpolationConfig,
+    variables: dict[str, Any],
+    first: Float[Array, "n h w c"],
+    second: Float[Array, "n h w c"],
+    count: int,
+) -> Float[Array, "n count h w c"]:
+    """One, two or three frames between each two, in their order; pure, and jit-able with `config` and `count` static.
+
+    The network knows the halfway frame alone, so that the others are made from its own: with m = G(first, second),
+
+    * one frame is m;
+    * three are G(first, m), m and G(m, second): a quarter, half and three quarters of the way;
+    * two are the outer ones of the three, m being thrown away. They stand at a quarter and three quarters of the way
+      where a third and two thirds would be right: a twelfth of the way, a quarter of a frame's time, too near to the
+      frames that are known. The paper does not say which it takes; these two are alike when time runs backwards, and
+      neither is made from the other.
+
+    Args:
+      config: the model.
+      variables: weights, as from `init`; the generator's are used.
+      first: frames in [0, 1].
+      second: the next ones known.
+      count: 1, 2 or 3.
+
+    Returns:
+      Frames in [0, 1].
+
+    Raises:
+      ConfigError: another count.
+    """
+    if count not in range(1, MOST_BETWEEN + 1):
+        raise ConfigError(f"1 to {MOST_BETWEEN} frames can be put between two, not {count}.")
+    module, n = generator(config), len(first)
+
+    def halfway(a: Array, b: Array) -> Array:
+        return jnp.clip(module.apply(variables["generator"], a, b), 0, 1)
+
+    middle = halfway(first, second)
+    if count == 1:
+        return middle[:, None]
+    # Both outer frames in one batch.
+    outer = halfway(jnp.concatenate([first, middle]), jnp.concatenate([middle, second]))
+    found = [outer[:n], middle, outer[n:]] if count == MOST_BETWEEN else [outer[:n], outer[n:]]
+    return jnp.stack(found, axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _between(config: InterpolationConfig, variables: Any, first: Array, second: Array, count: int) -> Array:
+    with quick_convolutions():
+        return between(config, variables, first, second, count)
+
+
+class Interpolator:
+    """An interpolation network with its weights."""
+
+    family = "interpolation"
+
+    def __init__(self, config: InterpolationConfig, variables: dict[str, Any], name: str = "interpolation") -> None:
+        """`variables` as from `init`; the generator's are enough."""
+        self.config, self.name = config, name
+        self._variables = jax.tree.map(jnp.asarray, {"generator": variables["generator"]})
+
+    def __call__(self, first: Any, second: Any, count: int = 1) -> Any:
+        """Frames between two, or between each two of N; see `between`.
+
+        Args:
+          first: `[H, W, 3]` or `[N, H, W, 3]`, uint8 or float in [0, 1]; any size.
+          second: the same.
+          count: 1, 2 or 3.
+
+        Returns:
+          `[count, H, W, 3]` or `[N, count, H, W, 3]`: uint8 (NumPy) where the frames are, else float32 in [0, 1].
+
+        Raises:
+          InputError: other shapes or dtypes, or the two differ.
+          ConfigError: another count.
+        """
+        if np.shape(first) != np.shape(second):
+            raise InputError(f"The two frames differ in shape: {list(np.shape(first))} and {list(np.shape(second))}.")
+        a, restore = as_batch(first, "first frame", self.config.num_channels)
+        b, _ = as_batch(second, "second frame", self.config.num_channels)
+        return restore(_between(self.config, self._variables, a, b, count))

@@ -1,0 +1,208 @@
+"""Patch-wise super-resolution (Agarwal et al., "Compressing video calls using synthetic talking heads", 2022, section
+"Patch-wise super-resolution network").
+
+The paper's: the architecture of the frame interpolation, trained to take away the blur of k × k crops (k = 64) that
+were bicubically downsampled by a random factor from 2 to 6 and upsampled back; to use it, the whole frame is enlarged
+bicubically to any size, and the network goes over it in k × k windows. Ours: its output is added to the enlarged frame,
+so that an untrained network gives bicubic interpolation; windows overlap and are blended, so that no seams appear.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avfr_jax.errors import ConfigError
+from avfr_jax.models._pictures import as_batch
+from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
+from avfr_jax.nn.inference import quick_convolutions
+from avfr_jax.nn.unet import UNet, UNetConfig
+from avfr_jax.ops.resize import cubic_weights, resize_cubic
+from avfr_jax.ops.windows import over_windows
+from avfr_jax.typing import Array, Float
+
+
+@dataclasses.dataclass(frozen=True)
+class SuperResolutionConfig:
+    """The whole model.
+
+    Attributes:
+      patch_size: k, side of the crops and windows.
+      overlap: pixels that neighbouring windows share, over which they are blended.
+      least_factor: the smallest downsampling of training.
+      largest_factor: the largest.
+      batch_size: windows at a time in use.
+      num_channels: of a picture.
+      network: the U-Net.
+      discriminator: judges single crops.
+    """
+
+    patch_size: int = 64
+    overlap: int = 16
+    least_factor: float = 2.0
+    largest_factor: float = 6.0
+    batch_size: int = 16
+    num_channels: int = 3
+    network: UNetConfig = UNetConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig(use_keypoints=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < self.patch_size:
+            raise ConfigError(f"overlap must be from 0 to below patch_size ({self.patch_size}), not {self.overlap}.")
+        if not 1 <= self.least_factor <= self.largest_factor <= self.patch_size:
+            raise ConfigError(
+                f"least_factor ({self.least_factor:g}) must be at least 1 and at most largest_factor "
+                f"({self.largest_factor:g}), and that at most patch_size ({self.patch_size})."
+            )
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}.")
+
+
+class Generator(nn.Module):
+    """Blurred pictures -> sharp ones of the same size."""
+
+    config: SuperResolutionConfig
+    axis_name: str | None = None
+    dtype: Any = None
+
+    def setup(self) -> None:
+        c = self.config
+        self.unet = UNet(c.network, c.num_channels, self.axis_name, self.dtype)
+
+    def detail(self, blurred: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n h w c"]:
+        """What is to be added to pictures in [0, 1]."""
+        return self.unet(blurred, train)
+
+    def __call__(self, blurred: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n h w c"]:
+        """Pictures in [0, 1] -> sharper ones, which may leave [0, 1] a little."""
+        return blurred + self.detail(blurred, train)
+
+
+def generator(config: SuperResolutionConfig, *, axis_name: str | None = None, dtype: Any = None) -> Generator:
+    """The generator a config describes."""
+    return Generator(config, axis_name, dtype)
+
+
+def discriminator(config: SuperResolutionConfig, *, dtype: Any = None) -> MultiScaleDiscriminator:
+    """The discriminator a config describes."""
+    return MultiScaleDiscriminator(config.discriminator, dtype)
+
+
+def init(config: SuperResolutionConfig, key: Array) -> dict[str, Any]:
+    """Random weights `{"generator": …, "discriminator": …}`, each a dictionary of Flax collections."""
+    keys = jax.random.split(key)
+    patch = jnp.zeros((1, config.patch_size, config.patch_size, config.num_channels))
+    return {
+        "generator": generator(config).init(keys[0], patch),
+        "discriminator": discriminator(config).init(keys[1], patch),
+    }
+
+
+@functools.lru_cache(maxsize=8)
+def _down_and_up(side: int, least: float, largest: float) -> tuple[int, np.ndarray, np.ndarray]:
+    """The smallest side that a crop is downsampled to, and for it and each larger one the matrices `[F, most, side]`
+    down and `[F, side, most]` up, filled up with zeros to the size of the largest."""
+    low, most = max(1, round(side / largest)), max(1, round(side / least))
+    down, up = np.zeros((most - low + 1, most, side), np.float32), np.zeros((most - low + 1, side, most), np.float32)
+    for i, small in enumerate(range(low, most + 1)):
+        down[i, :small], up[i, :, :small] = cubic_weights(side, small), cubic_weights(small, side)
+    return low, down, up
+
+
+def degrade(
+    config: SuperResolutionConfig, crops: Float[Array, "n k k c"], factors: Float[Array, " n"]
+) -> Float[Array, "n k k c"]:
+    """Training's input: each crop downsampled bicubically by its own factor and upsampled back.
+
+    Every factor takes the same program: both steps are products with matrices, which are picked by the factor.
+
+    Args:
+      config: its limits of the factor.
+      crops: square pictures in [0, 1].
+      factors: of each; the small side is rounded to whole pixels. Factors beyond the limits count as the limits.
+
+    Returns:
+      Pictures in [0, 1].
+    """
+    side = crops.shape[1]
+    low, down, up = _down_and_up(side, config.least_factor, config.largest_factor)
+    which = jnp.clip(jnp.round(side / factors).astype(jnp.int32) - low, 0, len(down) - 1)
+
+    def both_ways(matrices: np.ndarray, x: Array) -> Array:
+        chosen = jnp.asarray(matrices, x.dtype)[which]
+        x = jnp.einsum("nyh,nhwc->nywc", chosen, x, precision="highest")
+        return jnp.clip(jnp.einsum("nxw,nywc->nyxc", chosen, x, precision="highest"), 0, 1)
+
+    return both_ways(up, both_ways(down, crops))
+
+
+def enlarge(
+    config: SuperResolutionConfig, variables: dict[str, Any], pictures: Float[Array, "n h w c"], shape: tuple[int, int]
+) -> Float[Array, "n h2 w2 c"]:
+    """Pictures at another size: bicubic, then the network's detail, window by window; pure, and jit-able with `config`
+    and `shape` static.
+
+    Args:
+      config: the model.
+      variables: weights, as from `init`; the generator's are used.
+      pictures: in [0, 1], of any size.
+      shape: height and width, any; where they are smaller than a window, border pixels fill it up.
+
+    Returns:
+      Pictures in [0, 1].
+    """
+    side, (h, w) = config.patch_size, shape
+    plain = jnp.clip(resize_cubic(pictures, shape), 0, 1)
+    filled = jnp.pad(plain, ((0, 0), (0, max(0, side - h)), (0, max(0, side - w)), (0, 0)), "edge")
+    module = generator(config)
+
+    def detail(windows: Array) -> Array:
+        found: Array = module.apply(variables["generator"], windows, method=Generator.detail)
+        return found
+
+    found = over_windows(detail, filled, side, config.overlap, config.batch_size)
+    return jnp.clip(plain + found[:, :h, :w], 0, 1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _enlarge(config: SuperResolutionConfig, variables: Any, pictures: Array, shape: tuple[int, int]) -> Array:
+    with quick_convolutions():
+        return enlarge(config, variables, pictures, shape)
+
+
+class Enlarger:
+    """A super-resolution network with its weights."""
+
+    family = "super-resolution"
+
+    def __init__(
+        self, config: SuperResolutionConfig, variables: dict[str, Any], name: str = "super-resolution"
+    ) -> None:
+        """`variables` as from `init`; the generator's are enough."""
+        self.config, self.name = config, name
+        self._variables = jax.tree.map(jnp.asarray, {"generator": variables["generator"]})
+
+    def __call__(self, frames: Any, height: int, width: int) -> Any:
+        """Frames at another size, one after the other by one program; see `enlarge`.
+
+        Args:
+          frames: `[H, W, 3]` or `[N, H, W, 3]`, uint8 or float in [0, 1]; any size.
+          height: of the result in pixels, any.
+          width: likewise.
+
+        Returns:
+          `[height, width, 3]` or `[N, height, width, 3]`: uint8 (NumPy) where the frames are, else float32 in [0, 1].
+
+        Raises:
+          InputError: another shape or dtype.
+          ConfigError: a size below one pixel.
+        """
+        if min(height, width) < 1:
+            raise ConfigError(f"A frame cannot be enlarged to {width} x {height} pixels.")
+        batch, restore = as_batch(frames, "frames", self.config.num_channels)
+        shape = (int(height), int(width))
+        return restore(jnp.concatenate([_enlarge(self.config, self._variables, one[None], shape) for one in batch]))

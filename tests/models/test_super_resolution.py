@@ -1,0 +1,145 @@
+"""Super-resolution: training's blur, windows without seams, and pictures of every size."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.models import super_resolution
+from avfr_jax.models.discriminators import DiscriminatorConfig
+from avfr_jax.nn.unet import UNetConfig
+from avfr_jax.ops.resize import resize_cubic
+from tests.models.test_fomm import weights
+
+CONFIG = super_resolution.SuperResolutionConfig(
+    patch_size=16,
+    overlap=4,
+    batch_size=3,
+    network=UNetConfig(block_expansion=4, num_blocks=1, max_features=8),
+    discriminator=DiscriminatorConfig(block_expansion=4, num_blocks=1, max_features=8, use_keypoints=False),
+)
+
+
+def drawn(seed=0):
+    """Random weights, those of the last layer too, which starts at zero."""
+    return weights(CONFIG, seed, super_resolution.init)
+
+
+def picture(height, width, count=1, seed=0):
+    """Smooth, and well inside [0, 1], so that nothing is clipped."""
+    coarse = np.random.default_rng(seed).uniform(0.3, 0.6, (count, 4, 5, 3)).astype(np.float32)
+    return np.asarray(resize_cubic(coarse, (height, width)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def enlarge(config, variables, pictures, shape):
+    return super_resolution.enlarge(config, variables, pictures, shape)
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    return jax.jit(lambda key: super_resolution.init(CONFIG, key))(jax.random.key(0))
+
+
+@pytest.mark.parametrize("shape", [(37, 50), (9, 30), (5, 5)])
+def test_bicubic_to_the_bit_and_a_constant_detail_is_added_evenly(untrained, shape):
+    """At sizes that are no multiples of a window, and smaller than one."""
+    small = picture(12, 10, 2)
+    plain = jax.jit(resize_cubic, static_argnums=1)(small, shape)
+    np.testing.assert_array_equal(enlarge(CONFIG, untrained, small, shape), plain)
+    constant = jax.tree.map(np.zeros_like, drawn())
+    constant["generator"]["params"]["unet"]["final"]["bias"][:] = [0.1, -0.1, 0.05]
+    shifted = enlarge(CONFIG, constant, small, shape) - plain
+    np.testing.assert_allclose(shifted, np.broadcast_to([0.1, -0.1, 0.05], shifted.shape), atol=1e-6)
+
+
+def test_no_seams_where_windows_meet():
+    """A random network differs most at its window's border, which it sees; no line of them is left in the result."""
+    variables = drawn(3)
+    small, shape = picture(16, 16), (64, 64)
+    plain = resize_cubic(small, shape)
+
+    def jumps(config):
+        detail = np.asarray(enlarge(config, variables, small, shape) - plain)[0]
+        across = np.abs(np.diff(detail, axis=1)).mean((0, 2))  # from each column to the next
+        seams = np.arange(15, 63, 16)
+        return across[seams].mean() / np.delete(across, seams).mean()
+
+    assert jumps(dataclasses.replace(CONFIG, overlap=0)) > 1.5  # side by side they show
+    assert jumps(dataclasses.replace(CONFIG, overlap=8)) < 1.2
+
+
+def test_the_same_for_every_batch_of_windows():
+    small = picture(20, 24, 2)
+    found = enlarge(CONFIG, drawn(), small, (40, 48))
+    assert np.abs(found - resize_cubic(small, (40, 48))).max() > 0.01
+    other = enlarge(dataclasses.replace(CONFIG, batch_size=50), drawn(), small, (40, 48))
+    np.testing.assert_allclose(other, found, atol=1e-5)
+    model = super_resolution.Enlarger(CONFIG, drawn())
+    np.testing.assert_allclose(model(small, 40, 48), found, atol=1e-5)
+
+
+def test_the_handle_takes_bytes_and_single_frames():
+    model = super_resolution.Enlarger(CONFIG, drawn())
+    frame = (255 * picture(12, 10)[0]).astype(np.uint8)
+    found = model(frame, 30, 20)
+    assert (found.shape, found.dtype) == ((30, 20, 3), np.uint8)
+    np.testing.assert_allclose(found / 255, model(frame / np.float32(255), 30, 20), atol=0.6 / 255)
+    np.testing.assert_array_equal(model(frame, 30, 20), found)
+
+
+def test_crops_are_blurred_as_pictures_are_that_were_small():
+    crops = np.random.default_rng(0).random((4, 16, 16, 3), np.float32)
+    factors = np.float32([2, 3.2, 4, 6])
+    blurred = jax.jit(functools.partial(super_resolution.degrade, CONFIG))(crops, factors)
+    for crop, factor, got in zip(crops, factors, blurred, strict=True):
+        side = round(16 / factor)
+        want = np.clip(resize_cubic(np.clip(resize_cubic(crop[None], (side, side)), 0, 1), (16, 16)), 0, 1)[0]
+        np.testing.assert_allclose(got, want, atol=1e-5)
+    beyond = super_resolution.degrade(CONFIG, crops, jnp.asarray([1.0, 2.0, 6.0, 99.0]))
+    inside = super_resolution.degrade(CONFIG, crops, jnp.asarray([2.0, 2.0, 6.0, 6.0]))
+    np.testing.assert_array_equal(beyond, inside)
+
+
+def test_gradients_reach_every_parameter():
+    own = drawn()["generator"]
+    state = {name: tree for name, tree in own.items() if name != "params"}
+    crops = np.random.default_rng(0).random((4, 16, 16, 3), np.float32)
+
+    def loss(params):
+        module = super_resolution.generator(CONFIG)
+        out, _ = module.apply({**state, "params": params}, crops, train=True, mutable=list(state))
+        return ((out - 0.3) ** 2).mean()
+
+    for path, grad in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(own["params"])):
+        name = "/".join(str(key.key) for key in path)
+        assert np.isfinite(grad).all(), name
+        if not name.endswith("conv/bias"):  # a bias before a normalisation has none
+            assert np.abs(grad).max() > 0, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"overlap": 16}, "overlap must be from 0 to below patch_size"),
+        ({"least_factor": 7.0}, r"least_factor \(7\) must be"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+    ],
+)
+def test_impossible_settings(settings, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        dataclasses.replace(CONFIG, **settings)
+    with pytest.raises(ConfigError, match="num_blocks of a U-Net must be at least 1"):
+        UNetConfig(num_blocks=0)
+
+
+def test_bad_input_is_one_sentence():
+    model = super_resolution.Enlarger(CONFIG, drawn())
+    with pytest.raises(ConfigError, match="cannot be enlarged to 0 x 4 pixels"):
+        model(picture(8, 8), 4, 0)
+    with pytest.raises(InputError, match=r"frames must be \[N, H, W, 3\]"):
+        model(np.zeros((8, 8)), 4, 4)
