@@ -9,7 +9,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -20,10 +20,19 @@ from avfr_jax.config import from_dict, to_dict
 from avfr_jax.errors import AvfrError, CheckpointError, ConfigError, OutputError
 from avfr_jax.folders import cache_folder
 from avfr_jax.models.base import Animator, Priors, normalise_landmarks
-from avfr_jax.models.registry import family, make_model
+from avfr_jax.models.registry import KINDS, Kind, family, make_model
+
+if TYPE_CHECKING:
+    from avfr_jax.models.interpolation import Interpolator
+    from avfr_jax.models.super_resolution import Enlarger
 
 DEFAULT_MODEL = "mesh-fomm"
 _FORMAT = 1
+_DOES: dict[Kind, str] = {
+    "animator": "animates a source",
+    "interpolator": "makes frames between frames",
+    "enlarger": "enlarges frames",
+}
 _BUILT_IN: dict[str, dict[str, Any]] = {
     "landmark-warp": {
         "family": "landmark-warp",
@@ -53,6 +62,11 @@ class ModelInfo:
     config: dict[str, Any]
     provenance: dict[str, Any]
     quality: dict[str, Any]
+
+    @property
+    def kind(self) -> Kind | None:
+        """What it is; None for a family that this version does not know."""
+        return KINDS.get(self.family)
 
 
 def model_folders() -> list[pathlib.Path]:
@@ -121,11 +135,33 @@ def load_model(name_or_folder: str | os.PathLike[str] = DEFAULT_MODEL) -> Animat
       An `Animator`: `keypoints(frames)`, `animate(source, source_keypoints, driving_keypoints)` and their companions.
 
     Raises:
-      ConfigError: there is no such model, or its config is of another version.
+      ConfigError: there is no such model, it is of another kind, or its config is of another version.
       CheckpointError: its folder is broken.
     """
+    model: Animator = _load(name_or_folder, "animator")
+    return model
+
+
+def load_interpolator(name_or_folder: str | os.PathLike[str]) -> "Interpolator":
+    """Load a model that makes frames between frames; arguments and errors as for `load_model`."""
+    model: Interpolator = _load(name_or_folder, "interpolator")
+    return model
+
+
+def load_enlarger(name_or_folder: str | os.PathLike[str]) -> "Enlarger":
+    """Load a model that enlarges frames; arguments and errors as for `load_model`."""
+    model: Enlarger = _load(name_or_folder, "enlarger")
+    return model
+
+
+def _load(name_or_folder: str | os.PathLike[str], wanted: Kind) -> Any:
     info = describe_model(name_or_folder)
     kind = family(info.family)
+    if info.kind is not None and info.kind != wanted:
+        there = ", ".join(sorted(m.name for m in list_models() if m.kind == wanted)) or "none is found by name"
+        raise ConfigError(
+            f"The model {info.name} ({info.family}) {_DOES[info.kind]}; what is needed here {_DOES[wanted]}: {there}."
+        )
     variables = None
     if kind.shapes is not None:
         assert info.folder is not None

@@ -26,7 +26,8 @@ import numpy as np
 from avfr_jax.backbones.perceptual import perceptual_network
 from avfr_jax.models import fomm
 from avfr_jax.nn.allocator import keep_freed_memory
-from avfr_jax.training.objectives.fomm import FeatureNetwork, FommObjective
+from avfr_jax.training.objectives.fomm import FommObjective
+from avfr_jax.training.objectives.pictures import FeatureNetwork
 from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
 from avfr_jax.training.sharding import make_mesh
 from avfr_jax.training.step import StepConfig, compile_ready_step, init_state, make_step, state_shapes

@@ -18,11 +18,17 @@ from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.model_store import save_model
 from avfr_jax.models.avfr import AvfrConfig
 from avfr_jax.models.fomm import FommConfig
+from avfr_jax.models.interpolation import InterpolationConfig
 from avfr_jax.models.mesh_fomm import MeshFommConfig
+from avfr_jax.models.super_resolution import SuperResolutionConfig
 from avfr_jax.training.loop import LoopConfig, Run
+from avfr_jax.training.objective import Objective
 from avfr_jax.training.objectives.avfr import AvfrObjective
-from avfr_jax.training.objectives.fomm import FeatureNetwork, FommLossConfig, FommObjective
+from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
+from avfr_jax.training.objectives.interpolation import InterpolationObjective
 from avfr_jax.training.objectives.mesh_fomm import MeshFommObjective
+from avfr_jax.training.objectives.pictures import FeatureNetwork, PictureLossConfig
+from avfr_jax.training.objectives.super_resolution import SuperResolutionObjective
 from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
 from avfr_jax.training.sharding import make_mesh, put_batch
 from avfr_jax.training.step import StepConfig
@@ -33,11 +39,16 @@ from pipelines.prefetch import DevicePrefetch, device_prefetch
 from pipelines.sources import ClipDataset, CorruptFrameError
 
 Batch = dict[str, Any]
-_OBJECTIVES: dict[str, tuple[type, Any]] = {
-    "fomm": (FommConfig, FommObjective),
-    "mesh-fomm": (MeshFommConfig, MeshFommObjective),
-    "avfr": (AvfrConfig, AvfrObjective),
+_OBJECTIVES: dict[str, tuple[type, type, Any]] = {
+    "fomm": (FommConfig, FommLossConfig, FommObjective),
+    "mesh-fomm": (MeshFommConfig, FommLossConfig, MeshFommObjective),
+    "avfr": (AvfrConfig, FommLossConfig, AvfrObjective),
+    "interpolation": (InterpolationConfig, PictureLossConfig, InterpolationObjective),
+    "super-resolution": (SuperResolutionConfig, PictureLossConfig, SuperResolutionObjective),
 }
+_FRAMES = {"interpolation": "triplet", "super-resolution": "single"}  # others: pairs
+# Settings that came after the first runs, and what they are where nobody sets them.
+_LATER: dict[str, dict[str, Any]] = {"data": {"frames": "pair", "spans": []}, "augment": {"crop": 0}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +119,7 @@ class Experiment:
 
     Attributes:
       name: of the experiment; runs lie in `runs/NAME` unless told otherwise.
-      family: of models: `fomm`, `mesh-fomm` or `avfr`.
+      family: of models: `fomm`, `mesh-fomm`, `avfr`, `interpolation` or `super-resolution`.
       model: the networks.
       losses: what they are trained for.
       optimiser: Adam of every network.
@@ -129,9 +140,9 @@ class Experiment:
     """
 
     name: str = "experiment"
-    family: Literal["fomm", "mesh-fomm", "avfr"] = "fomm"
-    model: FommConfig | MeshFommConfig | AvfrConfig = FommConfig()
-    losses: FommLossConfig = FommLossConfig()
+    family: Literal["fomm", "mesh-fomm", "avfr", "interpolation", "super-resolution"] = "fomm"
+    model: FommConfig | MeshFommConfig | AvfrConfig | InterpolationConfig | SuperResolutionConfig = FommConfig()
+    losses: FommLossConfig | PictureLossConfig = FommLossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     data: DataConfig = DataConfig()
@@ -151,16 +162,15 @@ class Experiment:
 
 def check(experiment: Experiment) -> None:
     """Raises ConfigError where settings contradict each other."""
-    kind, _ = _OBJECTIVES[experiment.family]
-    if type(experiment.model) is not kind:
-        raise ConfigError(f"The family {experiment.family} takes a {kind.__name__} as its model.")
-    if experiment.model.image_size != experiment.data.size:
-        raise ConfigError(
-            f"model.image_size is {experiment.model.image_size} and data.size {experiment.data.size}; they must agree."
-        )
+    kind, losses, _ = _OBJECTIVES[experiment.family]
+    for what, right in (("model", kind), ("losses", losses)):
+        if type(getattr(experiment, what)) is not right:
+            raise ConfigError(f"The family {experiment.family} takes a {right.__name__} as its {what}.")
+    _check_sizes(experiment)
+    _check_frames(experiment)
     if experiment.family == "mesh-fomm" and not (experiment.data.landmarks and experiment.data.priors):
         raise ConfigError("The family mesh-fomm needs data.landmarks and data.priors.")
-    if experiment.losses.parts and not experiment.data.landmarks:
+    if isinstance(experiment.losses, FommLossConfig) and experiment.losses.parts and not experiment.data.landmarks:
         raise ConfigError("losses.parts counts lips and eyes again, which needs data.landmarks.")
     if experiment.family == "fomm" and experiment.data.priors:
         raise ConfigError("The family fomm reads colours alone: set data.priors false.")
@@ -174,7 +184,37 @@ def check(experiment: Experiment) -> None:
         raise ConfigError("The run has no length: set loop.steps or schedule.epochs.")
 
 
-def build_objective(experiment: Experiment) -> FommObjective:
+def _check_sizes(experiment: Experiment) -> None:
+    model, side = experiment.model, experiment.data.size
+    if isinstance(model, SuperResolutionConfig):
+        if not model.patch_size == experiment.augment.crop <= side:
+            raise ConfigError(
+                f"model.patch_size is {model.patch_size} and augment.crop {experiment.augment.crop}; they must agree, "
+                f"and be no larger than data.size, {side}."
+            )
+        return
+    if experiment.augment.crop:
+        raise ConfigError(f"The family {experiment.family} is trained on whole frames: set augment.crop 0.")
+    if model.image_size != side:
+        raise ConfigError(f"model.image_size is {model.image_size} and data.size {side}; they must agree.")
+
+
+def _check_frames(experiment: Experiment) -> None:
+    family, data, span = experiment.family, experiment.data, experiment.validation.span
+    wanted = _FRAMES.get(family, "pair")
+    if data.frames != wanted:
+        raise ConfigError(f"The family {family} needs data.frames {wanted}, not {data.frames}.")
+    if wanted == "pair":
+        return
+    if data.priors or data.landmarks or data.mel:
+        raise ConfigError(f"The family {family} reads colours alone: set data.priors, landmarks and mel false.")
+    if experiment.augment.warp.moves:
+        raise ConfigError(f"The family {family} has no use for warps, which blur: set augment.warp to 0.")
+    if wanted == "triplet" and experiment.loop.validate_every and (span < 2 or span % 2):
+        raise ConfigError(f"Triplets are validated at an even validation.span of 2 or more, not {span}.")
+
+
+def build_objective(experiment: Experiment) -> Objective:
     """The losses, with their frozen networks.
 
     Raises:
@@ -182,7 +222,7 @@ def build_objective(experiment: Experiment) -> FommObjective:
       MissingBackendError: a frozen network's weights are absent; it says what to fetch.
     """
     check(experiment)
-    _, objective = _OBJECTIVES[experiment.family]
+    *_, objective = _OBJECTIVES[experiment.family]
     dtype = jnp.bfloat16 if experiment.precision == "bfloat16" else None
     losses, features = experiment.losses, None
     if any(losses.perceptual):
@@ -193,7 +233,9 @@ def build_objective(experiment: Experiment) -> FommObjective:
                 losses, perceptual=network.weights, scales=network.scales, normalise_perceptual=network.normalise
             )
     lpips = load_lpips(losses.lpips_network, dtype) if losses.lpips else None
-    return objective(experiment.model, losses, features, lpips=lpips, dtype=dtype, remat=experiment.remat)
+    given = (experiment.model, losses, features)
+    made: Objective = objective(*given, lpips=lpips, dtype=dtype, remat=experiment.remat)
+    return made
 
 
 def with_schedule(experiment: Experiment, identities: int) -> Experiment:
@@ -234,8 +276,9 @@ def fixed_settings(experiment: Experiment, dataset: ClipDataset, notes: Sequence
     """What a checkpoint must have been made with to go on from it: everything that the weights depend on.
 
     Left out is what may change between two starts of a run: where the data lies and how it is read, how long the run
-    is, what is logged, saved and validated, and how the devices are arranged. `notes` are the objective's: a frozen
-    network that another has taken the place of is another setting.
+    is, what is logged, saved and validated, how the devices are arranged, and settings that came later where they
+    change nothing. `notes` are the objective's: a frozen network that another has taken the place of is another
+    setting.
     """
     values = to_dict(experiment)
     free = (
@@ -253,6 +296,8 @@ def fixed_settings(experiment: Experiment, dataset: ClipDataset, notes: Sequence
     values = {name: value for name, value in values.items() if name not in free}
     reading = ("path", "workers", "threads", "prefetch", "max_corrupt")
     values["data"] = {name: value for name, value in values["data"].items() if name not in reading}
+    for group, settings in _LATER.items():
+        values[group] = {k: v for k, v in values[group].items() if k not in settings or v != settings[k]}
     return {**values, "losses_use": list(notes), "dataset": dataset.digest()}
 
 
@@ -306,7 +351,7 @@ class HeldBackClips:
         batch: dict[str, list[np.ndarray]] = {}
         read = functools.lru_cache(maxsize=64)(self._read)  # one source frame serves many pairs
         for pair in pairs:
-            for which, frame in (("source", pair.source), ("driving", pair.driving)):
+            for which, frame in self._config.places(pair.source, pair.driving).items():
                 found = read(pair.clip, frame, which)
                 batch.setdefault(which, []).append(found["image"].astype(np.float32) / 255)
                 if "landmarks" in found:

@@ -1,4 +1,4 @@
-"""Augmentation of pairs on the device: FOMM's colour jitter and flip, and warps, as a pure function of a key.
+"""Augmentation of pairs on the device: FOMM's colour jitter and flip, crops, and warps, as a pure function of a key.
 
 Siarohin et al. (2019) train with brightness, contrast, saturation and hue jittered by 0.1 in random order, alike on
 both frames of a pair, and mirror a quarter of the pairs. The operations mean what they mean there (PIL's and
@@ -23,6 +23,7 @@ from pipelines.warp import WarpConfig, warp
 Batch = dict[str, Any]
 # ITU-R 601, as PIL's conversion to grey.
 _GREY = (0.299, 0.587, 0.114)
+_FRAMES = ("source", "between", "driving")
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 
 
@@ -34,6 +35,7 @@ class AugmentConfig:
       brightness, contrast, saturation: the factor is drawn from [1 - x, 1 + x].
       hue: turns are drawn from [-x, x], 1 being the whole circle.
       flip: whether pairs that are not reversed in time are mirrored with probability one half.
+      crop: side of a random square that is cut out of every frame of a pair alike, in pixels; 0 keeps them whole.
       warp: how pairs are moved in the picture, and stills bent.
     """
 
@@ -42,6 +44,7 @@ class AugmentConfig:
     saturation: float = 0.1
     hue: float = 0.1
     flip: bool = True
+    crop: int = 0
     warp: WarpConfig = WarpConfig()
 
     def __post_init__(self) -> None:
@@ -49,6 +52,8 @@ class AugmentConfig:
             limit = 0.5 if name == "hue" else 1.0
             if not 0 <= getattr(self, name) <= limit:
                 raise ConfigError(f"augment.{name} must be between 0 and {limit}, not {getattr(self, name)}.")
+        if self.crop < 0 or (self.crop and self.warp.moves):
+            raise ConfigError("augment.crop must be at least 0, and frames that are cropped cannot be warped too.")
 
     @property
     def jitters(self) -> bool:
@@ -57,15 +62,16 @@ class AugmentConfig:
 
 
 def augment(key: Array, batch: Batch, config: AugmentConfig, mirror: Int[Array, "478"] | None = None) -> Batch:
-    """Jitter, mirror and warp the pairs of a batch; images become float32 in [0, 1].
+    """Crop, jitter, mirror and warp the pairs of a batch; images become float32 in [0, 1].
 
-    Both frames of a pair are changed alike, each pair on its own. Pure and jit-able, `config` being static; the
+    All frames of a pair are changed alike, each pair on its own. Pure and jit-able, `config` being static; the
     random numbers of a pair depend on the key, its row and the size of the batch alone.
 
     Args:
       key: a JAX random key.
-      batch: as `pipelines.loader` gives it: `source` and `driving` uint8 [B, H, W, 3 or 5], `swapped` bool [B], and
-        perhaps landmarks and mel. The channels behind RGB are mirrored but keep their values.
+      batch: as `pipelines.loader` gives it: `source` and `driving` (and `between`, or `driving` alone) uint8
+        [B, H, W, 3 or 5], `swapped` bool [B], and perhaps landmarks and mel. The channels behind RGB are mirrored but
+        keep their values.
       config: how much.
       mirror: for each landmark the one that takes its place in a mirror image; needed with landmarks and flip.
 
@@ -73,11 +79,16 @@ def augment(key: Array, batch: Batch, config: AugmentConfig, mirror: Int[Array, 
       The same entries.
 
     Raises:
-      ConfigError: landmarks are to be mirrored and `mirror` is not given.
+      ConfigError: landmarks are to be mirrored and `mirror` is not given; a crop larger than the frames, or of frames
+        with landmarks; frames other than pairs that are to be warped.
     """
     jitter_key, flip_key = jax.random.split(key)
     warp_key = jax.random.fold_in(key, 2)
-    pair = jnp.stack([batch["source"], batch["driving"]], axis=1)
+    names = [name for name in _FRAMES if name in batch]
+    _check(batch, names, config)
+    pair = jnp.stack([batch[name] for name in names], axis=1)
+    if config.crop:
+        pair = _cropped(jax.random.fold_in(key, 3), pair, config.crop)
     pair = to_float(pair)
     if config.jitters:
         rgb = jax.vmap(apply_jitter)(pair[..., :3], *draw_jitter(jitter_key, pair.shape[0], config))
@@ -89,8 +100,29 @@ def augment(key: Array, batch: Batch, config: AugmentConfig, mirror: Int[Array, 
         for name in ("source_landmarks", "driving_landmarks"):
             if name in batch:
                 out[name] = _mirrored(batch[name], flipped, mirror)
-    out |= {"source": pair[:, 0], "driving": pair[:, 1]}
+    out |= {name: pair[:, i] for i, name in enumerate(names)}
     return warp(warp_key, out, config.warp) if config.warp.moves else out
+
+
+def _check(batch: Batch, names: list[str], config: AugmentConfig) -> None:
+    side = min(batch[names[-1]].shape[1:3])
+    if config.crop > side:
+        raise ConfigError(f"augment.crop is {config.crop}, and the frames are {side} x {side}.")
+    if config.crop and any(f"{name}_landmarks" in batch for name in names):
+        raise ConfigError("augment.crop is for frames without landmarks: set it 0, or data.landmarks false.")
+    if config.warp.moves and len(names) != 2:
+        raise ConfigError("augment.warp moves pairs of frames alone; set it to 0 for triplets and single frames.")
+
+
+def _cropped(key: Array, frames: UInt8[Array, "b n h w c"], side: int) -> UInt8[Array, "b n side side c"]:
+    """A random square of each sample's frames, every place alike."""
+    b, n, h, w, c = frames.shape
+    corners = jax.random.randint(key, (b, 2), 0, jnp.asarray([h - side + 1, w - side + 1]))
+
+    def one(sample: Array, corner: Array) -> Array:
+        return jax.lax.dynamic_slice(sample, (0, corner[0], corner[1], 0), (n, side, side, c))
+
+    return jax.vmap(one)(frames, corners)
 
 
 def to_float(images: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:

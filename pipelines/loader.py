@@ -41,6 +41,9 @@ MAX_ATTEMPTS = 16
 _ENDLESS = 2**40  # batches; grain wants a length
 _SHARED_MEMORY = "/dev/shm"
 
+FRAMES = {"pair": ("source", "driving"), "triplet": ("source", "between", "driving"), "single": ("driving",)}
+"""What a sample holds: two frames, the one halfway between them too, or the second alone."""
+
 Skipped = tuple[str, int, str]  # clip, frame, reason
 GIVEN_UP: Skipped = ("", -1, "no replacement could be read either")
 
@@ -57,6 +60,9 @@ class DataConfig:
       repeats: how often an epoch names each identity (or clip).
       balance: `identity`: everyone weighs the same (FOMM's id_sampling); `clip`: every clip does.
       time_flip: whether half of the pairs are reversed in time.
+      frames: of a sample: `pair`, `triplet` (and the frame halfway, `between`) or `single` (`driving` alone).
+      spans: how far apart a pair's frames lie, each as often as the others; empty draws any two. A triplet needs some,
+        all even.
       priors: two more channels: the mesh drawing and the head mask.
       landmarks: `source_landmarks` and `driving_landmarks`.
       mel: the sound around the driving frame.
@@ -75,6 +81,8 @@ class DataConfig:
     repeats: int = 75
     balance: Literal["identity", "clip"] = "identity"
     time_flip: bool = True
+    frames: Literal["pair", "triplet", "single"] = "pair"
+    spans: tuple[int, ...] = ()
     priors: bool = False
     landmarks: bool = False
     mel: bool = False
@@ -96,9 +104,23 @@ class DataConfig:
             raise ConfigError(f"data.seed must be below 2**64, not {self.seed}.")
         if not 0 <= self.max_corrupt <= 1:
             raise ConfigError(f"data.max_corrupt is a share between 0 and 1, not {self.max_corrupt}.")
+        if any(span < 1 for span in self.spans):
+            raise ConfigError(f"data.spans must be at least 1, not {list(self.spans)}.")
+        if self.frames == "triplet" and (not self.spans or any(span % 2 for span in self.spans)):
+            raise ConfigError(f"Triplets need data.spans of even numbers of frames, not {list(self.spans)}.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the frames of a sample are called."""
+        return FRAMES[self.frames]
+
+    def places(self, source: int, driving: int) -> dict[str, int]:
+        """The frames that are read of a pair, by name."""
+        pair = {"source": source, "between": (source + driving) // 2, "driving": driving}
+        return {name: pair[name] for name in self.names}
 
     def what(self, which: str) -> tuple[str, ...]:
-        """What is read of a pair's `source` or `driving` frame, as `ClipDataset.read_frame` names it."""
+        """What is read of a sample's frame `which` (one of `names`), as `ClipDataset.read_frame` names it."""
         names = ("priors", "landmarks", "mel") if which == "driving" else ("priors", "landmarks")
         return ("image", *(name for name in names if getattr(self, name)))
 
@@ -117,7 +139,17 @@ def choose_clips(config: DataConfig) -> ClipDataset:
 
 
 def make_sampler(config: DataConfig, dataset: ClipDataset) -> PairSampler:
-    """How pairs are drawn from these clips."""
+    """How pairs are drawn from these clips.
+
+    Raises:
+      InputError: a clip is shorter than every span.
+    """
+    shortest = min(config.spans, default=0)
+    if short := [clip.name for clip in dataset.clips if clip.frames <= shortest]:
+        raise InputError(
+            f"{len(short)} clips of {config.path} have fewer than {shortest + 1} frames, which data.spans needs, the "
+            f"first {short[0]}; exclude them (data.exclude_clips) or name another dataset."
+        )
     groups: dict[str, list[int]] = {}
     for number, clip in enumerate(dataset.clips):
         groups.setdefault(clip.identity if config.balance == "identity" else clip.name, []).append(number)
@@ -127,6 +159,7 @@ def make_sampler(config: DataConfig, dataset: ClipDataset) -> PairSampler:
         repeats=config.repeats,
         seed=config.seed,
         time_flip=config.time_flip,
+        spans=config.spans,
     )
 
 
@@ -201,13 +234,13 @@ class UnreadableError(Exception):
 
 
 def read_pair(dataset: ClipDataset, config: DataConfig, clip: Clip, source: int, driving: int) -> dict[str, np.ndarray]:
-    """Two frames and what goes with them, as in a batch but without its axis.
+    """A sample's frames and what goes with them, as in a batch but without its axis.
 
     Raises:
       UnreadableError: one of them cannot be read.
     """
     out = {}
-    for name, index in (("source", source), ("driving", driving)):
+    for name, index in config.places(source, driving).items():
         try:
             frame = dataset.read_frame(clip, index, config.what(name))
         except CorruptFrameError as error:
@@ -223,7 +256,7 @@ def read_pair(dataset: ClipDataset, config: DataConfig, clip: Clip, source: int,
 def blank_pair(dataset: ClipDataset, config: DataConfig) -> dict[str, np.ndarray]:
     """Zeros in the shapes of a pair."""
     out: dict[str, np.ndarray] = {}
-    for name in ("source", "driving"):
+    for name in config.names:
         out[name] = np.zeros((dataset.size, dataset.size, 5 if config.priors else 3), np.uint8)
         if config.landmarks:
             out[f"{name}_landmarks"] = np.zeros((LANDMARKS, 3), np.float32)
@@ -262,9 +295,10 @@ def _die_with(sentinel: int) -> None:
 class PairLoader:
     """An endless iterator over batches of pairs.
 
-    A batch is `{"source", "driving": uint8 [B, H, W, C], "swapped": bool [B]}`, C = 3 or with priors 5; with
-    landmarks also `source_landmarks` and `driving_landmarks`, float32 [B, 478, 3] (see `ClipDataset.read_frame`); with
-    mel also `mel`, float32 [B, 80, 16], around the driving frame. B is this process's share of the batch size.
+    A batch is `{"source", "driving": uint8 [B, H, W, C], "swapped": bool [B]}`, C = 3 or with priors 5 (of triplets
+    also `between`, of single frames `driving` alone); with landmarks also `source_landmarks` and `driving_landmarks`,
+    float32 [B, 478, 3] (see `ClipDataset.read_frame`); with mel also `mel`, float32 [B, 80, 16], around the driving
+    frame. B is this process's share of the batch size.
 
     Attributes:
       dataset: the clips it reads.
@@ -329,7 +363,9 @@ class PairLoader:
             batches, skipped, order = int(content["batches"]), int(content["skipped"]), dict(content["order"])
         except (ValueError, KeyError, TypeError):
             raise CheckpointError("The checkpoint's data state is broken; resume from another checkpoint.") from None
-        changed = [f"{k} was {order.get(k)!r} and is {v!r}" for k, v in self._order().items() if order.get(k) != v]
+        own = self._order()
+        names = [*own, *(name for name in order if name not in own)]
+        changed = [f"{k} was {order.get(k)!r} and is {own.get(k)!r}" for k in names if order.get(k) != own.get(k)]
         if changed:
             raise CheckpointError(
                 f"The checkpoint's data order is of another config ({'; '.join(changed)}); resume with the old "
@@ -349,7 +385,8 @@ class PairLoader:
     def _order(self) -> dict[str, Any]:
         """Everything that the order of the pairs depends on."""
         names = ("batch_size", "seed", "repeats", "balance", "time_flip")
-        return {"clips": self.dataset.digest(), **{name: getattr(self._config, name) for name in names}}
+        spans = {"spans": list(self._config.spans)} if self._config.spans else {}  # states from before there were any
+        return {"clips": self.dataset.digest(), **{name: getattr(self._config, name) for name in names}, **spans}
 
     def _pipeline(self, start: int) -> grain.IterDataset:
         # Batches are formed before the reading is divided among workers: their number does not change them.

@@ -3,6 +3,7 @@
 FOMM's sampling (Siarohin et al., 2019, with `id_sampling`): an epoch names every identity 75 times in random order;
 each time a random clip of that identity gives two random frames, with replacement, the earlier one as the source; with
 probability one half the pair is reversed in time. Every person weighs the same, however many clips there are of them.
+For interpolation the two frames lie a given number apart instead, so that there is one halfway between them.
 
 Nothing is drawn in sequence: each pair has its own counter of the Philox generator, so that any process or worker can
 compute any pair, and a run goes on after an interruption as if there had been none. Only raw words of the generator
@@ -45,6 +46,8 @@ class PairSampler:
       repeats: how often an epoch names each identity.
       seed: 0 ≤ seed < 2**64.
       time_flip: whether half of the pairs are reversed in time.
+      spans: the frames of a pair lie so far apart, each distance as often as the others (of those that fit into the
+        clip); empty draws any two frames. Every clip is longer than the shortest span.
     """
 
     groups: tuple[tuple[int, ...], ...]
@@ -52,6 +55,7 @@ class PairSampler:
     repeats: int = 75
     seed: int = 0
     time_flip: bool = True
+    spans: tuple[int, ...] = ()
 
     @property
     def epoch_length(self) -> int:
@@ -72,9 +76,19 @@ class PairSampler:
         else:
             group = self.groups[_below(which, len(self.groups))]
         number = group[_below(clip, len(group))]
-        early, late = sorted(_below(word, self.frames[number]) for word in (first, second))
+        early, late = self._frames(self.frames[number], first, second)
         swapped = self.time_flip and _below(flip, 2) == 1
         return Pair(number, late, early, True) if swapped else Pair(number, early, late, False)
+
+    def _frames(self, length: int, first: int, second: int) -> tuple[int, int]:
+        """Two frames of a clip in their order, from two random words."""
+        if not self.spans:
+            early, late = sorted(_below(word, length) for word in (first, second))
+            return early, late
+        fitting = [span for span in self.spans if span < length]
+        span = fitting[_below(first, len(fitting))]
+        early = _below(second, length - span)
+        return early, early + span
 
 
 def _words(seed: int, epoch: int, index: int, attempt: int, purpose: int, count: int) -> list[int]:

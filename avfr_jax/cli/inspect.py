@@ -64,7 +64,7 @@ def _model(path: pathlib.Path) -> dict[str, Any]:
     from avfr_jax.model_store import describe_model
 
     info = describe_model(path)
-    return {"model": info.name, "family": info.family, "config": info.config, "provenance": info.provenance,
+    return {"model": info.name, "kind": info.kind, "family": info.family, "config": info.config, "provenance": info.provenance,
             "quality": info.quality}  # fmt: skip
 
 

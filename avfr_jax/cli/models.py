@@ -22,13 +22,21 @@ def run(arguments: argparse.Namespace) -> None:
 
     models = list_models()
     if arguments.json:
-        rows = [{**dataclasses.asdict(m), "folder": m.folder and str(m.folder), "default": m.name == DEFAULT_MODEL}
-                for m in models]  # fmt: skip
+        rows = [
+            {
+                **dataclasses.asdict(m),
+                "kind": m.kind,
+                "folder": m.folder and str(m.folder),
+                "default": m.name == DEFAULT_MODEL,
+            }
+            for m in models
+        ]
         print(json.dumps(rows, indent=2))
         return
     for model in models:
         star = " (default)" if model.name == DEFAULT_MODEL else ""
-        print(f"{model.name}{star}\n  family      {model.family}")
+        print(f"{model.name}{star}\n  kind        {model.kind or 'not known to this version'}")
+        print(f"  family      {model.family}")
         print(f"  provenance  {model.provenance.get('source', 'not stated')}")
         if model.quality:
             print("  measured    " + ", ".join(f"{k} {v}" for k, v in model.quality.items()))

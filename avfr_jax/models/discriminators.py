@@ -37,6 +37,14 @@ class DiscriminatorConfig:
     spectral: bool = False
 
 
+def judgement_size(config: DiscriminatorConfig, side: int) -> int:
+    """Side of the smallest map of logits for square pictures of `side` pixels; below 1 where they are too small."""
+    side = round(side * min(config.scales))
+    for i in range(config.num_blocks):
+        side = (side - 3) // (2 if i < config.num_blocks - 1 else 1)
+    return side
+
+
 class DiscriminatorBlock(nn.Module):
     """4 × 4 convolution without padding, instance normalisation, leaky ReLU 0.2, 2 × 2 average pooling."""
 

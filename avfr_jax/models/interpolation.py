@@ -133,7 +133,8 @@ def between(
     module, n = generator(config), len(first)
 
     def halfway(a: Array, b: Array) -> Array:
-        return jnp.clip(module.apply(variables["generator"], a, b), 0, 1)
+        found: Any = module.apply(variables["generator"], a, b)
+        return jnp.clip(found, 0, 1)
 
     middle = halfway(first, second)
     if count == 1:

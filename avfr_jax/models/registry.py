@@ -2,52 +2,76 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
 from avfr_jax.config import from_dict
 from avfr_jax.errors import ConfigError
-from avfr_jax.models.base import Animator, FindPriors
+from avfr_jax.models.base import FindPriors
+
+Kind = Literal["animator", "interpolator", "enlarger"]
+KINDS: dict[str, Kind] = {
+    "avfr": "animator",
+    "fomm": "animator",
+    "mesh-fomm": "animator",
+    "landmark-warp": "animator",
+    "interpolation": "interpolator",
+    "super-resolution": "enlarger",
+}
+"""What the models of each family are: see `models.base.Animator`, `models.interpolation.Interpolator` and
+`models.super_resolution.Enlarger`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """One implementation of the model interface.
+    """One implementation of a kind of model.
 
     Attributes:
       config: its config dataclass.
-      make: (config, weights, name, find_priors) -> model.
+      make: (config, weights, name, find_priors) -> model of the family's kind.
       shapes: config -> the tree of weights as `jax.ShapeDtypeStruct`, or None for a family without weights.
     """
 
     config: type
-    make: Callable[[Any, Any, str, FindPriors | None], Animator]
+    make: Callable[[Any, Any, str, FindPriors | None], Any]
     shapes: Callable[[Any], Any] | None = None
 
 
-def _fomm(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Animator:
+def _fomm(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Any:
     from avfr_jax.models.fomm_animator import FommAnimator
 
     return FommAnimator(config, variables, name)
 
 
-def _mesh_fomm(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Animator:
+def _mesh_fomm(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Any:
     from avfr_jax.models.mesh_fomm_animator import MeshFommAnimator
 
     return MeshFommAnimator(config, variables, find_priors, name)
 
 
-def _avfr(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Animator:
+def _avfr(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Any:
     from avfr_jax.models.avfr_animator import AvfrAnimator
 
     return AvfrAnimator(config, variables, find_priors, name)
 
 
-def _landmark_warp(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Animator:
+def _landmark_warp(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Any:
     from avfr_jax.models.landmark_animator import LandmarkAnimator
 
     return LandmarkAnimator(config, find_priors, name)
+
+
+def _interpolation(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Any:
+    from avfr_jax.models.interpolation import Interpolator
+
+    return Interpolator(config, variables, name)
+
+
+def _super_resolution(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Any:
+    from avfr_jax.models.super_resolution import Enlarger
+
+    return Enlarger(config, variables, name)
 
 
 def _shapes(init: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
@@ -77,12 +101,20 @@ def family(name: str) -> Family:
         from avfr_jax.models.landmark_warp import LandmarkWarpConfig
 
         return Family(LandmarkWarpConfig, _landmark_warp)
-    raise ConfigError(f"There is no model family {name!r}; there are avfr, fomm, mesh-fomm and landmark-warp.")
+    if name == "interpolation":
+        from avfr_jax.models import interpolation
+
+        return Family(interpolation.InterpolationConfig, _interpolation, _shapes(interpolation.init))
+    if name == "super-resolution":
+        from avfr_jax.models import super_resolution
+
+        return Family(super_resolution.SuperResolutionConfig, _super_resolution, _shapes(super_resolution.init))
+    raise ConfigError(f"There is no model family {name!r}; there are {', '.join(KINDS)}.")
 
 
 def make_model(
     family_name: str, config: dict[str, Any], variables: Any, name: str, find_priors: FindPriors | None = None
-) -> Animator:
-    """A model from plain settings and weights."""
+) -> Any:
+    """A model from plain settings and weights, of the kind that `KINDS` says."""
     kind = family(family_name)
     return kind.make(from_dict(kind.config, config), variables, name, find_priors)

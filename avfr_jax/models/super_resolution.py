@@ -161,7 +161,7 @@ def enlarge(
     module = generator(config)
 
     def detail(windows: Array) -> Array:
-        found: Array = module.apply(variables["generator"], windows, method=Generator.detail)
+        found: Any = module.apply(variables["generator"], windows, method=Generator.detail)
         return found
 
     found = over_windows(detail, filled, side, config.overlap, config.batch_size)

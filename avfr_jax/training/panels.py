@@ -14,7 +14,7 @@ from avfr_jax.ops.grids import pixel_grid, to_pixels
 from avfr_jax.ops.resize import resize_linear
 from avfr_jax.typing import Array, Float, UInt8
 
-COLUMNS = ("source", "driving", "output", "keypoints", "occlusion", "flow")
+COLUMNS = ("source", "between", "driving", "output", "keypoints", "occlusion", "flow")
 # Steps of the colour wheel of Baker et al., "A Database and Evaluation Methodology for Optical Flow" (2011): how many
 # hues lie between red, yellow, green, cyan, blue and magenta; more where the eye tells more apart.
 _WHEEL_STEPS = (15, 6, 4, 11, 13, 6)

@@ -42,12 +42,14 @@ class ValidationConfig:
       frames_per_clip: at most so many, spread over the clip.
       clips: at most so many clips, spread over the list; 0 for all.
       batch_size: pairs that are evaluated at once, over all devices; 0 for the training batch.
+      span: the source is so many frames before the driving one; 0 takes each clip's first frame.
     """
 
     stride: int = 10
     frames_per_clip: int = 20
     clips: int = 0
     batch_size: int = 0
+    span: int = 0
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -58,24 +60,28 @@ def spread(count: int, most: int) -> list[int]:
 
 
 def validation_pairs(frames: Sequence[int], config: ValidationConfig) -> list[Pair]:
-    """The same pairs every time: each clip's first frame drives on to later ones at a stride.
+    """The same pairs every time: each clip's first frame drives on to later ones at a stride, or where there is a span
+    the frame that far before each.
 
     Args:
       frames: number of frames of each clip.
       config: which of them.
 
     Raises:
-      InputError: no clip has two frames.
+      InputError: no clip has two frames, or as many as the span asks for.
     """
-    usable = [i for i, n in enumerate(frames) if n > 1]
+    usable = [i for i, n in enumerate(frames) if n > max(1, config.span)]
     if not usable:
-        raise InputError("There is no validation clip with two frames; add clips or turn the validation off.")
+        least = max(2, config.span + 1)
+        many = "two" if least == 2 else str(least)
+        raise InputError(f"There is no validation clip with {many} frames; add clips or turn the validation off.")
     pairs = []
     for place in spread(len(usable), config.clips):
         clip = usable[place]
         # A clip shorter than the stride still gives its last frame.
-        driving = list(range(config.stride, frames[clip], config.stride)) or [frames[clip] - 1]
-        pairs += [Pair(clip, 0, driving[i]) for i in spread(len(driving), config.frames_per_clip)]
+        driving = list(range(max(config.stride, config.span), frames[clip], config.stride)) or [frames[clip] - 1]
+        chosen = [driving[i] for i in spread(len(driving), config.frames_per_clip)]
+        pairs += [Pair(clip, frame - config.span if config.span else 0, frame) for frame in chosen]
     return pairs
 
 

@@ -13,11 +13,12 @@ Time: as `fomm_vox256`; `python -m experiments.compile_check --config fomm_nojac
 import dataclasses
 
 from avfr_jax.models.fomm import vox_256, without_jacobian
+from avfr_jax.training.objectives.fomm import FommLossConfig
 from experiments.configs.fomm_vox256 import CONFIG as WITH_JACOBIANS
 
 CONFIG = dataclasses.replace(
     WITH_JACOBIANS,
     name="fomm_nojac_vox256",
     model=without_jacobian(vox_256()),
-    losses=dataclasses.replace(WITH_JACOBIANS.losses, equivariance_jacobian=0.0),
+    losses=FommLossConfig(generator_gan=0.0, equivariance_jacobian=0.0),
 )

@@ -22,7 +22,8 @@ from avfr_jax.backbones.vgg import vgg19
 from avfr_jax.convert import fomm as convert
 from avfr_jax.convert.tree import flatten
 from avfr_jax.convert.vgg import to_stack_variables
-from avfr_jax.training.objectives.fomm import FeatureNetwork, FommLossConfig, FommObjective
+from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
+from avfr_jax.training.objectives.pictures import FeatureNetwork
 from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
 from avfr_jax.training.sharding import make_mesh
 from avfr_jax.training.state import TrainState

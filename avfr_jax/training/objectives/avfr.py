@@ -9,7 +9,8 @@ from avfr_jax.models import avfr
 from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.training import panels
 from avfr_jax.training.objective import Variables
-from avfr_jax.training.objectives.fomm import FommObjective, apply_module
+from avfr_jax.training.objectives.fomm import FommObjective
+from avfr_jax.training.objectives.pictures import apply_module
 from avfr_jax.typing import Array
 
 

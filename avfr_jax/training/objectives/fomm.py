@@ -5,16 +5,13 @@ discriminator from another, and the discriminator judges each picture once.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from avfr_jax import losses
-from avfr_jax.backbones.lpips import Lpips, LpipsKind
-from avfr_jax.backbones.perceptual import PerceptualName
-from avfr_jax.errors import ConfigError
+from avfr_jax.backbones.lpips import Lpips
 from avfr_jax.metrics import image
 from avfr_jax.models import fomm
 from avfr_jax.models._structure import draw_structure
@@ -24,32 +21,28 @@ from avfr_jax.ops.resize import upsample_nearest
 from avfr_jax.ops.tps import RandomWarp, draw_warp, warp_frames
 from avfr_jax.training import panels
 from avfr_jax.training.objective import Gradients, Variables
+from avfr_jax.training.objectives.pictures import (
+    FeatureNetwork,
+    PictureLossConfig,
+    adversaries,
+    apply_module,
+    frozen_networks,
+    picture_terms,
+)
 from avfr_jax.typing import Array
 
 GENERATOR_SIDE = ("keypoint_detector", "generator")
 
 
 @dataclasses.dataclass(frozen=True)
-class FommLossConfig:
-    """Weights of the losses; the defaults are those of `vox-adv-256`.
+class FommLossConfig(PictureLossConfig):
+    """Weights of the losses; the defaults are those of `vox-adv-256`. See `PictureLossConfig` for those of the picture.
 
     Attributes:
-      perceptual: of each layer of the perceptual network, at every scale.
-      perceptual_network: which frozen network: see `avfr_jax.backbones`.
-      normalise_perceptual: count every layer alike, whatever the size of its features.
-      scales: of the image pyramid on which pictures are compared.
-      pyramid_l1: of the mean absolute difference over the pyramid.
-      lpips: of LPIPS, at the frame's own size.
-      lpips_network: its backbone.
-      structural: of 1 - SSIM.
       parts: how much more the inside of lips, mouth and eyes counts in a mean absolute difference of its own.
         Batches then carry the face's landmarks (`data.landmarks`).
       warped: of the mean absolute difference of the warped source over the pyramid (`mesh-fomm`).
       apart: of keypoints that come close to each other.
-      gan: the adversarial terms' form.
-      generator_gan: of the generator's adversarial term; 0 trains no discriminator.
-      discriminator_gan: of the discriminator's.
-      feature_matching: of each of the discriminator's feature maps.
       equivariance_value: of keypoints under random warps.
       equivariance_jacobian: of their Jacobians.
       sigma_affine: spread of the warps' affine part.
@@ -57,40 +50,14 @@ class FommLossConfig:
       points_tps: control points a side.
     """
 
-    perceptual: tuple[float, ...] = (10.0,) * 5
-    perceptual_network: PerceptualName = "vgg19"
-    normalise_perceptual: bool = False
-    scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
-    pyramid_l1: float = 0.0
-    lpips: float = 0.0
-    lpips_network: LpipsKind = "alex"
-    structural: float = 0.0
     parts: float = 0.0
     warped: float = 0.0
     apart: float = 0.0
-    gan: losses.GanKind = "least_squares"
-    generator_gan: float = 1.0
-    discriminator_gan: float = 1.0
-    feature_matching: tuple[float, ...] = (10.0,) * 4
     equivariance_value: float = 10.0
     equivariance_jacobian: float = 10.0
     sigma_affine: float = 0.05
     sigma_tps: float = 0.005
     points_tps: int = 5
-
-
-class FeatureNetwork(NamedTuple):
-    """A frozen network for the perceptual loss.
-
-    Attributes:
-      apply: (weights, images in [0, 1]) -> feature maps.
-      weights: its pytree.
-      note: which network it is, in a sentence.
-    """
-
-    apply: Callable[[Any, Any], Sequence[Any]]
-    weights: Any
-    note: str
 
 
 class Forward(NamedTuple):
@@ -131,23 +98,12 @@ class FommObjective:
         remat: recompute the generator's activations in the backward pass instead of keeping them.
 
         Raises:
-          ConfigError: another number of feature-matching weights than the discriminator has blocks, or `loss.lpips`
-            without its network.
+          ConfigError: see `frozen_networks`.
         """
         loss = loss or FommLossConfig()
-        if loss.generator_gan > 0 and len(loss.feature_matching) != config.discriminator.num_blocks:
-            raise ConfigError(
-                f"losses.feature_matching holds {len(loss.feature_matching)} weights for a discriminator of "
-                f"{config.discriminator.num_blocks} blocks (model.discriminator.num_blocks); give one a block."
-            )
-        if loss.lpips and lpips is None:
-            raise ConfigError("losses.lpips is a weight, but no LPIPS network was given.")
         self.config, self.loss, self.dtype, self.remat = config, loss, dtype, remat
         self.features = features
-        self.frozen: dict[str, Any] = {} if features is None else {"features": features.weights}
-        self.notes = () if features is None else (features.note,)
-        if loss.lpips and lpips is not None:
-            self.frozen["lpips"], self.notes = lpips, (*self.notes, lpips.description)
+        self.frozen, self.notes = frozen_networks(loss, features, lpips, config.discriminator)
         self.adversarial = loss.generator_gan > 0
         self.networks = (*GENERATOR_SIDE, "discriminator") if self.adversarial else GENERATOR_SIDE
         self.averaged = GENERATOR_SIDE
@@ -236,7 +192,10 @@ class FommObjective:
 
         (_, prediction), pull, (forward, terms) = jax.vjp(generator_side, side, has_aux=True)
         if self.adversarial:
-            towards, more, grads_d, collections_d = self._adversaries(variables, batch, prediction, forward.driving)
+            towards, more, grads_d, collections_d = adversaries(
+                self.loss, self.make_discriminator(), variables["discriminator"], prediction, batch["driving"],
+                Keypoints(forward.driving.value),
+            )  # fmt: skip
             terms.update(more)
         else:
             towards, grads_d, collections_d = jnp.zeros_like(prediction), {}, {}
@@ -257,7 +216,7 @@ class FommObjective:
         driving, new = self.detect({"keypoint_detector": {**state, **new}}, inputs["driving"], True, axis)
         generate = jax.checkpoint(self._generate_pure, static_argnums=(4,)) if self.remat else self._generate_pure
         generated, new_generator = generate(variables, batch, source, driving, axis)
-        terms = self._picture_terms(generated.prediction, batch, frozen)
+        terms = picture_terms(self.loss, self.features, frozen, generated.prediction, batch["driving"])
         terms |= self.further_terms(generated, source, driving, batch)
         if self.loss.equivariance_value or self.loss.equivariance_jacobian:
             more, new = self._equivariance({**state, **new}, inputs["driving"], driving, draws, axis)
@@ -267,22 +226,6 @@ class FommObjective:
 
     def _generate_pure(self, variables: Variables, batch: dict[str, Any], source: Any, driving: Any, axis: Any) -> Any:
         return self.generate(variables, batch, source, driving, True, axis)
-
-    def _picture_terms(self, prediction: Any, batch: dict[str, Any], frozen: Any) -> dict[str, Any]:
-        loss, target, terms = self.loss, batch["driving"], {}
-        if self.features is not None and any(loss.perceptual):
-            features = self.features.apply
-            terms["perceptual"] = losses.perceptual(
-                lambda x: features(frozen["features"], x), prediction, target,
-                weights=loss.perceptual, scales=loss.scales, normalise=loss.normalise_perceptual,
-            )  # fmt: skip
-        if loss.pyramid_l1:
-            terms["pyramid_l1"] = loss.pyramid_l1 * losses.pyramid_l1(prediction, target, scales=loss.scales)
-        if loss.lpips:
-            terms["lpips"] = loss.lpips * frozen["lpips"](prediction, target).mean()
-        if loss.structural:
-            terms["structural"] = loss.structural * (1 - image.ssim_map(prediction, target).mean())
-        return terms
 
     def _equivariance(
         self, state: dict[str, Any], frames: Any, driving: Keypoints, draws: Any, axis: str | None
@@ -299,45 +242,6 @@ class FommObjective:
             jacobian = losses.equivariance_jacobian(driving.jacobian, moved.jacobian, moved.value, warp)
             terms["equivariance_jacobian"] = loss.equivariance_jacobian * jacobian
         return terms, new
-
-    def _adversaries(
-        self, variables: Variables, batch: dict[str, Any], prediction: Any, driving: Keypoints
-    ) -> tuple[Any, dict[str, Any], dict[str, Any], Variables]:
-        """Both sides of the game from one judgement of each picture.
-
-        Returns:
-          The generator's gradient with respect to its pictures, the terms, the discriminator's gradients, and its
-          collections.
-        """
-        module, own, loss = self.make_discriminator(), variables["discriminator"], self.loss
-        shown = jax.tree.map(jax.lax.stop_gradient, Keypoints(driving.value))
-
-        def judge(params: Any, state: Any, picture: Any) -> Any:
-            out, new = apply_module(module, {**state, "params": params}, True, picture, shown)
-            maps = [m for one, _ in out.values() for m in one]
-            return (maps, [logits for _, logits in out.values()]), {**state, **new}
-
-        state = {name: tree for name, tree in own.items() if name != "params"}
-        fake, pull_fake, state = jax.vjp(lambda p, x: judge(p, state, x), own["params"], prediction, has_aux=True)
-        real, pull_real, state = jax.vjp(lambda p: judge(p, state, batch["driving"]), own["params"], has_aux=True)
-
-        def generator_loss(fake: Any) -> Any:
-            matching = losses.feature_matching(real[0], fake[0], loss.feature_matching * len(fake[1]))
-            return {
-                "generator_gan": loss.generator_gan * losses.gan_generator_loss(fake[1], loss.gan),
-                "feature_matching": matching,
-            }
-
-        def discriminator_loss(real: Any, fake: Any) -> Any:
-            return loss.discriminator_gan * losses.gan_discriminator_loss(real[1], fake[1], loss.gan)
-
-        terms, pull_terms = jax.vjp(generator_loss, fake)
-        (blame,) = pull_terms(jax.tree.map(jnp.ones_like, terms))
-        _, towards = pull_fake(blame)
-        value, pull_game = jax.vjp(discriminator_loss, real, fake)
-        blame_real, blame_fake = pull_game(jnp.ones_like(value))
-        grads = jax.tree.map(jnp.add, pull_real(blame_real)[0], pull_fake(blame_fake)[0])
-        return towards, {**terms, "discriminator": value}, {"discriminator": grads}, {"discriminator": state}
 
     # ----------------------------------------------------------------------------------------- looking at the model
 
@@ -383,11 +287,3 @@ class FommObjective:
     def further_panels(self, generated: Any, shape: tuple[int, int]) -> dict[str, Any]:
         """Further pictures of this family, of the given height and width."""
         return {}
-
-
-def apply_module(module: Any, variables: dict[str, Any], train: bool, *arguments: Any, **named: Any) -> Any:
-    """Apply a Flax module -> its output, and its updated collections (none without `train`)."""
-    if not train:
-        return module.apply(variables, *arguments, train=False, **named), {}
-    mutable = [name for name in variables if name != "params"]
-    return module.apply(variables, *arguments, train=True, mutable=mutable, **named)

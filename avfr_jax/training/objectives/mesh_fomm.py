@@ -11,7 +11,8 @@ from avfr_jax.models import landmark_warp, mesh_fomm
 from avfr_jax.models.discriminators import MultiScaleDiscriminator
 from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.training.objective import Variables
-from avfr_jax.training.objectives.fomm import FommObjective, apply_module
+from avfr_jax.training.objectives.fomm import FommObjective
+from avfr_jax.training.objectives.pictures import apply_module
 from avfr_jax.typing import Array
 
 

@@ -1,0 +1,52 @@
+"""Frame interpolation at 128 × 128, narrow enough to be trained on a processor.
+
+    python -m experiments.train --config experiments/configs/interpolation128.py --data.path clips,heads \\
+        --held_back.path held_back
+
+The folders are those of `mesh_fomm256`, without stills, between which there is nothing; frames of 256 × 256 are read at
+half their size. The network also says where pixels have moved (`model.moved`), and works on squares of 2 × 2 pixels.
+No frozen network is needed: SSIM and a pyramid of absolute differences stand for LPIPS. Frames four apart are shown as
+well as two apart, since three between are made from one between. 0.4 M parameters; frames of any size can be given
+to it.
+
+Expected: a validation `l1` below `l1_mean`, that of the two frames' mean. It has not been run yet.
+Time: meant for less than an hour on two cores of a server; not measured yet.
+"""
+
+from avfr_jax.models.discriminators import DiscriminatorConfig
+from avfr_jax.models.interpolation import InterpolationConfig
+from avfr_jax.nn.unet import UNetConfig
+from avfr_jax.training.loop import LoopConfig
+from avfr_jax.training.objectives.pictures import PictureLossConfig
+from avfr_jax.training.optimisers import OptimiserConfig
+from avfr_jax.training.step import StepConfig
+from avfr_jax.training.validation import ValidationConfig
+from experiments.experiment import Experiment, HeldBackConfig
+from pipelines.augment import AugmentConfig
+from pipelines.loader import DataConfig
+
+CONFIG = Experiment(
+    name="interpolation128",
+    family="interpolation",
+    model=InterpolationConfig(
+        image_size=128,
+        moved=True,
+        network=UNetConfig(block_expansion=24, num_blocks=3, max_features=128, fold=2),
+        discriminator=DiscriminatorConfig(block_expansion=16, num_blocks=3, max_features=64, use_keypoints=False),
+    ),
+    losses=PictureLossConfig(
+        perceptual=(),
+        pyramid_l1=10.0,
+        structural=1.0,
+        gan="non_saturating",
+        generator_gan=0.1,
+        feature_matching=(0.0,) * 3,
+    ),
+    optimiser=OptimiserConfig(learning_rate=1e-3, schedule="cosine", gamma=0.01, warmup_steps=100, clip_norm=5.0),
+    data=DataConfig(path="clips,heads", batch_size=8, size=128, frames="triplet", spans=(2, 4), threads=2, prefetch=2),
+    augment=AugmentConfig(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.03),
+    held_back=HeldBackConfig(path="held_back"),
+    validation=ValidationConfig(stride=15, frames_per_clip=5, span=2),
+    loop=LoopConfig(steps=5000, validate_every=500, checkpoint_every=250, panel_every=500),
+    step=StepConfig(ema_decay=0.995),
+)

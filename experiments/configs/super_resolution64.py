@@ -1,0 +1,35 @@
+"""Patch-wise super-resolution with k = 64, narrow enough to be trained on a processor.
+
+    python -m experiments.train --config experiments/configs/super_resolution64.py --data.path clips,stills,heads \\
+        --held_back.path held_back
+
+The folders are those of `mesh_fomm256`; portraits serve as well as clips, since single frames are read. The network
+works on squares of 2 × 2 pixels, which a picture that was enlarged twice loses nothing by. No frozen network is needed:
+SSIM and a pyramid of absolute differences stand for LPIPS. 0.2 M parameters.
+
+Expected: a validation `l1` below `l1_bicubic`, and `l1_x4` below `l1_x4_bicubic`. It has not been run yet.
+Time: meant for less than an hour on two cores of a server; not measured yet.
+"""
+
+import dataclasses
+
+from avfr_jax.models.discriminators import DiscriminatorConfig
+from avfr_jax.models.super_resolution import SuperResolutionConfig
+from avfr_jax.nn.unet import UNetConfig
+from experiments.configs.interpolation128 import CONFIG as INTERPOLATION
+
+CONFIG = dataclasses.replace(
+    INTERPOLATION,
+    name="super_resolution64",
+    family="super-resolution",
+    model=SuperResolutionConfig(
+        patch_size=64,
+        network=UNetConfig(block_expansion=16, num_blocks=3, max_features=128, fold=2),
+        discriminator=DiscriminatorConfig(block_expansion=16, num_blocks=3, max_features=64, use_keypoints=False),
+    ),
+    data=dataclasses.replace(
+        INTERPOLATION.data, path="clips,stills,heads", batch_size=16, size=256, frames="single", spans=()
+    ),
+    augment=dataclasses.replace(INTERPOLATION.augment, crop=64),
+    validation=dataclasses.replace(INTERPOLATION.validation, span=0, frames_per_clip=3),
+)
