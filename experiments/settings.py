@@ -93,11 +93,10 @@ def override(config: T, values: Mapping[str, str]) -> T:
       ConfigError: an unknown name (the nearest one is given), or a value of another type.
     """
     known = leaves(config)
-    for key, text in values.items():
+    for key in values:
         if key not in known:
             raise ConfigError(_unknown(key, list(known)))
-        config = _replaced(config, key.split("."), text, key)
-    return config
+    return _replaced(config, values)
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
@@ -110,17 +109,23 @@ def _unknown(key: str, known: Sequence[str]) -> str:
     return f"There is no setting --{key}" + (f"; did you mean --{near[0]}?" if near else ".")
 
 
-def _replaced(config: Any, path: Sequence[str], text: str, key: str) -> Any:
-    name = path[0]
-    if len(path) > 1:
-        value = _replaced(getattr(config, name), path[1:], text, key)
-    else:
-        hint = typing.get_type_hints(type(config))[name]
-        value = _parsed(hint, text, key)
+def _replaced(config: Any, values: Mapping[str, str], group: str = "") -> Any:
+    """A config with texts in the place of settings, all of a group at once: settings that belong together can be given
+    in any order."""
+    inside: dict[str, dict[str, str]] = {}
+    for key, text in values.items():
+        name, _, rest = key.partition(".")
+        inside.setdefault(name, {})[rest] = text
+    new = {}
+    for name, rest in inside.items():
+        if "" in rest:
+            new[name] = _parsed(typing.get_type_hints(type(config))[name], rest[""], group + name)
+        else:
+            new[name] = _replaced(getattr(config, name), rest, f"{group}{name}.")
     try:
-        return dataclasses.replace(config, **{name: value})
+        return dataclasses.replace(config, **new)
     except TypeError as error:
-        raise ConfigError(f"--{key} cannot be set ({error}).") from None
+        raise ConfigError(f"--{group}{', --'.join(inside)} cannot be set ({error}).") from None
 
 
 def _parsed(hint: Any, text: str, key: str) -> Any:

@@ -64,8 +64,8 @@ def _model(path: pathlib.Path) -> dict[str, Any]:
     from avfr_jax.model_store import describe_model
 
     info = describe_model(path)
-    return {"model": info.name, "kind": info.kind, "family": info.family, "config": info.config, "provenance": info.provenance,
-            "quality": info.quality}  # fmt: skip
+    return {"model": info.name, "kind": info.kind, "family": info.family, "config": info.config,
+            "provenance": info.provenance, "quality": info.quality}  # fmt: skip
 
 
 def _print(facts: dict[str, Any], indent: str = "") -> None:

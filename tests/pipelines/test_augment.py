@@ -12,6 +12,7 @@ from PIL import Image, ImageEnhance
 from avfr_jax.errors import ConfigError
 from avfr_jax.faces.topology import mirror_indices
 from pipelines.augment import AugmentConfig, apply_jitter, augment, draw_jitter
+from pipelines.warp import WarpConfig
 from tests.media_fixtures import astronaut
 
 STILL = AugmentConfig(0.0, 0.0, 0.0, 0.0, flip=False)
@@ -159,3 +160,46 @@ def test_bad_settings():
     batch = make_batch(2) | {"source_landmarks": np.zeros((2, 478, 3), np.float32)}
     with pytest.raises(ConfigError, match="without the table"):
         augment(jax.random.key(0), batch, AugmentConfig(0.0, 0.0, 0.0, 0.0))
+
+
+def test_crops_are_the_same_square_of_every_frame_of_a_triplet():
+    """Frames whose pixels are their places, so that a crop says where it was cut."""
+    places = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE), [0], indexing="ij"), -1)[:, :, 0].astype(np.uint8)
+    batch = {name: np.broadcast_to(places, (64, SIZE, SIZE, 3)) for name in ("source", "between", "driving")}
+    batch["swapped"] = np.zeros(64, bool)
+    cut = AugmentConfig(0.0, 0.0, 0.0, 0.0, flip=False, crop=17)
+    out = jax.jit(augment, static_argnums=2)(jax.random.key(0), batch, cut)
+    rows, columns = np.rint(np.moveaxis(np.asarray(out["source"])[..., :2], -1, 0) * 255).astype(int)
+    assert rows.shape == (64, 17, 17)
+    along = np.broadcast_to(np.arange(17), rows.shape)
+    np.testing.assert_array_equal(rows, rows[:, :1, :1] + along.transpose(0, 2, 1))
+    np.testing.assert_array_equal(columns, columns[:, :1, :1] + along)
+    for found in (rows, columns):
+        assert set(found[:, 0, 0].tolist()) == set(range(SIZE - 17 + 1))  # every place occurs, the last one too
+    assert (rows[:, 0, 0] != columns[:, 0, 0]).any()
+    for name in ("between", "driving"):
+        np.testing.assert_array_equal(out[name], out["source"])
+    again = augment(jax.random.key(1), batch, cut)
+    assert (np.asarray(again["source"]) != np.asarray(out["source"])).any()
+
+
+def test_single_frames_are_augmented_as_pairs_are():
+    batch = make_batch(6)
+    config = AugmentConfig(hue=0.0)
+    run = jax.jit(augment, static_argnums=2)
+    both = run(jax.random.key(3), batch, config)
+    alone = run(jax.random.key(3), {name: batch[name] for name in ("driving", "swapped")}, config)
+    assert set(alone) == {"driving", "swapped"}
+    np.testing.assert_allclose(alone["driving"], both["driving"], atol=1e-6)
+
+
+def test_what_cannot_be_cropped_or_warped():
+    batch = make_batch(2)
+    with pytest.raises(ConfigError, match=f"augment.crop is 99, and the frames are {SIZE} x {SIZE}"):
+        augment(jax.random.key(0), batch, AugmentConfig(crop=99))
+    with pytest.raises(ConfigError, match="for frames without landmarks"):
+        augment(jax.random.key(0), batch | {"driving_landmarks": np.zeros((2, 478, 3))}, AugmentConfig(crop=8))
+    with pytest.raises(ConfigError, match="moves pairs of frames alone"):
+        augment(jax.random.key(0), batch | {"between": batch["source"]}, AugmentConfig(warp=WarpConfig(rotation=3.0)))
+    with pytest.raises(ConfigError, match="cropped cannot be warped"):
+        AugmentConfig(crop=8, warp=WarpConfig(rotation=3.0))

@@ -292,3 +292,54 @@ def test_little_shared_memory(folder, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING, "pipelines"):
         assert loader._smallest_shared() > 2**40
     assert "through pipes" in caplog.text
+
+
+# The clip of one frame has nothing between.
+LONG = {"exclude_clips": ("ann-3",)}
+
+
+def numbers(batch: Batch, name: str) -> np.ndarray:
+    """Number of each frame, read from its colour."""
+    return np.rint((batch[name][..., 1].astype(float).mean((1, 2)) - 20) / 15).astype(int)
+
+
+def test_triplets_hold_the_frame_halfway(stored):
+    config = make_config(stored, frames="triplet", spans=(2, 4), **LONG)
+    batches = take(open_pairs(config), 5)
+    assert sorted(batches[0]) == ["between", "driving", "source", "swapped"]
+    distances = set()
+    for batch in batches:
+        source, between, driving = (numbers(batch, name) for name in ("source", "between", "driving"))
+        np.testing.assert_array_equal(2 * between, source + driving)
+        np.testing.assert_array_equal(source > driving, batch["swapped"])
+        distances |= set(np.abs(source - driving).tolist())
+    assert distances == {2, 4}
+    # The same pairs with another number of frames of each; so one state serves both.
+    pairs = open_pairs(make_config(stored, spans=(2, 4), **LONG))
+    check_equal([{k: x for k, x in batch.items() if k != "between"} for batch in batches], take(pairs, 5))
+    state = pairs.state()
+    again = open_pairs(config)
+    again.set_state(state)
+    assert again.epoch == pairs.epoch
+    with pytest.raises(CheckpointError, match=r"spans was \[2, 4\] and is None"):
+        open_pairs(make_config(stored, **LONG)).set_state(state)
+    with pytest.raises(CheckpointError, match=r"spans was None and is \[2, 4\]"):
+        again.set_state(open_pairs(make_config(stored, **LONG)).state())
+
+
+def test_single_frames_are_the_driving_ones_of_the_pairs(folder):
+    singles = take(open_pairs(make_config(folder, frames="single", landmarks=True)), 3)
+    assert sorted(singles[0]) == ["driving", "driving_landmarks", "swapped"]
+    pairs = take(open_pairs(make_config(folder, landmarks=True)), 3)
+    check_equal(singles, [{name: batch[name] for name in singles[0]} for batch in pairs])
+
+
+def test_bad_triplets(folder):
+    with pytest.raises(ConfigError, match=r"Triplets need data\.spans of even numbers of frames, not \[\]"):
+        make_config(folder, frames="triplet")
+    with pytest.raises(ConfigError, match=r"not \[2, 3\]"):
+        make_config(folder, frames="triplet", spans=(2, 3))
+    with pytest.raises(ConfigError, match=r"data\.spans must be at least 1"):
+        make_config(folder, spans=(0,))
+    with pytest.raises(InputError, match=r"1 clips of .* have fewer than 3 frames.* the first ann-3; exclude them"):
+        open_pairs(make_config(folder, frames="triplet", spans=(4, 2)))

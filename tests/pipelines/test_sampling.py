@@ -53,6 +53,28 @@ def test_pure_function_of_seed_epoch_and_index():
         assert np.mean([a == b for a, b in zip(pairs, different, strict=True)]) < 0.1
 
 
+def test_frames_a_span_apart():
+    sampler = PairSampler(groups=((0,), (1, 2)), frames=(12, 3, 5), repeats=600, seed=11, spans=(2, 4))
+    pairs = epoch(sampler)
+    distances = {clip: collections.Counter() for clip in range(3)}
+    for pair in pairs:
+        early, late = sorted((pair.source, pair.driving))
+        assert 0 <= early < late < sampler.frames[pair.clip]
+        assert (pair.source > pair.driving) == pair.swapped
+        distances[pair.clip][late - early] += 1
+    assert set(distances[1]) == {2}  # 4 does not fit into three frames
+    for clip in (0, 2):
+        assert set(distances[clip]) == {2, 4}
+        total = distances[clip].total()
+        assert abs(distances[clip][2] - total / 2) < 4 * np.sqrt(total / 4)
+    starts = np.bincount([min(p.source, p.driving) for p in pairs if p.clip == 0 and abs(p.source - p.driving) == 2])
+    assert len(starts) == 10
+    assert starts.min() > 0.4 * starts.mean()
+    # Everything else is drawn as it is without spans.
+    free = epoch(PairSampler(sampler.groups, sampler.frames, 600, 11))
+    assert [(pair.clip, pair.swapped) for pair in pairs] == [(pair.clip, pair.swapped) for pair in free]
+
+
 def test_known_draws():
     """The order belongs to checkpoints: it must not change from one version or NumPy to the next."""
     assert [SAMPLER.draw(2, index) for index in (0, 1, 1199)] == [

@@ -1,0 +1,192 @@
+"""Frame interpolation and super-resolution: their configs, what contradicts itself in one, and the way from the command
+to a model that is found by name."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from avfr_jax import model_store
+from avfr_jax.cli.main import main as avfr
+from avfr_jax.errors import ConfigError
+from avfr_jax.models.interpolation import Interpolator
+from avfr_jax.models.registry import family
+from avfr_jax.models.super_resolution import Enlarger
+from avfr_jax.training.logging import read_metrics
+from avfr_jax.training.validation import Pair
+from experiments.experiment import Experiment, HeldBackClips, build_augment, check, fixed_settings
+from experiments.settings import load_config, override
+from experiments.train import main
+from pipelines.loader import open_pairs
+from pipelines.sources import open_dataset
+from tests.pipelines.prepared import CLIPS, write_dataset
+
+CONFIGS = ("interpolation_vox256", "interpolation128", "super_resolution_vox512", "super_resolution64")
+SMALL = {
+    "model.network.block_expansion": 4, "model.network.num_blocks": 1, "model.network.fold": 1,
+    "model.discriminator.num_blocks": 1, "model.discriminator.block_expansion": 4, "losses.feature_matching": 0,
+    "losses.scales": 1, "losses.structural": 0, "data.batch_size": 8, "held_back.path": "",
+    "held_back.identities": "bob", "validation.stride": 4, "validation.frames_per_clip": 2, "loop.log_every": 1,
+    "loop.panel_every": 2, "loop.panel_rows": 1, "loop.tensorboard": "true", "loop.steps": 2,
+    "optimiser.warmup_steps": 1, "data.size": 32,
+}  # fmt: skip
+OWN = {
+    "interpolation128": {"model.image_size": 32, "data.exclude_clips": "ann-3,ann-2"},
+    "super_resolution64": {"model.patch_size": 16, "augment.crop": 16, "model.overlap": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("clips") / "data")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, clips):
+    """A folder with a model of each kind, two steps from scratch."""
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", "set, so that the test leaves the cache as it is")
+        for name, own in OWN.items():
+            words = ["--config", name, "--workdir", str(root / name), "--data.path", str(clips)]
+            words += [word for key, value in (SMALL | own).items() for word in (f"--{key}", str(value))]
+            assert main(words) == 0
+    models = root / "models"
+    models.mkdir()
+    for name in OWN:
+        (models / name).symlink_to(root / name / "model")
+    return root
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shipped_configs(name):
+    config = load_config(name, Experiment)
+    check(config)
+    shapes = family(config.family).shapes(config.model)
+    assert sum(4 * x.size for x in jax.tree.leaves(shapes["generator"])) < 10e6  # bytes that are shipped
+    assert config.losses.generator_gan > 0
+    if "vox" in name:
+        assert (config.optimiser.learning_rate, config.losses.lpips, config.losses.pyramid_l1) == (1e-3, 1.0, 1.0)
+        assert config.losses.scales == (1.0,)
+    if config.family == "interpolation":
+        assert 2 in config.data.spans
+    else:
+        limits = (config.model.patch_size, config.model.least_factor, config.model.largest_factor)
+        assert limits == (64, 2.0, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("interpolation128", {"data": {"frames": "pair"}}, r"needs data\.frames triplet, not pair"),
+        ("interpolation128", {"validation": {"span": 3}}, r"even validation\.span of 2 or more, not 3"),
+        ("interpolation128", {"augment": {"crop": 64}}, r"whole frames: set augment\.crop 0"),
+        ("interpolation128", {"data": {"size": 256}}, "they must agree"),
+        ("interpolation128", {"data": {"mel": True}}, "reads colours alone"),
+        ("super_resolution64", {"data": {"frames": "triplet", "spans": (2,)}}, r"data\.frames single"),
+        ("super_resolution64", {"augment": {"crop": 32}}, r"patch_size is 64 and augment\.crop 32"),
+        ("super_resolution64", {"data": {"size": 32}}, r"no larger than data\.size, 32"),
+        ("fomm_vox256", {"data": {"frames": "single"}}, r"needs data\.frames pair, not single"),
+    ],
+)
+def test_contradictions_are_refused(name, changes, sentence):
+    config = load_config(name, Experiment)
+    for group, values in changes.items():
+        config = dataclasses.replace(config, **{group: dataclasses.replace(getattr(config, group), **values)})
+    with pytest.raises(ConfigError, match=sentence):
+        check(config)
+
+
+def test_settings_that_belong_together_are_given_in_any_order():
+    config = load_config("super_resolution64", Experiment)
+    words = [("model.patch_size", "16"), ("augment.crop", "16"), ("model.overlap", "4")]
+    for order in (words, words[::-1]):
+        changed = override(config, dict(order))
+        assert (changed.model.patch_size, changed.model.overlap, changed.augment.crop) == (16, 4, 16)
+        assert changed.model.network == config.model.network
+    with pytest.raises(ConfigError, match=r"overlap must be from 0 to below patch_size \(16\), not 16"):
+        override(config, dict(words[:1]))
+
+
+def test_losses_are_of_the_familys_kind():
+    config, other = load_config("interpolation128", Experiment), load_config("fomm_vox256", Experiment)
+    with pytest.raises(ConfigError, match="takes a PictureLossConfig as its losses"):
+        check(dataclasses.replace(config, losses=other.losses))
+
+
+def test_older_runs_go_on(clips):
+    """Settings that are newer than a run, at what they have always been, are not held against it."""
+    config, dataset = load_config("tiny", Experiment), open_dataset(clips)
+    values = fixed_settings(config, dataset)
+    assert {"frames", "spans"}.isdisjoint(values["data"])
+    assert "crop" not in values["augment"]
+    other = load_config("interpolation128", Experiment)
+    assert fixed_settings(other, dataset)["data"]["spans"] == [2, 4]
+    data = dataclasses.replace(config.data, path=str(clips), size=32, exclude_clips=("ann-3",))
+    assert "spans" not in json.loads(open_pairs(data).state())["order"]
+
+
+def test_validation_reads_the_frame_halfway(clips):
+    config = load_config("interpolation128", Experiment)
+    dataset = open_dataset(clips)
+    held = HeldBackClips(dataset, dataclasses.replace(config.data, size=32))
+    batch = held.samples([Pair(list(CLIPS).index("bob-1"), 3, 7)])
+    assert set(batch) == {"source", "between", "driving"}
+    number = {name: round((float(x[0, ..., 1].mean()) * 255 - 20) / 15) for name, x in batch.items()}
+    assert number == {"source": 3, "between": 5, "driving": 7}
+
+
+def test_augmentation_gives_what_the_objective_takes(clips):
+    config = load_config("super_resolution64", Experiment)
+    config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, crop=16))
+    frames = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), np.uint8)
+    batch = {"driving": frames, "swapped": np.zeros(2, bool)}
+    found = jax.eval_shape(build_augment(config, ["driving"]), jax.random.key(0), batch)
+    assert {name: x.shape for name, x in found.items()} == {"driving": (2, 16, 16, 3)}
+
+
+def test_the_command_trains_validates_and_exports(trained):
+    for name, rival in (("interpolation128", "l1_mean"), ("super_resolution64", "l1_bicubic")):
+        lines = read_metrics(trained / name / "metrics.jsonl")
+        assert [line["step"] for line in lines if "train/loss" in line] == [1, 2]
+        assert {"validation/l1", f"validation/{rival}"} <= lines[-1].keys()
+        info = model_store.describe_model(trained / name / "model")
+        assert info.provenance["networks"] == ["generator"]
+        assert info.quality["validation"]["l1"] == lines[-1]["validation/l1"]
+        assert info.provenance["training_data"]["identities"] == 2
+
+
+def test_models_are_found_by_name_and_used(trained, monkeypatch, capsys):
+    monkeypatch.setenv("AVFR_MODELS", str(trained / "models"))
+    interpolator = model_store.load_interpolator("interpolation128")
+    enlarger = model_store.load_enlarger("super_resolution64")
+    assert isinstance(interpolator, Interpolator)
+    assert isinstance(enlarger, Enlarger)
+    assert (interpolator.config.image_size, enlarger.config.patch_size) == (32, 16)
+    frames = np.random.default_rng(0).integers(0, 255, (2, 12, 10, 3), np.uint8)
+    assert interpolator(frames[0], frames[1], 3).shape == (3, 12, 10, 3)
+    assert enlarger(frames, 30, 20).shape == (2, 30, 20, 3)
+    assert avfr(["models", "--json"]) == 0
+    kinds = {model["name"]: model["kind"] for model in json.loads(capsys.readouterr().out)}
+    assert kinds["interpolation128"] == "interpolator"
+    assert kinds["super_resolution64"] == "enlarger"
+    assert kinds["landmark-warp"] == "animator"
+    assert avfr(["models"]) == 0
+    assert "kind        interpolator" in capsys.readouterr().out
+
+
+def test_a_model_of_another_kind_is_refused_in_one_sentence(trained, monkeypatch):
+    monkeypatch.setenv("AVFR_MODELS", str(trained / "models"))
+    with pytest.raises(ConfigError) as caught:
+        model_store.load_model("interpolation128")
+    assert "\n" not in str(caught.value)
+    assert "makes frames between frames; what is needed here animates a source: " in str(caught.value)
+    assert "landmark-warp" in str(caught.value)
+    with pytest.raises(
+        ConfigError, match=r"animates a source; what is needed here enlarges frames: super_resolution64"
+    ):
+        model_store.load_enlarger("landmark-warp")
+    with pytest.raises(ConfigError, match="needed here makes frames between frames"):
+        model_store.load_interpolator("super_resolution64")

@@ -1,0 +1,185 @@
+"""What frame interpolation and super-resolution are trained for: the paper's losses, and a step that lowers them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avfr_jax.errors import ConfigError
+from avfr_jax.models import super_resolution
+from avfr_jax.models.discriminators import judgement_size
+from avfr_jax.ops.resize import resize_cubic
+from avfr_jax.training.objectives.interpolation import InterpolationObjective
+from avfr_jax.training.objectives.pictures import PictureLossConfig
+from avfr_jax.training.objectives.super_resolution import SuperResolutionObjective
+from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
+from avfr_jax.training.sharding import make_mesh, put_batch
+from avfr_jax.training.step import StepConfig, init_state, make_step
+from tests.models import test_interpolation, test_super_resolution
+
+LOSS = PictureLossConfig(
+    perceptual=(), scales=(1.0,), pyramid_l1=10.0, gan="non_saturating", generator_gan=0.1, feature_matching=(0.0,)
+)
+OBJECTIVES = {
+    "interpolation": InterpolationObjective(test_interpolation.MOVED, LOSS),
+    "super-resolution": SuperResolutionObjective(test_super_resolution.CONFIG, LOSS),
+}
+
+
+def moving(seed, count=8, side=16):
+    """Blots that go on by a step from frame to frame, before a still background."""
+    rng = np.random.default_rng(seed)
+    y, x = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
+    start, step = rng.uniform(4, side - 4, (count, 2, 1, 1)), rng.uniform(-3, 3, (count, 2, 1, 1))
+
+    def frame(time):
+        at = start + time * step
+        near = np.exp(-((y - at[:, 0]) ** 2 + (x - at[:, 1]) ** 2) / 4)
+        return (0.2 + 0.6 * near[..., None] * np.asarray([1.0, 0.5, 0.8])).astype(np.float32)
+
+    return {"source": frame(-1), "between": frame(0), "driving": frame(1)}
+
+
+def batch_for(objective, seed):
+    return {name: moving(seed)[name] for name in objective.example_batch(1)}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_few_steps_lower_the_loss_and_move_every_network(name):
+    objective = OBJECTIVES[name]
+    mesh = make_mesh(devices=jax.devices()[:1])
+    optimisers = make_optimisers(OptimiserConfig(learning_rate=3e-3), objective.networks)
+    config = StepConfig(ema_decay=0.9)
+    state = init_state(objective, optimisers, jax.random.key(0), mesh, config)
+    before = jax.device_get(state.variables)
+    step, found = make_step(objective, optimisers, mesh, config), []
+    for i in range(30):
+        state, metrics = step(state, put_batch(mesh, batch_for(objective, i % 3)))
+        found.append({k: float(v) for k, v in metrics.items()})
+    assert {"loss/pyramid_l1", "loss/generator_gan", "loss/discriminator", "loss", "l1"} <= found[0].keys()
+    assert np.isfinite([list(one.values()) for one in found]).all()
+    assert all(found[1][f"grad_norm/{network}"] > 0 for network in ("generator", "discriminator"))
+    first, last = (np.mean([one["loss/pyramid_l1"] for one in part]) for part in (found[:3], found[-3:]))
+    assert last < 0.8 * first
+    for path, old in jax.tree_util.tree_leaves_with_path(before):
+        new = state.variables
+        for key in path:
+            new = new[key.key]
+        if path[-1].key != "bias":  # a bias before a normalisation may stay
+            assert (np.asarray(new) != old).any(), path
+    assert set(state.ema) == {"generator"}
+
+
+@pytest.mark.parametrize("gan", ["non_saturating", "saturating"])
+def test_gradients_are_those_of_the_equations(gan):
+    """Eqs. 2 and 3, written out and differentiated as they stand."""
+    loss = dataclasses.replace(LOSS, gan=gan, pyramid_l1=1.0, generator_gan=1.0)
+    objective = SuperResolutionObjective(test_super_resolution.CONFIG, loss)
+    variables = test_super_resolution.drawn()
+    crops = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
+    draws = np.float32([2, 3, 5])
+    given = super_resolution.degrade(objective.config, crops, draws)
+
+    def judged(params, pictures):
+        ((_, logits),) = objective.discriminator().apply({"params": params}, pictures, train=True).values()
+        return jax.nn.sigmoid(logits)
+
+    def painted(params):
+        own = {**variables["generator"], "params": params}
+        return objective.generator().apply(own, given, train=True, mutable=["batch_stats"])[0]
+
+    def generator_loss(params):
+        picture = painted(params)
+        real = judged(variables["discriminator"]["params"], picture)
+        game = jnp.log(1 - real).mean() if gan == "saturating" else -jnp.log(real).mean()
+        return game + jnp.abs(picture - crops).mean()
+
+    def discriminator_loss(params):
+        fake = jax.lax.stop_gradient(painted(variables["generator"]["params"]))
+        return -jnp.log(judged(params, crops)).mean() - jnp.log(1 - judged(params, fake)).mean()
+
+    @jax.jit
+    def both():
+        found = objective.gradients(variables, {}, {"driving": crops}, draws)
+        want = {
+            "generator": jax.value_and_grad(generator_loss)(variables["generator"]["params"]),
+            "discriminator": jax.value_and_grad(discriminator_loss)(variables["discriminator"]["params"]),
+        }
+        return found.grads, found.metrics, want
+
+    grads, metrics, want = both()
+    np.testing.assert_allclose(metrics["loss"], want["generator"][0], rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss/discriminator"], want["discriminator"][0], rtol=1e-5)
+    for network, (_, gradient) in want.items():
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-6), grads[network], gradient)
+
+
+def test_untrained_networks_stand_where_the_baseline_does():
+    """And the baseline is what its name says."""
+    batch = moving(0)
+    objective = OBJECTIVES["interpolation"]
+    variables = {"generator": jax.tree.map(np.zeros_like, test_interpolation.drawn(objective.config)["generator"])}
+    metrics, prediction = jax.jit(objective.evaluate)(variables, batch)
+    mean = (batch["source"] + batch["driving"]) / 2
+    np.testing.assert_allclose(prediction, mean, atol=1e-6)
+    np.testing.assert_allclose(metrics["l1_mean"], np.abs(mean - batch["between"]).mean((1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(metrics["l1"], metrics["l1_mean"], rtol=1e-4)
+    assert {name: x.shape for name, x in metrics.items()} == dict.fromkeys(
+        ("l1", "l1_mean", "psnr", "psnr_mean", "ssim"), (8,)
+    )
+
+    objective = OBJECTIVES["super-resolution"]
+    frames = moving(0, 2, 32)["driving"]  # larger than a window
+    variables = {"generator": jax.tree.map(np.zeros_like, test_super_resolution.drawn()["generator"])}
+    metrics, prediction = jax.jit(objective.evaluate)(variables, {"driving": frames})
+    for factor, name in ((2, "l1"), (4, "l1_x4")):
+        small = np.clip(resize_cubic(frames, (32 // factor, 32 // factor)), 0, 1)
+        error = np.abs(np.clip(resize_cubic(small, (32, 32)), 0, 1) - frames).mean((1, 2, 3))
+        np.testing.assert_allclose(metrics[f"{name}_bicubic"], error, rtol=1e-4)
+        np.testing.assert_allclose(metrics[name], error, rtol=1e-4)
+    assert (metrics["l1_x4"] > metrics["l1"]).all()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_panels_show_the_truth_the_output_and_what_it_is_measured_against(name):
+    objective, batch = OBJECTIVES[name], batch_for(OBJECTIVES[name], 0)
+    module = test_interpolation if name == "interpolation" else test_super_resolution
+    variables = module.drawn(objective.config) if name == "interpolation" else module.drawn()
+    panels = jax.jit(objective.panels)(variables, batch)
+    rival = "mean" if name == "interpolation" else "bicubic"
+    assert {*batch, "output", rival, "difference", f"difference_of_{rival}"} == set(panels)
+    for picture in panels.values():
+        assert picture.shape == (8, 16, 16, 3)
+        assert ((picture >= 0) & (picture <= 1)).all()
+    for which in batch:
+        np.testing.assert_array_equal(panels[which], batch[which])
+    assert (np.asarray(panels["output"]) != np.asarray(panels[rival])).any()
+
+
+def test_factors_are_drawn_between_the_limits():
+    draws = np.asarray(OBJECTIVES["super-resolution"].draw(jax.random.key(0), 1000))
+    assert draws.shape == (1000,)
+    assert 2 <= draws.min() < 2.1
+    assert 5.9 < draws.max() <= 6
+    np.testing.assert_array_equal(OBJECTIVES["super-resolution"].draw(jax.random.key(0), 1000), draws)
+
+
+def test_without_an_adversary_there_is_no_discriminator():
+    objective = InterpolationObjective(test_interpolation.CONFIG, dataclasses.replace(LOSS, generator_gan=0.0))
+    assert objective.networks == ("generator",)
+    assert set(jax.eval_shape(objective.init, jax.random.key(0))) == {"generator"}
+
+
+def test_settings_that_do_not_fit():
+    with pytest.raises(ConfigError, match="no LPIPS network was given"):
+        InterpolationObjective(test_interpolation.CONFIG, dataclasses.replace(LOSS, lpips=1.0))
+    with pytest.raises(ConfigError, match=r"feature_matching holds 4 weights for a discriminator of 1"):
+        InterpolationObjective(test_interpolation.CONFIG, dataclasses.replace(LOSS, feature_matching=(0.0,) * 4))
+    judge = dataclasses.replace(test_interpolation.CONFIG.discriminator, num_blocks=4)
+    config = dataclasses.replace(test_interpolation.CONFIG, discriminator=judge)
+    with pytest.raises(ConfigError, match="16 x 16 are too small for a discriminator of 4 blocks"):
+        InterpolationObjective(config, dataclasses.replace(LOSS, feature_matching=(0.0,) * 4))
+    for side, blocks, want in ((64, 4, 2), (16, 2, 3), (16, 1, 13)):
+        assert judgement_size(dataclasses.replace(judge, num_blocks=blocks), side) == want
