@@ -23,7 +23,7 @@ LOSS = PictureLossConfig(
     perceptual=(), scales=(1.0,), pyramid_l1=10.0, gan="non_saturating", generator_gan=0.1, feature_matching=(0.0,)
 )
 OBJECTIVES = {
-    "interpolation": InterpolationObjective(test_interpolation.MOVED, LOSS),
+    "interpolation": InterpolationObjective(test_interpolation.CONFIG, LOSS),
     "super-resolution": SuperResolutionObjective(test_super_resolution.CONFIG, LOSS),
 }
 
