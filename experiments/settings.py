@@ -117,11 +117,11 @@ def _replaced(config: Any, values: Mapping[str, str], group: str = "") -> Any:
         name, _, rest = key.partition(".")
         inside.setdefault(name, {})[rest] = text
     new = {}
-    for name, rest in inside.items():
-        if "" in rest:
-            new[name] = _parsed(typing.get_type_hints(type(config))[name], rest[""], group + name)
+    for name, texts in inside.items():
+        if "" in texts:
+            new[name] = _parsed(typing.get_type_hints(type(config))[name], texts[""], group + name)
         else:
-            new[name] = _replaced(getattr(config, name), rest, f"{group}{name}.")
+            new[name] = _replaced(getattr(config, name), texts, f"{group}{name}.")
     try:
         return dataclasses.replace(config, **new)
     except TypeError as error:
