@@ -133,10 +133,10 @@ class Receiver:
             count = 1
             while count < len(wanted) and wanted[count][0] == wanted[0][0]:
                 count += 1
-            yield from self._animate(wanted[0][0], [vector for _, vector in wanted[:count]], batch)
-            self._drawn += count
-            for frame in [f for f in self.vectors if f < self._drawn]:
-                self._last = self.vectors.pop(frame)
+            for frame in self._animate(wanted[0][0], [vector for _, vector in wanted[:count]], batch):
+                self.vectors.pop(self._drawn, None)
+                self._drawn += 1
+                yield frame
 
     # --- headers and pivots ---------------------------------------------------------------------------------------
 

@@ -4,10 +4,16 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 
 from avfr_jax.errors import ConfigError, MissingBackendError
+from experiments.rate_distortion import ours
 from experiments.rate_distortion.base import VideoCodec
 from experiments.rate_distortion.rivals import RIVALS, Copy
 
-CODECS: dict[str, Callable[[], Sequence[VideoCodec]]] = {"copy": lambda: [Copy()], **RIVALS}
+CODECS: dict[str, Callable[[], Sequence[VideoCodec]]] = {
+    "copy": lambda: [Copy()],
+    "avfr": ours.files,
+    "avfr-call": ours.calls,
+    **RIVALS,
+}
 """A codec's points from the lowest rate to the highest, made when they are asked for. One that cannot run here raises
 MissingBackendError with the sentence that is shown in its place. A new codec is a line here."""
 

@@ -1,0 +1,101 @@
+"""Our own codec's curve: from the coarsest motion and plainest pivots to the finest."""
+
+import dataclasses
+import io
+import time
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+import avfr_jax
+from avfr_jax.codec.bitstream import Packet, read_stream, write_stream
+from avfr_jax.codec.identity import model_identity
+from avfr_jax.codec.receiver import Receiver
+from avfr_jax.codec.sender import FOR_FILES, Sender, SenderSettings
+from avfr_jax.model_store import load_model
+from avfr_jax.reenact import Reenactor
+from avfr_jax.typing import Float, UInt8
+from experiments.rate_distortion.base import Coded
+
+# (step of the motion, quality of the pivots, degrees between pivots)
+_POINTS = ((20, 30, 30.0), (14, 50, 15.0), (10, 60, 10.0), (6, 70, 7.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    """One setting of `avfr_jax.codec`.
+
+    Attributes:
+      name: of the curve.
+      model: which draws.
+      sending: how it is coded.
+    """
+
+    name: str
+    model: str
+    sending: SenderSettings
+
+    @property
+    def point(self) -> str:
+        """The motion's step and the pivots' quality."""
+        return f"{self.sending.step}/{self.sending.quality}"
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """All that decides the outcome."""
+        known = {"version": avfr_jax.__version__, "model": f"{self.model} {model_identity(self.model).hex()}"}
+        return known | {"sending": repr(self.sending)}
+
+    def code(
+        self, frames: UInt8[np.ndarray, "n h w 3"], fps: float, audio: Float[np.ndarray, " t"] | None = None
+    ) -> Coded:
+        """See `VideoCodec.code`; the time of encoding is that of finding the face too. The sound is not sent."""
+        model = load_model(self.model)
+        start = time.perf_counter()
+        packets = self._packets(model, frames, fps)
+        file = io.BytesIO()
+        size = write_stream(file, packets)
+        encoded = time.perf_counter() - start
+        receiver = Receiver(lambda name: model)
+        for packet in read_stream(file.getvalue()):
+            receiver.push(packet)
+        warm = next(receiver.draw(1))  # compiles
+        start = time.perf_counter()
+        shown = np.stack([warm, *receiver.draw(len(frames))])
+        decoded = time.perf_counter() - start
+        if shown.shape[1:] != frames.shape[1:]:
+            import cv2
+
+            side = frames.shape[2], frames.shape[1]
+            shown = np.stack([cv2.resize(one, side, interpolation=cv2.INTER_CUBIC) for one in shown])
+        return Coded({kind.name.lower(): size[kind] for kind in size if size[kind]}, shown, encoded, decoded)
+
+    def _packets(self, model: Any, frames: Any, fps: float) -> list[Packet]:
+        rate = Fraction(fps).limit_denominator(1001)
+        sender = Sender(model, self.sending, rate=rate.as_integer_ratio(), frames=len(frames))
+        packets: list[Packet] = []
+        for seen in Reenactor(model, crop="none").watch(frames):
+            packets += sender.push(seen.view, seen.landmarks)
+        packets += sender.finish()
+        later = (p for p in packets[1:] if p.kind is not packets[0].kind)  # a file has its header once
+        return [*packets[:1], *later]
+
+
+def _curve(name: str, model: str, base: SenderSettings) -> Sequence[Ours]:
+    points = []
+    for step, quality, angle in _POINTS:
+        pivots = dataclasses.replace(base.pivots, angle=angle)
+        points.append(Ours(name, model, dataclasses.replace(base, step=step, quality=quality, pivots=pivots)))
+    return points
+
+
+def files() -> Sequence[Ours]:
+    """Everything refreshed every ten seconds, drawn without a trained network."""
+    return _curve("avfr", "landmark-warp", FOR_FILES)
+
+
+def calls() -> Sequence[Ours]:
+    """As a call sends it: refreshed twice a second, a packet every three frames."""
+    return _curve("avfr-call", "landmark-warp", SenderSettings())
