@@ -18,11 +18,24 @@ VERSION = 1
 LARGEST_PAYLOAD = 1 << 22
 """Bytes of one packet: what a reader takes in at once, whatever the stream says."""
 LARGEST_SIDE = 4096
+_PATIENCE, _PATIENCE_EACH = 1 << 24, 8
 _WRAP = 1 << 14  # frame numbers in motion packets are written modulo this
 
 
 class BitstreamError(InputError):
     """A stream that is cut, damaged, or of another version."""
+
+
+class ChecksumError(BitstreamError):
+    """A packet whose checksum is wrong.
+
+    Attributes:
+      length: bytes that were summed to find out.
+    """
+
+    def __init__(self, length: int) -> None:
+        super().__init__("a packet's checksum is wrong: the stream was damaged")
+        self.length = length
 
 
 class Kind(enum.IntEnum):
@@ -129,7 +142,7 @@ def read_packet(data: bytes, at: int = 0, near: int = 0) -> tuple[Packet, int]:
     payload = cursor.take(cursor.number(LARGEST_PAYLOAD))
     told = struct.unpack("<H", cursor.take(2))[0]
     if binascii.crc_hqx(data[at : cursor.at - 2], 0xFFFF) != told:
-        raise BitstreamError("a packet's checksum is wrong: the stream was damaged")
+        raise ChecksumError(cursor.at - at)
     return Packet(kind, _unwrap(frame, near), payload, count, refresh, pivot), cursor.at
 
 
@@ -271,7 +284,10 @@ class Damage:
 
 
 def read_stream(data: bytes, damage: Damage | None = None) -> Iterator[Packet]:
-    """The packets of a file, header first; damaged ones are skipped, and a file that was cut ends where it does.
+    """The packets of a file, header first.
+
+    Damaged ones are skipped. A file that was cut ends where it does, and so does one that was made so that the search
+    for its packets would take forever.
 
     Raises:
       BitstreamError: at once, where the file does not begin as such a file does.
@@ -280,12 +296,17 @@ def read_stream(data: bytes, damage: Damage | None = None) -> Iterator[Packet]:
         raise BitstreamError("this is not an .avfr file")
     damage = Damage() if damage is None else damage
     at, near, end = len(MAGIC), 0, len(data)
+    patience = _PATIENCE + _PATIENCE_EACH * end  # bytes summed in vain: a search must not take the square of the length
     while at < end:
         try:
             packet, at = read_packet(data, at, near)
-        except BitstreamError:
+        except BitstreamError as error:
             if at == len(MAGIC):
                 raise
+            patience -= error.length if isinstance(error, ChecksumError) else 0
+            if patience < 0:
+                damage.skipped += end - at
+                return
             at += 1
             damage.skipped += 1
             continue

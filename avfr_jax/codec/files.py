@@ -246,7 +246,8 @@ def decode_file(
     from avfr_jax.media.video import VideoWriter
 
     data = read_file(stream)
-    header, sound = _first_look(data, stream)
+    header, sound, length = _first_look(data, stream)
+    rate = Fraction(*header.rate)
     width, height = (size, size) if isinstance(size, int) else size or (header.width, header.height)
     if not (16 <= width <= LARGEST_SIDE and 16 <= height <= LARGEST_SIDE):
         raise ConfigError(f"frames can be 16 to {LARGEST_SIDE} pixels wide and high, not {width} × {height}")
@@ -256,8 +257,7 @@ def decode_file(
         if sound:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="avfr-"))
             spoken = pathlib.Path(folder) / "sound.wav"
-            write_wav(spoken, decode_sound(sound), RATE)
-        rate = Fraction(*header.rate)
+            write_wav(spoken, decode_sound(sound, float(length / rate)), RATE)
         drawn: Any = decode_frames(data, result) if network is None else _called(data, network, result)
         frames = stack.enter_context(contextlib.closing(drawn))
         writer: Any = None
@@ -273,14 +273,15 @@ def decode_file(
     return result
 
 
-def _first_look(data: bytes, name: Any) -> tuple[Header, list[Packet]]:
-    """The header, and the packets of the sound."""
+def _first_look(data: bytes, name: Any) -> tuple[Header, list[Packet], int]:
+    """The header, the packets of the sound, and the number of frames."""
     try:
         packets = list(read_stream(data))
         headers = [p for p in packets if p.kind is Kind.HEADER]
         if not headers:
             raise BitstreamError("the stream has no header")
-        return Header.of(headers[0]), [p for p in packets if p.kind is Kind.SOUND]
+        frames = max((p.frame + p.count for p in packets if p.kind is Kind.MOTION), default=0)
+        return Header.of(headers[0]), [p for p in packets if p.kind is Kind.SOUND], frames
     except BitstreamError as error:
         raise InputError(f"{name}: {error}.") from error
 

@@ -67,14 +67,16 @@ def _packet(held: list[bytes], done: int, rate: Fraction) -> Packet:
     return Packet(Kind.SOUND, frame, payload, count=len(held))
 
 
-def decode_sound(packets: Iterable[Packet]) -> Float[np.ndarray, "t"]:
-    """Mono samples in [-1, 1] at 48 kHz; silence where packets are missing or cannot be read."""
+def decode_sound(packets: Iterable[Packet], seconds: float) -> Float[np.ndarray, "t"]:
+    """Mono samples in [-1, 1] at 48 kHz, no longer than so many seconds; silence where packets are missing or cannot be
+    read."""
+    end = int(np.ceil((seconds * RATE + _LEAD) / BLOCK))
     context: Any = av.CodecContext.create("libopus", "r")
     context.sample_rate, context.layout = RATE, "mono"
     parts: list[Any] = []
     at = 0
     for first, data in sorted(_unpack(packets)):
-        if not at <= first < at + 15_000:  # five minutes without a packet are no gap but a broken number
+        if not at <= first < end:
             continue
         parts.append(np.zeros((first - at) * BLOCK, np.float32))
         parts.append(_decode(context, data))

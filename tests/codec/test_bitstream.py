@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import time
 
 import pytest
 
@@ -85,6 +86,18 @@ def test_a_damaged_packet_is_skipped_and_those_after_it_are_read():
     packets = list(read_stream(bytes(data), damage))
     assert damage.skipped > 0
     assert [p.payload for p in packets[1:]] == [b"\x00picture", b"sound", b"second", b"late"]
+
+
+def test_a_search_for_packets_does_not_take_forever():
+    """Every byte begins what might be a packet of megabytes, whose checksum has to be tried."""
+    bait = bytes([Kind.SOUND]) + put_number(0) + put_number(1) + put_number((1 << 21) + 1)
+    data = MAGIC + HEADER.to_packet().to_bytes() + bait * 700_000
+    damage = Damage()
+    start = time.process_time()
+    packets = list(read_stream(data, damage))
+    assert time.process_time() - start < 20
+    assert len(packets) <= 2
+    assert damage.skipped > len(bait) * 600_000
 
 
 def test_what_is_no_stream_is_refused():
