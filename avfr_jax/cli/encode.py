@@ -5,7 +5,8 @@ import dataclasses
 import sys
 from typing import Any
 
-from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.cli.sound import chosen_sound
+from avfr_jax.errors import ConfigError
 
 _EPILOG = """\
 example:
@@ -54,11 +55,13 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from avfr_jax.codec.files import encode_file
+    from avfr_jax.media.files import check_input
     from avfr_jax.media.video import VideoReader
     from avfr_jax.runtime import enable_compilation_cache
 
     settings = _settings(arguments)
-    sound = _sound(arguments)
+    check_input(arguments.input)
+    sound = chosen_sound(arguments.audio, "input", arguments.input)
     enable_compilation_cache()
     total = VideoReader(arguments.input).info.frames
     with tqdm(total=total, unit=" frames", desc=arguments.output, disable=None, file=sys.stderr) as bar:
@@ -91,17 +94,3 @@ def _settings(arguments: argparse.Namespace) -> Any:
         quality=arguments.pivot_quality,
         pivots=PivotSettings(angle=arguments.pivot_angle or None),
     )
-
-
-def _sound(arguments: argparse.Namespace) -> Any:
-    from avfr_jax.media.audio import has_audio
-    from avfr_jax.media.files import check_input
-
-    check_input(arguments.input)
-    if arguments.audio == "none":
-        return None
-    if arguments.audio == "input":
-        return arguments.input if has_audio(arguments.input) else None
-    if not has_audio(arguments.audio):
-        raise InputError(f"{arguments.audio} has no sound; give another file, or --audio none.")
-    return arguments.audio

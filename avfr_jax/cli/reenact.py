@@ -6,7 +6,8 @@ import pathlib
 import sys
 from typing import Any
 
-from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.cli.sound import chosen_sound
+from avfr_jax.errors import ConfigError
 
 _EPILOG = """\
 example:
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
     for name in (arguments.source, arguments.driving):
         check_input(name)
     _refuse_same(output, arguments)
-    audio = None if as_picture else _audio(arguments)
+    audio = None if as_picture else chosen_sound(arguments.audio, "driving", arguments.driving)
     enable_compilation_cache()
     reenactor = Reenactor(
         arguments.model or DEFAULT_MODEL,
@@ -116,20 +117,6 @@ def _refuse_same(output: pathlib.Path, arguments: argparse.Namespace) -> None:
     for name in (arguments.source, arguments.driving):
         if output.exists() and output.samefile(name):
             raise ConfigError(f"--output {output} is one of the inputs; choose another name.")
-
-
-def _audio(arguments: argparse.Namespace) -> str | None:
-    """The file whose sound goes into the result."""
-    from avfr_jax.media.audio import has_audio
-    from avfr_jax.media.image import is_image
-
-    if arguments.audio == "none":
-        return None
-    if arguments.audio == "driving":
-        return arguments.driving if not is_image(arguments.driving) and has_audio(arguments.driving) else None
-    if not has_audio(arguments.audio):
-        raise InputError(f"{arguments.audio} has no sound; give another file, or --audio none.")
-    return arguments.audio
 
 
 def _draw_picture(reenactor: Any, arguments: argparse.Namespace, output: pathlib.Path, mark: Any, audio: Any) -> None:

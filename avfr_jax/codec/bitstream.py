@@ -235,13 +235,15 @@ def write_stream(file: Any, packets: Iterable[Packet]) -> dict[Kind, int]:
 
     Args:
       file: open for writing bytes.
-      packets: the header first.
+      packets: the header first; where a call repeats it, a file does not.
     """
     written = dict.fromkeys(Kind, 0)
     at = file.write(MAGIC)
     written[Kind.HEADER] += at
     places = []
     for packet in packets:
+        if packet.kind is Kind.HEADER and written[Kind.HEADER] > len(MAGIC):
+            continue
         data = packet.to_bytes()
         if packet.refresh:
             places.append((packet.frame, at))

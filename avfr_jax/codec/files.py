@@ -5,7 +5,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -133,10 +133,8 @@ class _Ahead:
 
 
 def _counted(packets: list[Packet], count: dict[str, int], spoken: _Ahead) -> Iterator[Packet]:
-    """Packets with the sound among them; a file has its header once."""
+    """Packets with the sound among them."""
     for packet in packets:
-        if packet.kind is Kind.HEADER and count["pivots"]:
-            continue
         if packet.kind is Kind.PIVOT and packet.payload[0] == 0:
             count["pivots"] += 1
         yield packet
@@ -149,6 +147,35 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     if found.stat().st_size > LARGEST_FILE:
         raise InputError(f"{found} is larger than any .avfr file that is read ({LARGEST_FILE >> 20} MiB).")
     return found.read_bytes()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stream:
+    """A file, read once: its packets, how many frames they move, and the bytes between them that were skipped."""
+
+    header: Header
+    packets: list[Packet]
+    frames: int
+    skipped: int
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames a second."""
+        return Fraction(*self.header.rate)
+
+
+def _read(path: str | os.PathLike[str]) -> _Stream:
+    damage = Damage()
+    try:
+        packets = list(read_stream(read_file(path), damage))
+        headers = [packet for packet in packets if packet.kind is Kind.HEADER]
+        if not headers:
+            raise BitstreamError("the stream has no header")
+        header = Header.of(headers[0])
+    except BitstreamError as error:
+        raise InputError(f"{path}: {error}.") from error
+    frames = max((p.frame + p.count for p in packets if p.kind is Kind.MOTION), default=0)
+    return _Stream(header, packets, frames, damage.skipped)
 
 
 @dataclasses.dataclass
@@ -168,9 +195,17 @@ class Decoded:
 
 def decode_frames(data: bytes, result: Decoded | None = None) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
     """The frames of a stream, as the model draws them, one after another; see `read_stream`."""
-    receiver, damage = Receiver(), Damage()
+    damage = Damage()
+    yield from _drawn(read_stream(data, damage), result)
+    if result is not None:
+        result.skipped = damage.skipped
+
+
+def _drawn(packets: Iterable[Packet], result: Decoded | None) -> Iterator[Any]:
+    """The frames of a file's packets."""
+    receiver = Receiver()
     total = 0
-    for packet in read_stream(data, damage):
+    for packet in packets:
         try:
             receiver.push(packet)
         except BitstreamError:
@@ -188,16 +223,13 @@ def decode_frames(data: bytes, result: Decoded | None = None) -> Iterator[UInt8[
         raise BitstreamError("the stream ends before its first pivot; nothing can be drawn from it")
     yield from _told(receiver, min(max(receiver.known, total), receiver.known + 250), result)
     if result is not None:
-        result.received, result.skipped = receiver.received, damage.skipped
+        result.received = receiver.received
 
 
-def _called(data: bytes, network: Network, result: Decoded) -> Iterator[Any]:
+def _called(stream: _Stream, network: Network, result: Decoded) -> Iterator[Any]:
     """The frames that come through a network."""
     receiver = Receiver()
-    packets = list(read_stream(data))
-    rate = Fraction(*Header.of(packets[0]).rate)
-    total = max((p.frame + p.count for p in packets if p.kind is Kind.MOTION), default=0)
-    for frame in play_call(packets, network, float(rate), total, receiver=receiver):
+    for frame in play_call(stream.packets, network, float(stream.rate), stream.frames, receiver=receiver):
         result.frames += 1
         yield frame
     if not result.frames:
@@ -245,48 +277,36 @@ def decode_file(
     from avfr_jax.media.audio import write_wav
     from avfr_jax.media.video import VideoWriter
 
-    data = read_file(stream)
-    header, sound, length = _first_look(data, stream)
-    rate = Fraction(*header.rate)
+    held = _read(stream)
+    header = held.header
     width, height = (size, size) if isinstance(size, int) else size or (header.width, header.height)
     if not (16 <= width <= LARGEST_SIDE and 16 <= height <= LARGEST_SIDE):
         raise ConfigError(f"frames can be 16 to {LARGEST_SIDE} pixels wide and high, not {width} × {height}")
-    result = Decoded(0, Received(), 0)
+    result = Decoded(0, Received(), held.skipped)
+    sound = [packet for packet in held.packets if packet.kind is Kind.SOUND]
     with contextlib.ExitStack() as stack:
         spoken = None
         if sound:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="avfr-"))
             spoken = pathlib.Path(folder) / "sound.wav"
-            write_wav(spoken, decode_sound(sound, float(length / rate)), RATE)
-        drawn: Any = decode_frames(data, result) if network is None else _called(data, network, result)
+            write_wav(spoken, decode_sound(sound, float(held.frames / held.rate)), RATE)
+        drawn: Any = _drawn(held.packets, result) if network is None else _called(held, network, result)
         frames = stack.enter_context(contextlib.closing(drawn))
         writer: Any = None
         for i, frame in enumerate(frames):
             if writer is None:
                 writer = stack.enter_context(
-                    VideoWriter(output, width, height, float(rate), spoken, crf, overwrite, metadata)
+                    VideoWriter(output, width, height, float(held.rate), spoken, crf, overwrite, metadata)
                 )
-            shown = _resized(frame, width, height)
+            shown = resized(frame, width, height)
             writer.write(shown if mark is None else mark(shown, i))
             if progress is not None:
                 progress(i + 1)
     return result
 
 
-def _first_look(data: bytes, name: Any) -> tuple[Header, list[Packet], int]:
-    """The header, the packets of the sound, and the number of frames."""
-    try:
-        packets = list(read_stream(data))
-        headers = [p for p in packets if p.kind is Kind.HEADER]
-        if not headers:
-            raise BitstreamError("the stream has no header")
-        frames = max((p.frame + p.count for p in packets if p.kind is Kind.MOTION), default=0)
-        return Header.of(headers[0]), [p for p in packets if p.kind is Kind.SOUND], frames
-    except BitstreamError as error:
-        raise InputError(f"{name}: {error}.") from error
-
-
-def _resized(frame: Any, width: int, height: int) -> Any:
+def resized(frame: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """A frame at another size (bicubic)."""
     if frame.shape[:2] == (height, width):
         return frame
     import cv2

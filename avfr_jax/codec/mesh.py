@@ -21,7 +21,9 @@ from avfr_jax.typing import Float, Int
 MOTIONS = 48
 FACES = 40
 POINTS = 478
-_HALF = 128.0  # pixels of half a frame, in which these spaces are stated
+FRAME = 256
+"""Side in pixels of the frames that these spaces are stated in."""
+_HALF = FRAME / 2
 SHIPPED = pathlib.Path(__file__).with_name("mesh_motion.npz")
 _FACE_STEP = 2.0  # of a component of the face, in weighted pixels
 _POINT_STEP = np.array([1.0, 1.0, 4.0], np.float32)  # pixels, of what the components leave of a point

@@ -5,6 +5,7 @@ drift apart, and since all of it is integer arithmetic no two machines differ.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def step_of(index: int) -> float:
     return float(2.0 ** (index / 4))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class MotionFormat:
     """How a stream writes motion.
 
@@ -36,10 +37,10 @@ class MotionFormat:
     step: Int[np.ndarray, "c"]
     slope: int = 128
 
-    @property
+    @functools.cached_property
     def steps(self) -> Float[np.ndarray, "c"]:
         """The steps, float32."""
-        return np.exp2(self.step / 4).astype(np.float32)
+        return np.array([step_of(int(index)) for index in self.step], np.float32)
 
 
 class _Loop:
@@ -57,7 +58,6 @@ class _Loop:
         self._change = np.zeros(count, np.int64)
         self._first = Contexts.of(self.form.levels[0] - self.form.step)
         self._later = Contexts.of(self.form.levels[1] - self.form.step)
-        self._still = (np.full(2, 1 << 15, np.uint16), np.zeros(2, np.uint8), 0)
 
     def _predicted(self) -> Int[np.ndarray, "c"]:
         return self._last + ((self._change * self.form.slope + 128) >> 8)

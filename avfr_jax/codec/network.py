@@ -92,7 +92,7 @@ def play_call(
     """
     receiver = Receiver() if receiver is None else receiver
     line = Line(network)
-    waiting = iter(sorted(packets, key=lambda p: _ready(p)))
+    waiting = iter(sorted(packets, key=_ready))
     following = next(waiting, None)
     for frame in range(frames):
         now = frame / rate + wait

@@ -1,13 +1,14 @@
 """The sending end of a call: frames in, packets out, one frame at a time."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from avfr_jax.codec.bitstream import Header, Kind, Packet, put_number
 from avfr_jax.codec.identity import model_identity
+from avfr_jax.codec.mesh import FRAME, to_pixels
 from avfr_jax.codec.motion import MotionFormat, MotionWriter
 from avfr_jax.codec.pivots import PivotPolicy, PivotSettings, View
 from avfr_jax.codec.range_coder import Writer
@@ -139,7 +140,7 @@ class Sender:
         if pose is None:  # no face has been seen yet
             self._at += 1
             return packets
-        view = View(None if landmarks is None else _angles(landmarks, self.model.image_size))
+        view = View(None if landmarks is None else _angles(landmarks))
         number, new = self._policy.choose(self._at, view)
         if new:
             packets += self._flush(self._at) + self._take_pivot(number, frame, pose)
@@ -220,9 +221,8 @@ def motion_format(space: Space, settings: SenderSettings) -> MotionFormat:
     return MotionFormat(space.levels, np.repeat(steps, space.counts), settings.slope)
 
 
-def _angles(landmarks: Any, size: int) -> Any:
-    pixels = np.asarray(landmarks) * (size / 2) + (size - 1) / 2
-    pose = head_pose(pixels, size, size)
+def _angles(landmarks: Any) -> Any:
+    pose = head_pose(to_pixels(np.asarray(landmarks)), FRAME, FRAME)
     return np.array([pose.yaw, pose.pitch, pose.roll])
 
 
@@ -230,7 +230,7 @@ def _has_jacobians(keypoints: Keypoints | None) -> bool:
     return keypoints is not None and keypoints.jacobian is not None
 
 
-def send_all(sender: Sender, frames: Iterator[tuple[Any, Any]]) -> Iterator[Packet]:
+def send_all(sender: Sender, frames: Iterable[tuple[Any, Any]]) -> Iterator[Packet]:
     """The packets of a whole clip of (frame, landmarks)."""
     for frame, landmarks in frames:
         yield from sender.push(frame, landmarks)

@@ -1,5 +1,6 @@
 """The sound of a call: Opus in packets of 20 milliseconds, mono."""
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -50,7 +51,7 @@ def encode_sound(path: str | os.PathLike[str], rate: Fraction, bitrate: int = 12
 
 def _opus(context: Any, blocks: Iterable[Any]) -> Iterator[bytes]:
     rest, at = np.zeros(0, np.float32), 0
-    for block in [*blocks, None]:  # an utterance is small; a file's end has to be filled up
+    for block in itertools.chain(blocks, [None]):  # the last block has to be filled up
         samples = np.zeros(-len(rest) % BLOCK, np.float32) if block is None else block[0]
         rest = np.concatenate([rest, samples])
         while len(rest) >= BLOCK:

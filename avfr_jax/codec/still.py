@@ -9,14 +9,13 @@ from typing import Any
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import Interpolation
 
 from avfr_jax.codec.bitstream import LARGEST_SIDE, BitstreamError
 from avfr_jax.errors import ConfigError, MissingBackendError
+from avfr_jax.media.video import SCALER
 from avfr_jax.typing import UInt8
 
 os.environ.setdefault("SVT_LOG", "1")  # errors alone
-_SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 class Still(enum.IntEnum):
@@ -68,7 +67,7 @@ def encode_still(image: UInt8[np.ndarray, "h w 3"], form: Still = Still.AV1, qua
     settings.thread_count = 1
     settings.options = {**_OPTIONS[form], "crf": str(round(coarsest * (1 - quality / 100)))}
     frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
-        format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation=_SCALER
+        format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation=SCALER
     )
     frame.pts = 0
     return b"".join(bytes(p) for f in (frame, None) for p in settings.encode(f))
@@ -115,6 +114,6 @@ def _decode_video(data: bytes, form: Still, size: int) -> Any:
                 src_colorspace="ITU709",
                 src_color_range="MPEG",
                 dst_color_range="JPEG",
-                interpolation=_SCALER,
+                interpolation=SCALER,
             ).to_ndarray()
     return None

@@ -7,6 +7,7 @@ They begin with the probabilities of a Laplace distribution of the expected scal
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 from numba import njit
@@ -37,7 +38,8 @@ _WIDER_AMONG = (-1, 0, 1)  # levels, where none, one or more of the vector's num
 _OCTAVE = 4  # levels; a magnitude ends at n as often as a number of half the scale rounds to zero
 
 
-def _starting_points(level: int) -> list[int]:
+@functools.cache
+def _starting_points(level: int) -> tuple[int, ...]:
     """Probabilities of a 0, in 1/65536, of one number's contexts."""
 
     def rounds_to_zero(at: int) -> int:
@@ -45,7 +47,7 @@ def _starting_points(level: int) -> list[int]:
 
     zero = [rounds_to_zero(level + after + among) for after in _WIDER_AFTER for among in _WIDER_AMONG]
     ends = [rounds_to_zero(level + after - _OCTAVE) for after in _WIDER_AFTER for _ in range(_UNARY)]
-    return [*zero, HALF, HALF, HALF, *ends]
+    return (*zero, HALF, HALF, HALF, *ends)
 
 
 @dataclasses.dataclass

@@ -12,7 +12,7 @@ Losses that need no frozen network, no adversary: mean absolute difference over 
 again, equivariance of the keypoints, and their distance from each other.
 
 Expected: 2,400 steps on forty people: L1 on strangers 0.051 at 128 × 128, 0.065 for copying; the weights are `avfr128`.
-Time: 3.2 pairs a second on one core of a server, some two hours.
+Time: 3.2 pairs a second measured on one quiet core of a server, which would be 1.7 hours; ours shared its core.
 """
 
 import dataclasses

@@ -11,9 +11,10 @@ import numpy as np
 
 import avfr_jax
 from avfr_jax.codec.bitstream import Packet, read_stream, write_stream
+from avfr_jax.codec.files import resized
 from avfr_jax.codec.identity import model_identity
 from avfr_jax.codec.receiver import Receiver
-from avfr_jax.codec.sender import FOR_FILES, Sender, SenderSettings
+from avfr_jax.codec.sender import FOR_FILES, Sender, SenderSettings, send_all
 from avfr_jax.model_store import load_model
 from avfr_jax.reenact import Reenactor
 from avfr_jax.typing import Float, UInt8
@@ -66,21 +67,14 @@ class Ours:
         shown = np.stack([warm, *receiver.draw(len(frames))])
         decoded = time.perf_counter() - start
         if shown.shape[1:] != frames.shape[1:]:
-            import cv2
-
-            side = frames.shape[2], frames.shape[1]
-            shown = np.stack([cv2.resize(one, side, interpolation=cv2.INTER_CUBIC) for one in shown])
+            shown = np.stack([resized(one, frames.shape[2], frames.shape[1]) for one in shown])
         return Coded({kind.name.lower(): size[kind] for kind in size if size[kind]}, shown, encoded, decoded)
 
     def _packets(self, model: Any, frames: Any, fps: float) -> list[Packet]:
         rate = Fraction(fps).limit_denominator(1001)
         sender = Sender(model, self.sending, rate=rate.as_integer_ratio(), frames=len(frames))
-        packets: list[Packet] = []
-        for seen in Reenactor(model, crop="none").watch(frames):
-            packets += sender.push(seen.view, seen.landmarks)
-        packets += sender.finish()
-        later = (p for p in packets[1:] if p.kind is not packets[0].kind)  # a file has its header once
-        return [*packets[:1], *later]
+        watched = Reenactor(model, crop="none").watch(frames)
+        return list(send_all(sender, ((seen.view, seen.landmarks) for seen in watched)))
 
 
 def _curve(name: str, model: str, base: SenderSettings) -> Sequence[Ours]:
