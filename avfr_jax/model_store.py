@@ -24,6 +24,7 @@ from avfr_jax.models.registry import KINDS, Kind, family, make_model
 
 if TYPE_CHECKING:
     from avfr_jax.models.interpolation import Interpolator
+    from avfr_jax.models.residual import Repairer
     from avfr_jax.models.super_resolution import Enlarger
 
 DEFAULT_MODEL = "mesh-fomm"
@@ -32,6 +33,7 @@ _DOES: dict[Kind, str] = {
     "animator": "animates a source",
     "interpolator": "makes frames between frames",
     "enlarger": "enlarges frames",
+    "repairer": "codes what a drawn frame lacks",
 }
 _BUILT_IN: dict[str, dict[str, Any]] = {
     "landmark-warp": {
@@ -151,6 +153,12 @@ def load_interpolator(name_or_folder: str | os.PathLike[str]) -> "Interpolator":
 def load_enlarger(name_or_folder: str | os.PathLike[str]) -> "Enlarger":
     """Load a model that enlarges frames; arguments and errors as for `load_model`."""
     model: Enlarger = _load(name_or_folder, "enlarger")
+    return model
+
+
+def load_repairer(name_or_folder: str | os.PathLike[str]) -> "Repairer":
+    """Load a model that codes what drawn frames lack; arguments and errors as for `load_model`."""
+    model: Repairer = _load(name_or_folder, "repairer")
     return model
 
 

@@ -20,6 +20,7 @@ from avfr_jax.models.avfr import AvfrConfig
 from avfr_jax.models.fomm import FommConfig
 from avfr_jax.models.interpolation import InterpolationConfig
 from avfr_jax.models.mesh_fomm import MeshFommConfig
+from avfr_jax.models.residual import ResidualConfig
 from avfr_jax.models.super_resolution import SuperResolutionConfig
 from avfr_jax.training.loop import LoopConfig, Run
 from avfr_jax.training.objective import Objective
@@ -28,6 +29,7 @@ from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
 from avfr_jax.training.objectives.interpolation import InterpolationObjective
 from avfr_jax.training.objectives.mesh_fomm import MeshFommObjective
 from avfr_jax.training.objectives.pictures import FeatureNetwork, PictureLossConfig
+from avfr_jax.training.objectives.residual import ResidualObjective
 from avfr_jax.training.objectives.super_resolution import SuperResolutionObjective
 from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
 from avfr_jax.training.sharding import make_mesh, put_batch
@@ -45,6 +47,7 @@ _OBJECTIVES: dict[str, tuple[type, type, Any]] = {
     "avfr": (AvfrConfig, FommLossConfig, AvfrObjective),
     "interpolation": (InterpolationConfig, PictureLossConfig, InterpolationObjective),
     "super-resolution": (SuperResolutionConfig, PictureLossConfig, SuperResolutionObjective),
+    "residual": (ResidualConfig, PictureLossConfig, ResidualObjective),
 }
 _FRAMES = {"interpolation": "triplet", "super-resolution": "single"}  # others: pairs
 # Settings that came after the first runs, and what they are where nobody sets them.
@@ -119,7 +122,7 @@ class Experiment:
 
     Attributes:
       name: of the experiment; runs lie in `runs/NAME` unless told otherwise.
-      family: of models: `fomm`, `mesh-fomm`, `avfr`, `interpolation` or `super-resolution`.
+      family: of models: `fomm`, `mesh-fomm`, `avfr`, `interpolation`, `super-resolution` or `residual`.
       model: the networks.
       losses: what they are trained for.
       optimiser: Adam of every network.
@@ -140,8 +143,10 @@ class Experiment:
     """
 
     name: str = "experiment"
-    family: Literal["fomm", "mesh-fomm", "avfr", "interpolation", "super-resolution"] = "fomm"
-    model: FommConfig | MeshFommConfig | AvfrConfig | InterpolationConfig | SuperResolutionConfig = FommConfig()
+    family: Literal["fomm", "mesh-fomm", "avfr", "interpolation", "super-resolution", "residual"] = "fomm"
+    model: FommConfig | MeshFommConfig | AvfrConfig | InterpolationConfig | SuperResolutionConfig | ResidualConfig = (
+        FommConfig()
+    )
     losses: FommLossConfig | PictureLossConfig = FommLossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -168,8 +173,8 @@ def check(experiment: Experiment) -> None:
             raise ConfigError(f"The family {experiment.family} takes a {right.__name__} as its {what}.")
     _check_sizes(experiment)
     _check_frames(experiment)
-    if experiment.family == "mesh-fomm" and not (experiment.data.landmarks and experiment.data.priors):
-        raise ConfigError("The family mesh-fomm needs data.landmarks and data.priors.")
+    if experiment.family in ("mesh-fomm", "residual") and not (experiment.data.landmarks and experiment.data.priors):
+        raise ConfigError(f"The family {experiment.family} needs data.landmarks and data.priors.")
     if isinstance(experiment.losses, FommLossConfig) and experiment.losses.parts and not experiment.data.landmarks:
         raise ConfigError("losses.parts counts lips and eyes again, which needs data.landmarks.")
     if experiment.family == "fomm" and experiment.data.priors:

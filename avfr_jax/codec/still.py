@@ -57,20 +57,52 @@ def encode_still(image: UInt8[np.ndarray, "h w 3"], form: Still = Still.AV1, qua
         Image.fromarray(image).save(out, "webp", quality=quality, method=6)
         return out.getvalue()
     coarsest = 63 if form is Still.AV1 else 51
+    options = {**_OPTIONS[form], "crf": str(round(coarsest * (1 - quality / 100)))}
+    context = open_encoder(_ENCODERS[form], image.shape[1], image.shape[0], options)
+    frame = to_video(image)
+    frame.pts = 0
+    return b"".join(bytes(p) for f in (frame, None) for p in context.encode(f))
+
+
+def open_encoder(library: str, width: int, height: int, options: dict[str, str]) -> Any:
+    """An encoder of FFmpeg for 4:2:0, one thread. Raises MissingBackendError where this build has none."""
     try:
-        context = av.CodecContext.create(_ENCODERS[form], "w")
+        context: Any = av.CodecContext.create(library, "w")
     except ValueError as error:
-        raise MissingBackendError(f"this build of PyAV has no {_ENCODERS[form]}; choose webp for pivots") from error
-    settings: Any = context
-    settings.width, settings.height = image.shape[1], image.shape[0]
-    settings.pix_fmt, settings.framerate, settings.time_base = "yuv420p", 25, Fraction(1, 25)
-    settings.thread_count = 1
-    settings.options = {**_OPTIONS[form], "crf": str(round(coarsest * (1 - quality / 100)))}
-    frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
+        raise MissingBackendError(f"this build of PyAV has no {library}; choose webp for pivots") from error
+    context.width, context.height = width, height
+    context.pix_fmt, context.framerate, context.time_base = "yuv420p", 25, Fraction(1, 25)
+    context.thread_count = 1
+    context.options = options
+    return context
+
+
+def open_decoder(form: Still) -> Any:
+    """A decoder of FFmpeg, one thread. Raises MissingBackendError where this build has none."""
+    for name in _DECODERS[form]:
+        try:
+            context: Any = av.CodecContext.create(name, "r")
+        except ValueError:
+            continue
+        context.thread_count = 1
+        context.options = {"max_pixels": str(LARGEST_SIDE**2)}
+        return context
+    raise MissingBackendError(f"this build of PyAV cannot decode {form.name}")
+
+
+def to_video(image: UInt8[np.ndarray, "h w 3"]) -> Any:
+    """An RGB picture as a frame for an encoder: 4:2:0, BT.709, limited range."""
+    return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
         format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation=SCALER
     )
-    frame.pts = 0
-    return b"".join(bytes(p) for f in (frame, None) for p in settings.encode(f))
+
+
+def from_video(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
+    """The RGB picture of a decoder's frame."""
+    picture: np.ndarray = frame.reformat(
+        format="rgb24", src_colorspace="ITU709", src_color_range="MPEG", dst_color_range="JPEG", interpolation=SCALER
+    ).to_ndarray()
+    return picture
 
 
 def decode_still(data: bytes, form: int, size: int) -> UInt8[np.ndarray, "s s 3"]:
@@ -94,26 +126,8 @@ def _decode_webp(data: bytes, size: int) -> Any:
 
 
 def _decode_video(data: bytes, form: Still, size: int) -> Any:
-    context: Any = None
-    for name in _DECODERS[form]:
-        try:
-            context = av.CodecContext.create(name, "r")
-            break
-        except ValueError:
-            continue
-    if context is None:
-        raise MissingBackendError(f"this build of PyAV cannot decode {form.name}")
-    context.thread_count = 1
-    context.options = {"max_pixels": str(LARGEST_SIDE**2)}
+    context = open_decoder(form)
     for packet in (av.Packet(data), None):
         for frame in context.decode(packet):
-            if (frame.width, frame.height) != (size, size):
-                return None
-            return frame.reformat(
-                format="rgb24",
-                src_colorspace="ITU709",
-                src_color_range="MPEG",
-                dst_color_range="JPEG",
-                interpolation=SCALER,
-            ).to_ndarray()
+            return from_video(frame) if (frame.width, frame.height) == (size, size) else None
     return None

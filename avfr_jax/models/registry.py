@@ -10,7 +10,7 @@ from avfr_jax.config import from_dict
 from avfr_jax.errors import ConfigError
 from avfr_jax.models.base import FindPriors
 
-Kind = Literal["animator", "interpolator", "enlarger"]
+Kind = Literal["animator", "interpolator", "enlarger", "repairer"]
 KINDS: dict[str, Kind] = {
     "avfr": "animator",
     "fomm": "animator",
@@ -18,9 +18,10 @@ KINDS: dict[str, Kind] = {
     "landmark-warp": "animator",
     "interpolation": "interpolator",
     "super-resolution": "enlarger",
+    "residual": "repairer",
 }
-"""What the models of each family are: see `models.base.Animator`, `models.interpolation.Interpolator` and
-`models.super_resolution.Enlarger`."""
+"""What the models of each family are: see `models.base.Animator`, `models.interpolation.Interpolator`,
+`models.super_resolution.Enlarger` and `models.residual.Repairer`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,12 @@ def _super_resolution(config: Any, variables: Any, name: str, find_priors: FindP
     return Enlarger(config, variables, name)
 
 
+def _residual(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Any:
+    from avfr_jax.models.residual import Repairer
+
+    return Repairer(config, variables, name)
+
+
 def _shapes(init: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
     """The shapes of the weights that a config's `init` would draw."""
     return lambda config: jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
@@ -109,6 +116,10 @@ def family(name: str) -> Family:
         from avfr_jax.models import super_resolution
 
         return Family(super_resolution.SuperResolutionConfig, _super_resolution, _shapes(super_resolution.init))
+    if name == "residual":
+        from avfr_jax.models import residual
+
+        return Family(residual.ResidualConfig, _residual, _shapes(residual.init))
     raise ConfigError(f"There is no model family {name!r}; there are {', '.join(KINDS)}.")
 
 

@@ -78,6 +78,15 @@ def test_shipped_configs(name):
         assert limits == (64, 2.0, 6.0)
 
 
+@pytest.mark.parametrize("name", ["residual_vox512", "residual256"])
+def test_residual_configs(name):
+    config = load_config(name, Experiment)
+    check(config)
+    assert (config.model.side * config.model.cell, config.model.bits) == (config.data.size, 32)
+    shapes = family("residual").shapes(config.model)
+    assert sum(4 * x.size for x in jax.tree.leaves(shapes["generator"])) < 10e6
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "sentence"),
     [
@@ -89,6 +98,7 @@ def test_shipped_configs(name):
         ("super_resolution64", {"data": {"frames": "triplet", "spans": (2,)}}, r"data\.frames single"),
         ("super_resolution64", {"augment": {"crop": 32}}, r"patch_size is 64 and augment\.crop 32"),
         ("super_resolution64", {"data": {"size": 32}}, r"no larger than data\.size, 32"),
+        ("residual256", {"data": {"landmarks": False}}, r"residual needs data\.landmarks and data\.priors"),
         ("fomm_vox256", {"data": {"frames": "single"}}, r"needs data\.frames pair, not single"),
     ],
 )

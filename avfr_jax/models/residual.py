@@ -1,0 +1,227 @@
+"""Binary residual coding: what a drawn frame lacks, in bits (Wang et al., "One-shot free-view neural talking-head
+synthesis for video conferencing", 2021, appendix C.3).
+
+The paper's: three convolutions of stride 2 take the difference between the true frame and the drawn one to 32 maps of
+an eighth of its side, whose signs are sent; three convolutions of 128 with pixel shuffle bring them back, and the
+repaired frame is what motion is applied to from then on. Ours, where the config asks for it: both sides see the drawn
+frame too, so that bits need not say what it shows already; and any part of the signs can be left out, cell by cell and
+from the last map on, which is what lets a sender spend any number of bits. What is left out is zero, and training
+leaves out at random.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avfr_jax.errors import ConfigError
+from avfr_jax.models._pictures import as_batch
+from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
+from avfr_jax.nn.inference import quick_convolutions
+from avfr_jax.nn.layers import Conv
+from avfr_jax.ops.precision import widen
+from avfr_jax.ops.resize import depth_to_space, space_to_depth
+from avfr_jax.typing import Array, Float, Int
+
+
+@dataclasses.dataclass(frozen=True)
+class ResidualConfig:
+    """The whole model; the defaults are the paper's.
+
+    Attributes:
+      image_size: side of the square frames.
+      num_channels: of a frame.
+      fold: squares of so many pixels a side become channels before the first layer and pixels again after the last.
+      halvings: convolutions of stride 2; a cell is a square of `fold · 2^halvings` pixels a side.
+      width: of the encoder's maps between.
+      bits: signs of a cell.
+      decoder_width: of the decoder's maps before each pixel shuffle, a multiple of four.
+      sees_drawn: give the drawn frame to encoder and decoder (ours).
+      discriminator: judges repaired frames.
+    """
+
+    image_size: int = 512
+    num_channels: int = 3
+    fold: int = 1
+    halvings: int = 3
+    width: int = 32
+    bits: int = 32
+    decoder_width: int = 128
+    sees_drawn: bool = False
+    discriminator: DiscriminatorConfig = DiscriminatorConfig(use_keypoints=False)
+
+    def __post_init__(self) -> None:
+        for name in ("fold", "halvings", "width", "bits"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} of a residual coder must be at least 1, not {getattr(self, name)}.")
+        if self.decoder_width < 4 or self.decoder_width % 4:
+            raise ConfigError(f"decoder_width must be a multiple of 4, not {self.decoder_width}.")
+        if self.image_size % self.cell:
+            raise ConfigError(f"image_size must be a multiple of the cells' {self.cell} pixels, not {self.image_size}.")
+
+    @property
+    def cell(self) -> int:
+        """Side of a cell in pixels."""
+        return self.fold << self.halvings
+
+    @property
+    def side(self) -> int:
+        """Cells along a side of the frame."""
+        return self.image_size // self.cell
+
+
+class Generator(nn.Module):
+    """(true frame, drawn frame) -> signs -> repaired frame."""
+
+    config: ResidualConfig
+    dtype: Any = None
+
+    def setup(self) -> None:
+        c = self.config
+
+        def halving(features: int) -> Conv:
+            return Conv(features, (3, 3), 1, strides=2, dtype=self.dtype)
+
+        def plain(features: int, **more: Any) -> Conv:
+            return Conv(features, (3, 3), 1, dtype=self.dtype, **more)
+
+        self.down = [halving(c.width) for _ in range(c.halvings - 1)] + [halving(c.bits)]
+        self.shown = [halving(c.width) for _ in range(c.halvings)] if c.sees_drawn else []
+        self.up = [plain(c.decoder_width) for _ in range(c.halvings)]
+        zeros = nn.initializers.zeros
+        self.final = plain(c.num_channels * c.fold**2, kernel_init=zeros, bias_init=zeros)
+
+    def encode(self, true: Float[Array, "n h w c"], drawn: Float[Array, "n h w c"]) -> Float[Array, "n a b bits"]:
+        """Frames in [0, 1] -> numbers in [-1, 1] whose signs are sent."""
+        left = true - drawn
+        x = jnp.concatenate([left, drawn - 0.5], axis=-1) if self.config.sees_drawn else left
+        x = space_to_depth(x, self.config.fold)
+        for layer in self.down[:-1]:
+            x = nn.leaky_relu(layer(x))
+        return jnp.tanh(widen(self.down[-1](x)))
+
+    def decode(self, signs: Float[Array, "n a b bits"], drawn: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        """Signs (-1, 1; 0 where left out) and the drawn frame -> the repaired one, which may leave [0, 1] a little."""
+        c = self.config
+        levels = []
+        shown = space_to_depth(drawn - 0.5, c.fold)
+        for layer in self.shown:
+            shown = nn.leaky_relu(layer(shown))
+            levels.append(shown)
+        x = signs
+        for layer in self.up:
+            if levels:
+                x = jnp.concatenate([x, levels.pop()], axis=-1)
+            x = depth_to_space(nn.leaky_relu(layer(x)), 2)
+        return drawn + depth_to_space(widen(self.final(x)), c.fold)
+
+    def __call__(
+        self,
+        true: Float[Array, "n h w c"],
+        drawn: Float[Array, "n h w c"],
+        kept: Float[Array, "n a b bits"],
+        train: bool = False,
+    ) -> Float[Array, "n h w c"]:
+        """Repair, `kept` being 1 for the signs that are sent and 0 for others. Gradients go through the signs as if
+        they were the numbers themselves."""
+        numbers = self.encode(true, drawn)
+        signs = numbers + jax.lax.stop_gradient(jnp.where(numbers < 0, -1.0, 1.0) - numbers)
+        return self.decode(signs * kept, drawn)
+
+
+def generator(config: ResidualConfig, *, dtype: Any = None) -> Generator:
+    """The generator a config describes."""
+    return Generator(config, dtype)
+
+
+def discriminator(config: ResidualConfig, *, dtype: Any = None) -> MultiScaleDiscriminator:
+    """The discriminator a config describes."""
+    return MultiScaleDiscriminator(config.discriminator, dtype)
+
+
+def init(config: ResidualConfig, key: Array) -> dict[str, Any]:
+    """Random weights `{"generator": …, "discriminator": …}`, each a dictionary of Flax collections."""
+    keys = jax.random.split(key)
+    frame = jnp.zeros((1, config.image_size, config.image_size, config.num_channels))
+    kept = jnp.zeros((1, config.side, config.side, config.bits))
+    return {
+        "generator": generator(config).init(keys[0], frame, frame, kept),
+        "discriminator": discriminator(config).init(keys[1], frame),
+    }
+
+
+def kept_signs(
+    config: ResidualConfig,
+    true: Float[Array, "n h w c"],
+    drawn: Float[Array, "n h w c"],
+    cells: Float[Array, " n"],
+    maps: Int[Array, " n"],
+) -> Float[Array, "n a b bits"]:
+    """1 for the signs that are sent, 0 for others: the first maps, in the cells where the frame is most wrong.
+
+    Args:
+      config: the model.
+      true: frames in [0, 1].
+      drawn: the same.
+      cells: share of the cells, 0 to 1.
+      maps: how many, 0 to `bits`.
+    """
+    n, side = len(true), config.side
+    wrong = jnp.abs(true - drawn).mean(-1).reshape(n, side, config.cell, side, config.cell).mean((2, 4))
+    rank = jnp.argsort(jnp.argsort(-wrong.reshape(n, -1), axis=-1), axis=-1).reshape(n, side, side)
+    chosen = rank < jnp.round(cells * side**2)[:, None, None]
+    return (chosen[..., None] & (jnp.arange(config.bits) < maps[:, None, None, None])).astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(config: ResidualConfig, variables: Any, true: Array, drawn: Array) -> Any:
+    return generator(config).apply(variables["generator"], true, drawn, method="encode")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(config: ResidualConfig, variables: Any, signs: Array, drawn: Array) -> Any:
+    with quick_convolutions():
+        repaired: Any = generator(config).apply(variables["generator"], signs, drawn, method="decode")
+    return jnp.clip(repaired, 0, 1)
+
+
+class Repairer:
+    """A residual coder with its weights."""
+
+    family = "residual"
+
+    def __init__(self, config: ResidualConfig, variables: dict[str, Any], name: str = "residual") -> None:
+        """`variables` as from `init`; the generator's are enough."""
+        self.config, self.name = config, name
+        self._variables = jax.tree.map(jnp.asarray, {"generator": variables["generator"]})
+
+    def encode(self, true: Any, drawn: Any) -> Int[np.ndarray, "n a b bits"]:
+        """The signs of frames, int8, -1 and 1; setting some to 0 leaves them out.
+
+        Args:
+          true: `[N, S, S, 3]`, uint8 or float in [0, 1], S the model's size.
+          drawn: the same.
+
+        Raises:
+          InputError: other shapes or dtypes.
+          ConfigError: another size.
+        """
+        a, b = self._frames(true, "true frame"), self._frames(drawn, "drawn frame")
+        return np.where(np.asarray(_encode(self.config, self._variables, a, b)) < 0, -1, 1).astype(np.int8)
+
+    def decode(self, signs: Int[np.ndarray, "n a b bits"], drawn: Any) -> Any:
+        """Repaired frames, of the drawn ones' dtype; arguments and errors as in `encode`."""
+        frames, restore = as_batch(drawn, "drawn frame", self.config.num_channels)
+        self._frames(drawn, "drawn frame")
+        return restore(_decode(self.config, self._variables, jnp.asarray(signs, jnp.float32), frames))
+
+    def _frames(self, frames: Any, what: str) -> Any:
+        batch, _ = as_batch(frames, what, self.config.num_channels)
+        side = self.config.image_size
+        if batch.shape[1:3] != (side, side):
+            raise ConfigError(f"{self.name} repairs frames of {side} × {side} pixels, not {list(batch.shape[1:3])}.")
+        return batch

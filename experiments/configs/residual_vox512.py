@@ -1,0 +1,26 @@
+"""Binary residual coding as published (Wang et al. 2021, appendix C.3): 32 × 64 × 64 bits of a frame of 512 × 512, at
+the optimiser's settings of the whole model. The paper states no losses for it; these are its picture losses.
+
+    python -m experiments.train --config experiments/configs/residual_vox512.py --data.path CLIPS
+
+Expected: 13.4 KB a repair after arithmetic coding. It has not been run. Needs VGG-19's weights (see README).
+"""
+
+import dataclasses
+
+from avfr_jax.models.residual import ResidualConfig
+from avfr_jax.training.objectives.pictures import PictureLossConfig
+from experiments.configs.residual256 import CONFIG as SMALL
+
+CONFIG = dataclasses.replace(
+    SMALL,
+    name="residual_vox512",
+    model=ResidualConfig(),
+    losses=PictureLossConfig(gan="hinge"),
+    optimiser=dataclasses.replace(
+        SMALL.optimiser, learning_rate=2e-4, schedule="milestones", warmup_steps=0, clip_norm=0.0
+    ),
+    data=dataclasses.replace(SMALL.data, path="", size=512),
+    held_back=dataclasses.replace(SMALL.held_back, path=""),
+    loop=dataclasses.replace(SMALL.loop, steps=100_000),
+)
