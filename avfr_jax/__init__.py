@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from avfr_jax.model_store import list_models, load_enlarger, load_interpolator, load_model
+    from avfr_jax.model_store import list_models, load_enlarger, load_interpolator, load_model, load_repairer
     from avfr_jax.ops.keypoints import Keypoints
     from avfr_jax.reenact import Reenactor
 
-__all__ = ["Keypoints", "Reenactor", "list_models", "load_enlarger", "load_interpolator", "load_model"]
+__all__ = [
+    "Keypoints",
+    "Reenactor",
+    "list_models",
+    "load_enlarger",
+    "load_interpolator",
+    "load_model",
+    "load_repairer",
+]
 
 _WHERE = {
     "Keypoints": "avfr_jax.ops.keypoints",
@@ -23,6 +31,7 @@ _WHERE = {
     "load_enlarger": "avfr_jax.model_store",
     "load_interpolator": "avfr_jax.model_store",
     "load_model": "avfr_jax.model_store",
+    "load_repairer": "avfr_jax.model_store",
 }
 
 

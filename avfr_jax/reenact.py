@@ -70,7 +70,7 @@ class Step:
     Attributes:
       frame: the result, uint8 `[S, S, 3]`, or the source's own size with `paste_back`.
       generated: what the model drew, uint8 `[S, S, 3]`.
-      driving: the driving frame as the model saw it, uint8 `[S, S, 3]`.
+      driving: the driving frame as the model saw it, uint8 `[S, S, 3]`; None where an `.avfr` file drives.
       source: the source as the model saw it, uint8 `[S, S, 3]`.
       index: number of the driving frame.
       held: no face was in view, so the last pose was held.
@@ -141,15 +141,17 @@ class Seen:
 
     Attributes:
       index: its number.
-      view: uint8 `[S, S, 3]`.
+      view: uint8 `[S, S, 3]`; None where there is no more than a pose.
       landmarks: `[478, 3]` normalised in the crop; None where no face is seen or looked for.
       mask: of the person, `[S, S]` in [0, 1]; None where the model does not look at it.
+      pose: `avfr_jax.codec.spaces.Pose`, where an `.avfr` file tells it; None where the frame itself is seen.
     """
 
     index: int
     view: Any
     landmarks: Any
     mask: Any = None
+    pose: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +263,8 @@ class Reenactor:
         Args:
           source: a picture's path, or an image `[H, W, 3]`, uint8 or float in [0, 1]; a video's path stands for its
             first frame.
-          driving: a video's path (read at 25 frames a second), an array `[N, H, W, 3]`, or an iterable of images.
+          driving: a video's path (read at 25 frames a second), an array `[N, H, W, 3]`, or an iterable of images; or an
+            `.avfr` file's path, whose motion takes the place of face tracking.
           audio: what a model that hears is given: `driving` the driving video's own sound, another file's path, mono
             samples `[T]` in [-1, 1] at 16 kHz, or None for silence. Frame i is heard at i / 25 s. Other models make no
             use of it.
@@ -271,6 +274,8 @@ class Reenactor:
 
         Raises:
           InputError, FaceError: at the first frame, or (with `missing_face="fail"`) at the frame without a face.
+          ConfigError: at the first frame: the clip has no such best frame, or an `.avfr` file cannot drive this model,
+            or not with these settings.
         """
         for step in self.steps(source, driving, audio):
             yield step.frame
@@ -279,14 +284,20 @@ class Reenactor:
         """As `reenact`, with the source and driving crops beside each frame."""
         self.report = report = Report()
         start = time.perf_counter()
-        clip = _Clip.of(driving)
+        recorded = self._recorded(driving)
+        clip = _Clip.of(driving) if recorded is None else recorded
         sound = self._sound(driving, audio)
         with contextlib.ExitStack() as stack:
             priors = stack.enter_context(self._priors())
-            begun = self._begin(source, clip, _SAMPLES if priors else 1, priors)
-            track = _ahead(self._track(clip, begun.view, priors), 2 * self.batch_size)
-            seen = stack.enter_context(contextlib.closing(track))
-            for step in self._draw(seen, begun.source, begun.initial, sound):
+            if recorded is None:
+                prepared, _, _, view, initial = self._begin(source, clip, _SAMPLES if priors else 1, priors)
+                frames = self._track(clip, view, priors)
+            else:
+                prepared = self._prepare_source(_read_source(source), priors, str(_name(source, "the source")))
+                initial = self._recorded_reference(recorded, prepared)
+                frames = (Seen(i, None, None, pose=pose) for i, pose in enumerate(recorded))
+            seen = stack.enter_context(contextlib.closing(_ahead(frames, 2 * self.batch_size)))
+            for step in self._draw(seen, prepared, initial, sound):
                 report.seconds = time.perf_counter() - start
                 report.first_frame_seconds = report.first_frame_seconds or report.seconds
                 report.frames += 1
@@ -364,8 +375,15 @@ class Reenactor:
         from avfr_jax.media.audio import has_audio, read_audio
         from avfr_jax.media.mel import RATE, mel_spectrogram
 
+        if isinstance(audio, str) and audio == "driving" and _is_stream(driving):
+            from avfr_jax.codec.files import open_stream
+
+            with open_stream(driving).sound_file() as spoken:
+                if spoken is not None:
+                    return self._sound(driving, os.fspath(spoken))
         if isinstance(audio, str) and audio == "driving":
-            audio = driving if isinstance(driving, str | os.PathLike) and has_audio(driving) else None
+            is_file = isinstance(driving, str | os.PathLike) and not _is_stream(driving)
+            audio = driving if is_file and has_audio(driving) else None
             if audio is None:
                 self._warn("The driving clip has no sound, and this model listens; it is given silence.")
         if audio is None:
@@ -517,9 +535,44 @@ class Reenactor:
 
         return LandmarkFilter(min_cutoff=3.0, beta=80.0) if self.smooth else None
 
+    # --- motion that was recorded ---------------------------------------------------------------------------------
+
+    def _recorded(self, driving: Any) -> Any:
+        """The motion in an `.avfr` file; None for any other driving clip."""
+        if not _is_stream(driving):
+            return None
+        from avfr_jax.codec.driving import RecordedMotion
+
+        for name, used in (
+            ("driving_face", self.driving_face is not None),
+            ("missing_face", self.missing_face != "hold"),
+            ("smooth", self.smooth),
+        ):
+            if used:
+                raise ConfigError(f"{driving} holds one face, tracked when it was made; leave {name} out.")
+        return RecordedMotion(driving, self.model)
+
+    def _recorded_reference(self, recorded: Any, source: _Source) -> Keypoints | None:
+        """As `_reference`."""
+        if self.best_frame == "first":
+            return None
+        if self.best_frame == "auto":
+            samples = recorded.sample(_SAMPLES)
+            if source.landmarks is None or not samples or samples[0][1].mesh is None:
+                return None
+            index, pose = min(samples, key=lambda sample: _unlike(source.landmarks, sample[1].mesh))
+        else:
+            index, pose = int(self.best_frame), recorded[int(self.best_frame)]
+        self.report.reference = index
+        return self._keypoints([Seen(index, None, None, pose=pose)])
+
     # --- drawing --------------------------------------------------------------------------------------------------
 
     def _keypoints(self, seen: Sequence[Seen]) -> Keypoints:
+        if seen[0].pose is not None:
+            from avfr_jax.codec.spaces import keypoints_of
+
+            return keypoints_of([s.pose for s in seen])
         frames = np.stack([s.view for s in seen]).astype(np.float32) / 255
         if seen[0].landmarks is None:
             return self.model.keypoints(frames, None)
@@ -556,7 +609,7 @@ class Reenactor:
         return self.model.retarget(source.keypoints, keypoints, initial, mode=self.motion, adapt_scale=self.adapt_scale)
 
     def _is_missing(self, seen: Seen) -> bool:
-        return self._needs_faces and seen.landmarks is None
+        return self._needs_faces and seen.landmarks is None and seen.pose is None
 
     def _note_missing(self, seen: Seen) -> None:
         if self.missing_face == "fail":
@@ -650,6 +703,14 @@ def _unlike(a: Float[np.ndarray, "k 3"], b: Float[np.ndarray, "k 3"]) -> float:
 
 def _name(value: Any, otherwise: str) -> Any:
     return value if isinstance(value, str | os.PathLike) else otherwise
+
+
+def _is_stream(driving: Any) -> bool:
+    if not isinstance(driving, str | os.PathLike):
+        return False
+    from avfr_jax.codec.files import is_stream
+
+    return is_stream(driving)
 
 
 def _as_frame(image: Any, name: str) -> Any:

@@ -16,7 +16,7 @@ def main() -> int:
         fomm += ["--peer", os.environ["AVFR_PEER_FOMM"]]
         fomm += ["--peer-python", os.environ.get("AVFR_PEER_PYTHON", sys.executable)]
     failed = 0
-    for command in (fomm, ["benchmarks.landmark_warp"]):
+    for command in (fomm, ["benchmarks.landmark_warp"], ["benchmarks.codec"], ["benchmarks.fuzz_stream"]):
         print(f"## {command[0]}\n", flush=True)
         failed |= subprocess.run([sys.executable, "-m", *command], check=False).returncode != 0
         print(flush=True)

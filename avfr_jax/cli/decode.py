@@ -7,19 +7,28 @@ from typing import Any
 _EPILOG = """\
 example:
   avfr decode talk.avfr talk.mp4
-  avfr decode talk.avfr talk.mp4 --size 512
+  avfr decode talk.avfr talk.mp4 --size 512 --enlarger bicubic
+  avfr decode talk.avfr talk.mp4 --interpolate pictures --interpolator runs/between/model
   avfr decode call.avfr call.mp4 --loss 0.1 --jitter 40ms --burst 3-5
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's words."""
+    from avfr_jax.codec.files import ENLARGER, INTERPOLATOR
+
     parser.epilog = _EPILOG
     add = parser.add_argument
     default = "(default: %(default)s)"
     add("input", metavar="IN.avfr", help="a stream that avfr encode made")
     add("output", metavar="OUT.mp4", help=".mp4, .mov, .mkv or .webm")
     add("--size", type=int, default=None, metavar="PIXELS", help="side of the frames (default: what the stream says)")
+    larger = "model that enlarges, or bicubic"
+    add("--enlarger", metavar="NAME", help=f"{larger} (default: {ENLARGER} where it is found, else bicubic)")
+    made = "frames that the sender left out: the face moves from one pose to the next, or a network makes pictures"
+    add("--interpolate", choices=("motion", "pictures"), default="motion", help=f"{made} {default}")
+    network = "model that makes them with --interpolate pictures"
+    add("--interpolator", metavar="NAME", help=f"{network} (default: {INTERPOLATOR} where it is found)")
     lossy = "as a call over a network that loses this share of the packets"
     add("--loss", type=float, default=0.0, metavar="0-1", help=f"{lossy} {default}")
     add("--jitter", type=_milliseconds, default=0.0, metavar="40ms", help="and delays them by up to that much")
@@ -49,26 +58,30 @@ def run(arguments: argparse.Namespace) -> None:
     """Decode and tell what it came to."""
     from tqdm import tqdm
 
-    from avfr_jax.codec.files import decode_file
+    from avfr_jax.codec.files import choose_enlarger, choose_interpolator, decode_file
     from avfr_jax.media.video import check_output
     from avfr_jax.media.watermark import Watermark, payload_from_text, provenance
+    from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.runtime import enable_compilation_cache
 
     check_output(arguments.output, arguments.overwrite)
     enable_compilation_cache()
+    enlarger = choose_enlarger(arguments.enlarger)
+    interpolator = choose_interpolator(arguments.interpolate, arguments.interpolator)
+    keep_freed_memory()
     mark = Watermark(arguments.watermark, payload_from_text("avfr-jax codec"))
     with tqdm(unit=" frames", desc=arguments.output, disable=None, file=sys.stderr) as bar:
         done = decode_file(
-            arguments.input, arguments.output, size=arguments.size, network=_network(arguments), mark=mark.apply,
-            metadata=provenance("codec"), crf=arguments.crf, overwrite=arguments.overwrite,
-            progress=lambda n: bar.update(n - bar.n),
+            arguments.input, arguments.output, size=arguments.size, enlarger=enlarger, interpolator=interpolator,
+            network=_network(arguments), mark=mark.apply, metadata=provenance("codec"), crf=arguments.crf,
+            overwrite=arguments.overwrite, progress=lambda n: bar.update(n - bar.n),
         )  # fmt: skip
     print(arguments.output)
     print(f"{done.frames} frames", file=sys.stderr)
     if done.skipped or done.received.broken or done.received.held:
         print(
             f"The stream is damaged: {done.skipped} bytes were skipped, {done.received.broken} packets could not be "
-            f"read, {done.received.held} frames hold the pose before them.",
+            f"read, {done.received.held} frames came without their motion.",
             file=sys.stderr,
         )
 

@@ -13,8 +13,9 @@ _EPILOG = """\
 example:
   avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4 --compare
 
---source may also be a video (its first frame is taken), --driving also a picture. The result is square, at the
-model's size, unless --paste-back puts it into the whole source picture. Frames are written at 25 a second.
+--source may also be a video (its first frame is taken), --driving also a picture, or an .avfr file. The result is
+square, at the model's size, unless --paste-back puts it into the whole source picture. Frames are written at 25 a
+second.
 """
 
 
@@ -40,9 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     default = "(default: %(default)s)"
     add("--source", required=True, metavar="PICTURE", help="portrait to move")
-    add("--driving", required=True, metavar="VIDEO", help="clip of a face whose motion is taken")
+    add("--driving", required=True, metavar="VIDEO", help="clip of a face whose motion is taken, or an .avfr file")
     add("--output", required=True, metavar="FILE", help=".mp4, .mov, .mkv, .webm; .png or .jpg for a driving picture")
-    add("--model", default=None, metavar="NAME", help="model's name or folder (default: mesh-fomm)")
+    add(
+        "--model",
+        default=None,
+        metavar="NAME",
+        help="model's name or folder (default: mesh-fomm; the one that an .avfr file was made for)",
+    )
     motions = "move from the source's own pose, or take over the driving face's"
     add("--motion", choices=("relative", "absolute"), default="relative", help=f"{motions} {default}")
     add("--no-adapt-scale", action="store_true", help="do not scale motion by the ratio of the faces' sizes")
@@ -69,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Reenact and write the result."""
+    from avfr_jax.codec.files import is_stream, open_stream
     from avfr_jax.media.files import check_input
     from avfr_jax.media.image import SUFFIXES as PICTURES
     from avfr_jax.media.video import check_output
@@ -91,10 +98,14 @@ def run(arguments: argparse.Namespace) -> None:
     for name in (arguments.source, arguments.driving):
         check_input(name)
     _refuse_same(output, arguments)
-    audio = None if as_picture else chosen_sound(arguments.audio, "driving", arguments.driving)
+    stream = open_stream(arguments.driving) if is_stream(arguments.driving) else None
+    if stream is not None and arguments.compare:
+        raise ConfigError(f"--compare shows the driving frames; {arguments.driving} is no video.")
+    spoken = stream if arguments.audio == "driving" else None  # a stream's own sound is unpacked when it is needed
+    audio = None if as_picture or spoken else chosen_sound(arguments.audio, "driving", arguments.driving)
     enable_compilation_cache()
     reenactor = Reenactor(
-        arguments.model or DEFAULT_MODEL,
+        arguments.model or (DEFAULT_MODEL if stream is None else stream.header.model),
         motion=arguments.motion,
         adapt_scale=not arguments.no_adapt_scale,
         best_frame=arguments.best_frame,
@@ -109,7 +120,8 @@ def run(arguments: argparse.Namespace) -> None:
     keep_freed_memory()  # not before: what loading freed goes back to the system
     mark = Watermark(arguments.watermark, payload_from_text(f"avfr-jax {reenactor.model.name}"))
     draw = _draw_picture if as_picture else _draw_video
-    draw(reenactor, arguments, output, mark, audio)
+    with contextlib.nullcontext(audio) if spoken is None else spoken.sound_file() as heard:
+        draw(reenactor, arguments, output, mark, heard)
     _tell(reenactor.report, output)
 
 
@@ -132,13 +144,12 @@ def _draw_picture(reenactor: Any, arguments: argparse.Namespace, output: pathlib
 def _draw_video(reenactor: Any, arguments: argparse.Namespace, output: pathlib.Path, mark: Any, audio: Any) -> None:
     from tqdm import tqdm
 
-    from avfr_jax.media.image import is_image
-    from avfr_jax.media.video import VideoReader, VideoWriter
+    from avfr_jax.media.video import VideoWriter
     from avfr_jax.media.watermark import provenance
     from avfr_jax.reenact import side_by_side
 
-    total = 1 if is_image(arguments.driving) else VideoReader(arguments.driving).info.frames
     with contextlib.ExitStack() as stack:
+        total = _length(arguments.driving)
         bar = stack.enter_context(tqdm(total=total, unit=" frames", desc=output.name, disable=None, file=sys.stderr))
         steps = stack.enter_context(contextlib.closing(reenactor.steps(arguments.source, arguments.driving, audio)))
         writer: Any = None
@@ -160,6 +171,17 @@ def _draw_video(reenactor: Any, arguments: argparse.Namespace, output: pathlib.P
             writer.write(mark.apply(frame, step.index))
             bar.update(step.index + 1 - expected)
             expected = step.index + 1
+
+
+def _length(driving: str) -> int | None:
+    """Frames to come; None where they are not counted."""
+    from avfr_jax.codec.files import is_stream
+    from avfr_jax.media.image import is_image
+    from avfr_jax.media.video import VideoReader
+
+    if is_stream(driving):
+        return None
+    return 1 if is_image(driving) else VideoReader(driving).info.frames
 
 
 def _tell(report: Any, output: pathlib.Path) -> None:

@@ -7,18 +7,29 @@ come in another order. Nothing here knows what moves.
 import binascii
 import dataclasses
 import enum
+import re
 import struct
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from avfr_jax.errors import InputError
 
 MAGIC = b"AVFR\x0d\x0a\x1a\x0a"
 VERSION = 1
-LARGEST_PAYLOAD = 1 << 22
+LARGEST_PAYLOAD = 1 << 16
 """Bytes of one packet: what a reader takes in at once, whatever the stream says."""
+LARGEST_INDEX = 1 << 20
+"""The same for an index, which has an entry for every refresh of a file."""
+LARGEST_RUN = 250
+"""Frames of motion in one packet."""
 LARGEST_SIDE = 4096
-_PATIENCE, _PATIENCE_EACH = 1 << 24, 8
+MOST_BETWEEN = 3
+"""Frames that a receiver makes between two that are sent, at most."""
+FRAMES_A_BYTE = 4
+_FRAMES_BESIDE = 8  # what a packet may hold without any payload
+_START = 1 << 13  # frames that a file may begin with before it has any bytes
+_ENTRIES = 1 << 16  # of an index
+_PATIENCE, _PATIENCE_EACH, _ATTEMPT = 1 << 26, 128, 1024
 _WRAP = 1 << 14  # frame numbers in motion packets are written modulo this
 
 
@@ -69,6 +80,17 @@ class Packet:
     refresh: bool = False
     pivot: int = 0
 
+    def __post_init__(self) -> None:
+        """Raises BitstreamError for more than a packet of its kind can hold."""
+        if self.kind is Kind.MOTION and not 1 <= self.count <= largest_run(len(self.payload)):
+            raise BitstreamError(f"a motion packet of {len(self.payload)} bytes cannot hold {self.count} frames")
+        if len(self.payload) > (LARGEST_INDEX if self.kind is Kind.INDEX else LARGEST_PAYLOAD):
+            raise BitstreamError(f"a packet cannot hold {len(self.payload)} bytes")
+
+    def end(self, between: int) -> int:
+        """Of motion: the number after its last frame's, so many frames lying between two that are sent."""
+        return self.frame + (self.count - 1) * (between + 1) + 1
+
     def to_bytes(self) -> bytes:
         """As it is sent, checksum included."""
         head = bytes([int(self.kind) | (0x80 if self.refresh else 0)]) + put_number(self.frame % _WRAP)
@@ -77,6 +99,19 @@ class Packet:
             head += bytes([self.pivot])
         body = head + put_number(len(self.payload)) + self.payload
         return body + struct.pack("<H", binascii.crc_hqx(body, 0xFFFF))
+
+
+def largest_run(length: int) -> int:
+    """Frames of motion that a payload of so many bytes may state: a few bytes must not ask for hours of drawing."""
+    return min(LARGEST_RUN, _FRAMES_BESIDE + FRAMES_A_BYTE * length)
+
+
+def padded(payload: bytes, count: int) -> bytes:
+    """Motion with as many zero bytes behind it as `count` frames have to have; they change nothing.
+
+    A writer leaves out the zeros at its end, and a face that rests is all zeros.
+    """
+    return payload.ljust(-(-(count - _FRAMES_BESIDE) // FRAMES_A_BYTE), b"\0")
 
 
 def put_number(value: int) -> bytes:
@@ -137,13 +172,18 @@ def read_packet(data: bytes, at: int = 0, near: int = 0) -> tuple[Packet, int]:
     except ValueError:
         raise BitstreamError(f"there is no kind of packet {first & 0x7F}") from None
     refresh = bool(first & 0x80)
+    if refresh and kind is not Kind.MOTION:
+        raise BitstreamError("only motion can be a refresh")
     frame, count = cursor.number(_WRAP - 1), cursor.number()
+    if kind in (Kind.HEADER, Kind.INDEX) and (frame, count) != (0, 1):
+        raise BitstreamError("a header or an index belongs to no frame")
     pivot = cursor.byte() if refresh or kind in (Kind.PIVOT, Kind.RESIDUAL) else 0
-    payload = cursor.take(cursor.number(LARGEST_PAYLOAD))
+    payload = cursor.take(cursor.number(LARGEST_INDEX if kind is Kind.INDEX else LARGEST_PAYLOAD))
+    packet = Packet(kind, _unwrap(frame, near), payload, count, refresh, pivot)
     told = struct.unpack("<H", cursor.take(2))[0]
     if binascii.crc_hqx(data[at : cursor.at - 2], 0xFFFF) != told:
         raise ChecksumError(cursor.at - at)
-    return Packet(kind, _unwrap(frame, near), payload, count, refresh, pivot), cursor.at
+    return packet, cursor.at
 
 
 def _unwrap(frame: int, near: int) -> int:
@@ -160,7 +200,6 @@ class Header:
       width: of the frames to be shown, pixels.
       height: the same.
       rate: frames a second, (numerator, denominator).
-      frames: how many there are; 0 where that is not known yet, as in a call.
       size: side of the square frames of the model.
       model: name of the model that draws, and its identity (eight bytes).
       model_identity: see `avfr_jax.codec.identity`.
@@ -171,12 +210,13 @@ class Header:
       slope: in 1/256, see `MotionFormat`.
       refresh: frames between two refreshes at most.
       sound: channels of the sound; 0 without sound.
+      between: frames shown between two whose motion is sent, 0 to 3; the receiver makes them.
+      adaptive: whether each refresh states its own precision.
     """
 
     width: int
     height: int
     rate: tuple[int, int]
-    frames: int
     size: int
     model: str
     model_identity: bytes
@@ -187,16 +227,19 @@ class Header:
     slope: int
     refresh: int
     sound: int = 0
+    between: int = 0
+    adaptive: bool = False
 
     def to_packet(self) -> Packet:
         """As a packet."""
         name = self.model.encode()
-        fields = [self.width, self.height, *self.rate, self.frames, self.size, len(name)]
+        fields = [self.width, self.height, *self.rate, self.size, len(name)]
         out = bytes([VERSION]) + b"".join(put_number(f) for f in fields) + name + self.model_identity
         out += put_number(len(self.space)) + self.space_identity
         for kind, count, step in zip(self.space, self.components, self.steps, strict=True):
             out += bytes([kind]) + put_number(count) + bytes([step + 128])
-        out += put_number(self.slope) + put_number(self.refresh) + put_number(self.sound)
+        out += b"".join(put_number(f) for f in (self.slope, self.refresh, self.sound, self.between))
+        out += bytes([self.adaptive])
         return Packet(Kind.HEADER, 0, out)
 
     @classmethod
@@ -208,11 +251,13 @@ class Header:
             raise BitstreamError(f"the stream is of version {version}; this program reads version {VERSION}")
         width, height = cursor.number(LARGEST_SIDE), cursor.number(LARGEST_SIDE)
         rate = (cursor.number(), cursor.number())
-        frames, size = cursor.number(), cursor.number(LARGEST_SIDE)
+        size = cursor.number(LARGEST_SIDE)
         try:
             model = cursor.take(cursor.number(255)).decode()
         except UnicodeDecodeError:
             raise BitstreamError("the name of the stream's model cannot be read") from None
+        if not model.isprintable() or not model or model[0] == "." or "/" in model or "\\" in model:
+            raise BitstreamError(f"the stream's model has an impossible name, {model!r}")  # no paths
         identity, parts, space_identity = cursor.take(8), cursor.number(4), cursor.take(8)
         kinds, counts, steps = [], [], []
         for _ in range(parts):
@@ -220,62 +265,88 @@ class Header:
             counts.append(cursor.number(1024))
             steps.append(cursor.byte() - 128)
         slope, refresh, sound = cursor.number(256), cursor.number(), cursor.number(2)
+        between, adaptive = cursor.number(MOST_BETWEEN), cursor.byte()
         if not (width and height and size >= 16 and rate[0] and rate[1] and parts and refresh):
             raise BitstreamError("the stream's header holds a zero where none can be")
+        if adaptive > 1:
+            raise BitstreamError("the stream's header does not say whether its precision changes")
         if not 1 <= rate[0] / rate[1] <= 240:
             raise BitstreamError(f"the stream has {rate[0]}/{rate[1]} frames a second; 1 to 240 can be shown")
         return cls(
-            width, height, rate, frames, size, model, identity, tuple(kinds), space_identity, tuple(counts),
-            tuple(steps), slope, refresh, sound,
+            width, height, rate, size, model, identity, tuple(kinds), space_identity, tuple(counts),
+            tuple(steps), slope, refresh, sound, between, bool(adaptive),
         )  # fmt: skip
 
 
-def write_stream(file: Any, packets: Iterable[Packet]) -> dict[Kind, int]:
-    """Write a file: magic, packets, and an index of its refreshes. Bytes by kind, the magic being the header's.
+def write_stream(file: Any, packets: Iterable[Packet], length: Callable[[], int] | None = None) -> dict[Kind, int]:
+    """Write a file: magic, packets, and an index: how many frames there are, and where its refreshes are (in very long
+    files, some of them). Bytes by kind, the magic being the header's.
 
     Args:
       file: open for writing bytes.
       packets: the header first; where a call repeats it, a file does not.
+      length: how many frames there were, asked for after the last packet; None takes those whose motion is sent.
     """
     written = dict.fromkeys(Kind, 0)
     at = file.write(MAGIC)
     written[Kind.HEADER] += at
-    places = []
+    places: list[tuple[int, int]] = []
+    frames = 0
     for packet in packets:
         if packet.kind is Kind.HEADER and written[Kind.HEADER] > len(MAGIC):
             continue
         data = packet.to_bytes()
         if packet.refresh:
             places.append((packet.frame, at))
+            places = places[:: 1 + (len(places) > _ENTRIES)]
+        if packet.kind is Kind.MOTION:
+            frames = max(frames, packet.frame + packet.count)
         at += file.write(data)
         written[packet.kind] += len(data)
-    index = _index(places).to_bytes()
+    index = Index(frames if length is None else max(frames, length()), places).to_packet().to_bytes()
     written[Kind.INDEX] += file.write(index + struct.pack("<I", len(index)))
     return written
 
 
-def _index(places: list[tuple[int, int]]) -> Packet:
-    """Frame numbers and byte offsets of refreshes, each as what it adds to the one before."""
-    out, last = put_number(len(places)), (0, 0)
-    for place in places:
-        out += put_number(place[0] - last[0]) + put_number(place[1] - last[1])
-        last = place
-    return Packet(Kind.INDEX, 0, out)
+class Index(NamedTuple):
+    """What stands at the end of a file, when all of it is known.
+
+    Attributes:
+      frames: how many the clip has: up to here the last picture is held where the motion was lost.
+      refreshes: frame and byte offset of each, in ascending order.
+    """
+
+    frames: int
+    refreshes: list[tuple[int, int]]
+
+    def to_packet(self) -> Packet:
+        """As a packet."""
+        out, last = put_number(self.frames) + put_number(len(self.refreshes)), (0, 0)
+        for place in self.refreshes:
+            out += put_number(place[0] - last[0]) + put_number(place[1] - last[1])
+            last = place
+        return Packet(Kind.INDEX, 0, out)
 
 
-def read_index(data: bytes) -> list[tuple[int, int]]:
-    """(frame, offset) of every refresh of a file, from its end. Raises BitstreamError where it has no index."""
+def read_index(data: bytes) -> Index:
+    """A file's index, from its end. Raises BitstreamError where it has none."""
     if len(data) < len(MAGIC) + 4:
         raise BitstreamError("the stream has no index")
     length = struct.unpack("<I", data[-4:])[0]
-    packet, _ = read_packet(data, max(0, len(data) - 4 - length))
-    if packet.kind is not Kind.INDEX:
+    packet, end = read_packet(data, max(0, len(data) - 4 - length))
+    if packet.kind is not Kind.INDEX or end != len(data) - 4:
         raise BitstreamError("the stream has no index")
     cursor, places, frame, offset = Cursor(packet.payload), [], 0, 0
+    frames = cursor.number()
     for _ in range(cursor.number()):
         frame, offset = frame + cursor.number(), offset + cursor.number()
         places.append((frame, offset))
-    return places
+    return Index(frames, places)
+
+
+def largest_length(size: int) -> int:
+    """Frames that a file of so many bytes can have: what its reader draws or holds at most."""
+    return _START + FRAMES_A_BYTE * size
 
 
 @dataclasses.dataclass
@@ -285,11 +356,14 @@ class Damage:
     skipped: int = 0
 
 
+_BEGINNING = re.compile(b"[\x00\x05]\x00\x01|[\x01-\x04\x82]", re.DOTALL)  # of a packet
+
+
 def read_stream(data: bytes, damage: Damage | None = None) -> Iterator[Packet]:
     """The packets of a file, header first.
 
-    Damaged ones are skipped. A file that was cut ends where it does, and so does one that was made so that the search
-    for its packets would take forever.
+    Damaged ones are skipped, and so is motion of frames beyond `largest_length`. A file that was cut ends where it
+    does, and so does one that was made so that the search for its packets would take forever.
 
     Raises:
       BitstreamError: at once, where the file does not begin as such a file does.
@@ -298,20 +372,27 @@ def read_stream(data: bytes, damage: Damage | None = None) -> Iterator[Packet]:
         raise BitstreamError("this is not an .avfr file")
     damage = Damage() if damage is None else damage
     at, near, end = len(MAGIC), 0, len(data)
-    patience = _PATIENCE + _PATIENCE_EACH * end  # bytes summed in vain: a search must not take the square of the length
+    patience = (
+        _PATIENCE + _PATIENCE_EACH * end
+    )  # work in vain, in bytes: a search must not take the square of the length
     while at < end:
         try:
-            packet, at = read_packet(data, at, near)
+            packet, after = read_packet(data, at, near)
+            if packet.kind is Kind.MOTION and packet.frame + packet.count > largest_length(after):
+                patience -= after - at
+                raise BitstreamError("a motion packet is of frames that a stream so short cannot have come to")
         except BitstreamError as error:
             if at == len(MAGIC):
                 raise
-            patience -= error.length if isinstance(error, ChecksumError) else 0
+            patience -= _ATTEMPT + (error.length if isinstance(error, ChecksumError) else 0)
             if patience < 0:
                 damage.skipped += end - at
                 return
-            at += 1
-            damage.skipped += 1
+            found = _BEGINNING.search(data, at + 1)
+            damage.skipped += (found.start() if found else end) - at
+            at = found.start() if found else end
             continue
+        at = after
         if packet.kind is Kind.INDEX:
             return
         if packet.kind is Kind.MOTION:

@@ -9,9 +9,13 @@ import av.error
 import numpy as np
 
 from avfr_jax.codec.bitstream import BitstreamError
-from avfr_jax.codec.still import Still, from_video, open_decoder, open_encoder, to_video
+from avfr_jax.codec.still import Still, count_av1, from_video, open_decoder, open_encoder, to_video
 from avfr_jax.typing import UInt8
 
+NEXT = 4
+"""The form of a pivot whose picture is a film's next one; `Still` has the others."""
+LONGEST = 250
+"""Pictures of a film: what one that is lost for good can cost."""
 _PARAMETERS = "pred-struct=1:keyint=-1:lp=1"  # low delay, one key frame, one thread
 
 
@@ -24,15 +28,15 @@ class FilmWriter:
     """
 
     def __init__(self, size: int, quality: int) -> None:
-        options = {"preset": "4", "svtav1-params": _PARAMETERS, "crf": str(round(63 * (1 - quality / 100)))}
+        options = {"preset": "4", "svtav1-params": _PARAMETERS, "crf": str(max(1, round(63 * (1 - quality / 100))))}
         self._context = open_encoder("libsvtav1", size, size, options)
-        self._count = 0
+        self.count = 0
 
     def put(self, image: UInt8[np.ndarray, "s s 3"]) -> bytes:
         """The next picture."""
         frame = to_video(image)
-        frame.pts = self._count
-        self._count += 1
+        frame.pts = self.count
+        self.count += 1
         packets = [bytes(packet) for packet in self._context.encode(frame)]
         if len(packets) != 1:
             raise RuntimeError(f"the AV1 encoder gave {len(packets)} packets for a picture")
@@ -52,10 +56,12 @@ class FilmReader:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._context = open_decoder(Still.AV1)
+        self._context = open_decoder(Still.AV1, size)
 
     def get(self, data: bytes) -> UInt8[np.ndarray, "s s 3"]:
         """The next picture. Raises BitstreamError where there is none of that size; the film ends with that."""
+        if count_av1(data) != 1:
+            raise BitstreamError("a pivot does not hold one picture")
         try:
             frames = self._context.decode(av.Packet(data))
         except (av.error.FFmpegError, ValueError) as error:

@@ -1,14 +1,17 @@
 """A network that loses and delays packets, for trying out what a call survives."""
 
+import collections
 import dataclasses
 import heapq
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from avfr_jax.codec.bitstream import Kind, Packet
+from avfr_jax.codec.bitstream import Header, Kind, Packet, read_packet
 from avfr_jax.codec.receiver import Receiver
+from avfr_jax.codec.sound import BLOCK, RATE
 from avfr_jax.errors import ConfigError
 from avfr_jax.typing import UInt8
 
@@ -75,36 +78,60 @@ class Line:
 
 
 def play_call(
-    packets: Iterable[Packet], network: Network, rate: float, frames: int, wait: float = 0.2, receiver: Any = None
+    packets: Iterable[Packet], network: Network, rate: float, frames: int, wait: float = 0.25, receiver: Any = None
 ) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
     """The frames that a receiver shows at the other end.
 
-    A packet is sent when the last frame in it has been seen, and frame i is shown at i / rate + `wait`, whatever has
-    come by then. Nothing is shown before there is a pivot; the frames until then are shown as the first one that is.
+    A packet is sent when the last frame in it has been seen (or its sound been heard), and frame i is shown at
+    i / rate + `wait` + `Receiver.ahead`, whatever has come by then. Nothing is shown before there is a pivot; frames
+    until then are shown as the first one that is.
 
     Args:
       packets: of a whole call, in the order in which they were made.
       network: between the two.
       rate: frames a second.
       frames: how many to show.
-      wait: seconds from seeing a frame to showing it; more rides out more jitter.
-      receiver: the one that shows them; None takes a new one.
+      wait: seconds from seeing what a frame is drawn from to showing it; more rides out more jitter.
+      receiver: the one that shows them; None takes a new one that draws frame by frame.
     """
-    receiver = Receiver() if receiver is None else receiver
+    if receiver is None:
+        receiver = Receiver()
+        receiver.batch_size = 1
     line = Line(network)
-    waiting = iter(sorted(packets, key=_ready))
-    following = next(waiting, None)
-    for frame in range(frames):
-        now = frame / rate + wait
-        while following is not None and _ready(following) / rate <= now:
-            line.send(following, _ready(following) / rate)
-            following = next(waiting, None)
+    waiting = collections.deque(_by_time(packets, rate))
+
+    def come(now: float) -> None:
+        while waiting and waiting[0][0] <= now:
+            ready, packet = waiting.popleft()
+            line.send(packet, ready)
         for data in line.receive(now):
             receiver.push_bytes(data)
+
+    for frame in range(frames):
+        come(frame / rate + wait)
+        come(frame / rate + wait + receiver.ahead)  # which the header tells
         if receiver.can_draw:
             yield from receiver.draw(frame + 1)
 
 
-def _ready(packet: Packet) -> int:
-    """The frame after which a packet can be sent."""
-    return packet.frame + (packet.count if packet.kind is Kind.MOTION else 0)
+def come_through(packets: Iterable[Packet], network: Network, rate: float) -> list[Packet]:
+    """The packets that come sooner or later, in their order; the very ones that `play_call` is given."""
+    line = Line(network)
+    for ready, packet in _by_time(packets, rate):
+        line.send(packet, ready)
+    return [read_packet(data)[0] for data in line.receive(math.inf)]
+
+
+def _by_time(packets: Iterable[Packet], rate: float) -> list[tuple[float, Packet]]:
+    """Packets with the seconds at which they can be sent, in that order."""
+    between, timed = 0, []
+    for packet in packets:
+        ready = packet.frame / rate
+        if packet.kind is Kind.HEADER:
+            between = Header.of(packet).between
+        elif packet.kind is Kind.MOTION:
+            ready = packet.end(between) / rate
+        elif packet.kind is Kind.SOUND:
+            ready += packet.count * BLOCK / RATE
+        timed.append((ready, packet))
+    return sorted(timed, key=lambda one: one[0])

@@ -1,26 +1,33 @@
 """The sending end of a call: frames in, packets out, one frame at a time."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from avfr_jax.codec.bitstream import Header, Kind, Packet, put_number
+from avfr_jax.codec.background import Background
+from avfr_jax.codec.bitstream import LARGEST_RUN, MOST_BETWEEN, Header, Kind, Packet, padded, put_number
+from avfr_jax.codec.film import LONGEST, NEXT, FilmReader, FilmWriter
 from avfr_jax.codec.identity import model_identity
-from avfr_jax.codec.mesh import FRAME, to_pixels
-from avfr_jax.codec.motion import MotionFormat, MotionWriter
-from avfr_jax.codec.pivots import PivotPolicy, PivotSettings, View
+from avfr_jax.codec.mesh import FRAME, MOTIONS, to_pixels
+from avfr_jax.codec.motion import FULL, MotionFormat, MotionWriter
+from avfr_jax.codec.pivots import PARTS, PivotPolicy, PivotSettings, View
 from avfr_jax.codec.range_coder import Writer
+from avfr_jax.codec.rate import RateControl
 from avfr_jax.codec.spaces import MESH, Pose, Space, needs_learned, space_of
 from avfr_jax.codec.still import Still, decode_still, encode_still
 from avfr_jax.errors import ConfigError
 from avfr_jax.faces.pose import head_pose
-from avfr_jax.models.base import Animator, Priors
+from avfr_jax.models.base import Animator, Encoded, Priors
 from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.typing import Float, UInt8
 
 _PART = 1100  # bytes of a pivot in one packet: a datagram passes every network unbroken
+_SMALL_PART = 200  # bytes, where a pivot is spread over frames
+_SPREAD = 3  # frames from one part to the next, or more
+_STEERED = 50  # frames from one refresh to the next, at most, where a bit rate is held
+_INDEXED = 24  # bits of a refresh in a file's index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +42,14 @@ class SenderSettings:
       dead_zone: in steps, see `MotionWriter`.
       refresh: frames from one refresh to the next: what a lost packet may cost.
       packet: frames in one packet: what the sender waits for.
-      still: coder of pivot pictures.
+      between: frames left out between two whose motion is sent, 0 to 3; the receiver makes them. `refresh` and `packet`
+        count frames that are shown, these included, and are rounded up to whole ones that are sent.
+      still: coder of pivot pictures; `Still.NONE` makes a template, which moves other portraits than the sender's.
       quality: of pivot pictures, 0 to 100.
+      film: code the picture of a pivot from the one before it, which makes it a third or less as large; AV1 alone.
       pivots: when to take a new one.
+      bitrate: bits a second that everything but sound may cost: step, components, frames in a packet and the quality of
+        pivots then follow from it, `components` being the most; None takes them as they are.
     """
 
     components: int = 32
@@ -47,30 +59,54 @@ class SenderSettings:
     dead_zone: float = 0.25
     refresh: int = 12
     packet: int = 3
+    between: int = 0
     still: Still = Still.AV1
     quality: int = 50
-    pivots: PivotSettings = PivotSettings()
+    film: bool = False
+    pivots: PivotSettings = PivotSettings(bitrate=32000)
+    bitrate: int | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (
             ("step", -128, 60), ("keypoint_step", -128, 60), ("slope", 0, 256), ("dead_zone", 0, 0.5),
-            ("refresh", 1, 1 << 13), ("packet", 1, 1 << 12),
+            ("refresh", 1, 1 << 13), ("packet", 1, LARGEST_RUN), ("between", 0, MOST_BETWEEN),
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} must be {low} to {high}, not {getattr(self, name)}")
+        if self.film and self.still is not Still.AV1:
+            raise ConfigError("pivots can be told from one another in AV1 alone")
+        if self.still is Still.NONE and self.pivots.excess is not None:
+            raise ConfigError("a template has no pictures that the sender could compare")
 
 
-FOR_FILES = SenderSettings(refresh=250, packet=125)
+FAITHFUL = PivotSettings(excess=0.01, every=6, apart=0.24, background=None)
+"""Pivots that follow the picture, told from one another (`film`): a few a second, where the drawn frame needs them."""
+FAITHFUL_QUALITY = 13
+"""Of the pictures of such pivots: AV1's CRF 55."""
+FOR_FILES = SenderSettings(refresh=250, packet=125, pivots=PivotSettings())
 """Nothing is lost on the way to a file, and nobody waits."""
+FOR_TEMPLATES = dataclasses.replace(
+    FOR_FILES, still=Still.NONE, components=MOTIONS, step=4, pivots=PivotSettings(background=None)
+)
+"""There is no picture to be paid for, and other faces are moved than the one that was seen: as exact as is of use."""
 
 
 @dataclasses.dataclass
 class Sent:
-    """A pivot as both ends hold it: its decoded picture, its pose, and the packets it went in."""
+    """A pivot as both ends hold it.
 
-    image: UInt8[np.ndarray, "s s 3"]
+    Attributes:
+      image: its decoded picture; a template has none.
+      pose: its pose.
+      packets: those that it went in.
+      encoded: as the model draws from it, and how far it is drawn from the frame that it shows (mean absolute
+        difference, of 1); None where the sender draws nothing.
+    """
+
+    image: UInt8[np.ndarray, "s s 3"] | None
     pose: Pose
     packets: list[Packet]
+    encoded: tuple[Encoded, float] | None = None
 
 
 class Sender:
@@ -84,8 +120,9 @@ class Sender:
       settings: how the call is coded.
       shown: (width, height) of the frames to be shown; None shows the model's size.
       rate: frames a second, (numerator, denominator).
-      frames: how many there will be, where it is known.
       sound: channels of the sound that goes along.
+      background: embeds a frame's background, see `find_embedder`; None looks at the head alone.
+      indexed: whether a file's index will tell every refresh, which counts towards the bit rate.
     """
 
     def __init__(
@@ -95,21 +132,34 @@ class Sender:
         *,
         shown: tuple[int, int] | None = None,
         rate: tuple[int, int] = (25, 1),
-        frames: int = 0,
         sound: int = 0,
+        background: Callable[[Any], Background] | None = None,
+        indexed: bool = False,
     ) -> None:
         self.model, self.settings = model, settings
         self.space: Space | None = None
         self._shown = shown or (model.image_size, model.image_size)
-        self._rate, self._frames, self._sound = rate, frames, sound
-        self._policy = PivotPolicy(settings.pivots, rate[0] / rate[1])
+        self._rate, self._sound = rate, sound
+        self._fps = rate[0] / rate[1]
+        self._policy = PivotPolicy(settings.pivots, self._fps)
+        self._embed = None if settings.pivots.background is None else background
+        self._background: Background | None = None
+        self._indexed = indexed
+        self.control: RateControl | None = None
+        if settings.bitrate is not None:
+            self.control = RateControl(settings.bitrate, self._fps, settings.step, settings.quality, settings.film)
         self.pivots: dict[int, Sent] = {}
+        self._film: tuple[FilmWriter, FilmReader, int] | None = None  # and the number of its last pivot
+        self._coming: list[Packet] = []  # of a pivot, not sent yet
+        self._room = 0.0  # bits of it that may be sent now
         self._motion: MotionWriter | None = None
         self._writer: Writer | None = None
         self._open = (0, False)  # first frame of the packet being written, and whether it is a refresh
+        self._packet = settings.packet
         self._at = 0
         self._since = 0
-        self._pivot = 0
+        self._left_out = 0  # frames still to be left out before the next that is sent
+        self._pivot: int | None = None
         self._pose: Pose | None = None
         self.last: Any = None
 
@@ -119,54 +169,73 @@ class Sender:
             raise ConfigError("a stream has a header once its first frame was pushed")
         settings, space = self.settings, self.space
         return Header(
-            *self._shown, self._rate, self._frames, self.model.image_size, self.model.name,
+            *self._shown, self._rate, self.model.image_size, self.model.name,
             model_identity(self.model.name), tuple(part.kind for part in space.parts), space.identity, space.counts,
             tuple(settings.step if part.kind == MESH else settings.keypoint_step for part in space.parts),
-            settings.slope, settings.refresh, self._sound,
+            settings.slope, self._refresh, self._sound, settings.between, self.control is not None,
         ).to_packet()  # fmt: skip
 
-    def push(self, frame: UInt8[np.ndarray, "s s 3"], landmarks: Float[np.ndarray, "478 3"] | None) -> list[Packet]:
+    def push(
+        self,
+        frame: UInt8[np.ndarray, "s s 3"],
+        landmarks: Float[np.ndarray, "478 3"] | None,
+        mask: Float[np.ndarray, "s s"] | None = None,
+    ) -> list[Packet]:
         """Take in the next frame.
 
         Args:
           frame: as the model sees it.
           landmarks: in [-1, 1] of that frame; None where no face was found: the last pose is held.
+          mask: of the person, in [0, 1], for models that look at it; found where it is not given.
 
         Returns:
           The packets that can be sent now; often none.
         """
         packets: list[Packet] = []
-        pose = self._look(frame, landmarks)
-        if pose is None:  # no face has been seen yet
+        if self.control is not None:
+            self.control.frame()
+        if self._left_out:
+            self._left_out -= 1
             self._at += 1
             return packets
-        view = View(None if landmarks is None else _angles(landmarks))
-        number, new = self._policy.choose(self._at, view)
-        if new:
-            packets += self._flush(self._at) + self._take_pivot(number, frame, pose)
-        if new or number != self._pivot or self._since >= self.settings.refresh:
-            packets += self._flush(self._at)
-            self._motion.refresh()  # type: ignore[union-attr]
-            self._since, self._pivot = 0, number
-        packets += self._write(pose)
+        pose = self._look(frame, landmarks, mask)
+        if pose is not None:  # a face has been seen
+            packets += self._some_of_pivot()
+            packets += self._choose_pivot(frame, pose, None if landmarks is None else _angles(landmarks))
+            if self._policy.current != self._pivot or self._since >= self._refresh:
+                packets += self._begin_again()
+            packets += self._write(pose)
+            self._left_out = self.settings.between
         self._at += 1
-        return packets
+        return self._counted(packets)
 
     def finish(self) -> list[Packet]:
         """The packets that are left when the call ends."""
+        if self._film is not None:
+            self._film[0].close()
+            self._film = None
         return self._flush(self._at)
 
     def repeat(self, number: int) -> list[Packet]:
         """A pivot's packets again, for a receiver that has lost some; none where it is no longer kept."""
         sent = self.pivots.get(number)
-        return [self.header(), *sent.packets] if sent else []
+        if sent is None:
+            self._film = None  # what is told from it cannot be read either
+            return []
+        return [self.header(), *sent.packets]
 
-    def _look(self, frame: Any, landmarks: Any) -> Pose | None:
+    @property
+    def _refresh(self) -> int:
+        return self.settings.refresh if self.control is None else min(self.settings.refresh, _STEERED)
+
+    def _look(self, frame: Any, landmarks: Any, mask: Any) -> Pose | None:
         if landmarks is None and "priors" in self.model.needs:
             return self._pose
         keypoints: Keypoints | None = None
         if self.space is None or needs_learned(self.space):
-            priors = None if landmarks is None else Priors(np.asarray(landmarks)[None])
+            priors = (
+                None if landmarks is None else Priors(np.asarray(landmarks)[None], None if mask is None else mask[None])
+            )
             keypoints = self.model.keypoints(frame[None].astype(np.float32) / 255, priors)
         if self.space is None:
             self._begin(space_of(self.model, self.settings.components, _has_jacobians(keypoints)))
@@ -176,49 +245,180 @@ class Sender:
 
     def _begin(self, space: Space) -> None:
         self.space = space
-        self._motion = MotionWriter(motion_format(space, self.settings), self.settings.dead_zone)
+        form = motion_format(space, self.settings)
+        self._motion = MotionWriter(form, self.settings.dead_zone)
+
+    def _counted(self, packets: list[Packet]) -> list[Packet]:
+        """Packets that are sent now, told to the rate control."""
+        if self.control is not None:
+            for packet in packets:
+                self.control.spent(8 * len(packet.to_bytes()) + (_INDEXED if packet.refresh and self._indexed else 0))
+        return packets
+
+    # --- pivots ---------------------------------------------------------------------------------------------------
+
+    def _choose_pivot(self, frame: Any, pose: Pose, angles: Any) -> list[Packet]:
+        settings = self.settings.pivots
+        looks = self._at % settings.every == 0
+        if self._embed is not None and looks:
+            self._background = self._embed(frame)
+        excess = None
+        if settings.excess is not None and looks:
+            bearable = settings.excess
+
+            def excess(number: int) -> float:
+                return self._excess(number, frame, pose) / bearable
+
+        view = View(angles, self._background)
+        limit = 1.0 if self.control is None else self.control.limit()
+        allowed = self.control is None or self.control.may_take(self._at)
+        choice = self._policy.choose(self._at, view, limit, allowed, excess)
+        new = choice.new
+        if self.control is not None and (new is not None or choice.refused):
+            self.control.asked(not choice.refused)
+        if new is None:
+            return []
+        if self._embed is not None and not looks:
+            self._background = self._embed(frame)
+            self._policy.coming = (new, View(angles, self._background))
+        return self._take_pivot(new, frame, pose)
 
     def _take_pivot(self, number: int, frame: Any, pose: Pose) -> list[Packet]:
+        """Code a pivot; what of it is sent at once."""
         assert self.space is not None
-        picture = encode_still(frame, self.settings.still, self.settings.quality)
-        told = self.space.put_pivot(pose)
-        data = bytes([self.settings.still]) + put_number(len(picture)) + picture + told
-        parts = [data[i : i + _PART] for i in range(0, len(data), _PART)]
+        base = self._base()
+        base_pose = None if base is None else self.pivots[base].pose
+        told = self.space.put_pivot(pose, base_pose)
+        picture, image = self._picture(frame, len(told), number, base)
+        head = bytes([self.settings.still]) if base is None else bytes([NEXT, base])
+        data = head + put_number(len(picture)) + picture + told
+        pace = self.settings.pivots.bitrate if self.pivots else None
+        size = _PART
+        if pace is not None:
+            size = min(max(round(pace / 8 / self._fps * _SPREAD), _SMALL_PART, -(-len(data) // PARTS - 1)), _PART)
+        parts = [data[i : i + size] for i in range(0, len(data), size)]
+        if len(parts) > PARTS:
+            raise ConfigError(f"a pivot of {len(data)} bytes is too large to be sent; lower the quality of pivots")
         packets = [
             Packet(Kind.PIVOT, self._at, bytes([i]) + part, count=len(parts), pivot=number)
             for i, part in enumerate(parts)
         ]
-        image = decode_still(picture, self.settings.still, self.model.image_size)
-        self.pivots[number] = Sent(image, self.space.get_pivot(told), packets)
-        for gone in set(self.pivots) - set(self._policy.kept):
-            del self.pivots[gone]
-        return [self.header(), *packets]
+        sent = self.pivots[number] = Sent(image, self.space.get_pivot(told, base_pose), packets)
+        if self.settings.pivots.excess is not None and image is not None:
+            keypoints = self.space.pivot_keypoints(sent.pose)
+            sent.encoded = (self.model.encode_source(image.astype(np.float32) / 255, keypoints), 0.0)
+            sent.encoded = (sent.encoded[0], self._excess(number, frame, pose))
+        if self.control is not None:
+            self.control.took(self._at, 8 * sum(len(packet.to_bytes()) for packet in packets))
+        self._coming, self._room = list(packets), 0.0
+        return [self.header(), *self._some_of_pivot(at_once=pace is None)]
+
+    def _base(self) -> int | None:
+        """The pivot that the next one is told from: the one before it in the film; None where a film has to begin."""
+        if self._film is None or self._film[2] not in self.pivots or self._film[0].count >= LONGEST:
+            return None
+        return None if self.control is not None and self.control.film_ends(self._at) else self._film[2]
+
+    def _picture(self, frame: Any, beside: int, number: int, base: int | None) -> tuple[bytes, Any]:
+        """A pivot's picture, coded and as it comes back."""
+        if not self.settings.film:
+            picture, still = self._still(frame, beside), self.settings.still
+            return picture, None if still is Still.NONE else decode_still(picture, still, self.model.image_size)
+        if base is None:
+            if self._film is not None:
+                self._film[0].close()
+            quality = self.settings.quality if self.control is None else self.control.begin_film(self._at)
+            writer, reader = FilmWriter(self.model.image_size, quality), FilmReader(self.model.image_size)
+        else:
+            assert self._film is not None
+            writer, reader, _ = self._film
+        picture = writer.put(frame)
+        self._film = writer, reader, number
+        return picture, reader.get(picture)
+
+    def _still(self, frame: Any, beside: int) -> bytes:
+        """A picture of the quality that can be afforded; `beside` bytes go with it."""
+        settings, control = self.settings, self.control
+        if control is None:
+            return encode_still(frame, settings.still, settings.quality)
+        picture = encode_still(frame, settings.still, control.quality)
+        other = control.other_quality(8 * (len(picture) + beside))
+        if other is None:
+            return picture
+        control.quality = other
+        return encode_still(frame, settings.still, other)
+
+    def _some_of_pivot(self, at_once: bool = False) -> list[Packet]:
+        """What may be sent now of a pivot that is being sent."""
+        if not self._coming:
+            return []
+        self._room += (self.settings.pivots.bitrate or 0) / self._fps
+        now = []
+        while self._coming and (at_once or self._room >= 0):
+            packet = dataclasses.replace(self._coming.pop(0), frame=self._at)
+            self._room -= 8 * len(packet.to_bytes())
+            now.append(packet)
+        if not self._coming:
+            self._policy.arrived()
+            kept = self._policy.kept
+            self.pivots = {number: sent for number, sent in self.pivots.items() if number in kept}
+        return now
+
+    def _excess(self, number: int, frame: Any, pose: Pose) -> float:
+        """How much further from the frame the receiver draws it than it drew the pivot from its own frame."""
+        assert self.space is not None
+        sent = self.pivots[number]
+        assert sent.encoded is not None
+        vector = self.space.vector(pose, sent.pose)[None]
+        own, driving = self.space.pivot_keypoints(sent.pose), self.space.keypoints(sent.pose, vector)
+        drawn = np.clip(np.asarray(self.model.animate(sent.encoded[0], own, driving))[0], 0, 1)
+        return float(np.abs(drawn - frame.astype(np.float32) / 255).mean()) - sent.encoded[1]
+
+    # --- motion ---------------------------------------------------------------------------------------------------
+
+    def _begin_again(self) -> list[Packet]:
+        """A refresh; the packet that ends with it."""
+        assert self._motion is not None
+        packets = self._flush(self._at)
+        precision = FULL
+        if self.control is not None:
+            precision = self.control.precision()
+            self._packet = self.control.packet(self.settings.packet, self._refresh)
+        self._motion.refresh(precision)
+        self._since, self._pivot = 0, self._policy.current
+        return packets
 
     def _write(self, pose: Pose) -> list[Packet]:
         assert self.space is not None
         assert self._motion is not None
+        assert self._pivot is not None
         if self._writer is None:
             self._writer, self._open = Writer(), (self._at, self._since == 0)
         vector = self.space.vector(pose, self.pivots[self._pivot].pose)
         self.last = self._motion.put(self._writer, vector)
-        self._since += 1
-        if self._at + 1 - self._open[0] >= self.settings.packet:
-            return self._flush(self._at + 1)
+        following = self._at + 1 + self.settings.between
+        self._since += 1 + self.settings.between
+        if following - self._open[0] >= self._packet:
+            return self._flush(following)
         return []
 
     def _flush(self, end: int) -> list[Packet]:
-        """The packet being written, which holds the frames before `end`."""
+        """The packet being written, which holds the frames before `end` that are sent."""
         if self._writer is None:
             return []
         first, refresh = self._open
         payload, self._writer = self._writer.finish(), None
-        return [Packet(Kind.MOTION, first, payload, end - first, refresh, self._pivot)]
+        if self.control is not None:
+            self.control.moved(8 * len(payload), end - first)
+        count = -(-(end - first) // (self.settings.between + 1))
+        return [Packet(Kind.MOTION, first, padded(payload, end - first), count, refresh, self._pivot or 0)]
 
 
 def motion_format(space: Space, settings: SenderSettings) -> MotionFormat:
     """How the motion of a space is written with these settings."""
     steps = [settings.step if part.kind == MESH else settings.keypoint_step for part in space.parts]
-    return MotionFormat(space.levels, np.repeat(steps, space.counts), settings.slope)
+    each = np.repeat(steps, space.counts)
+    return MotionFormat(space.levels, each, settings.slope, space.rank, settings.bitrate is not None)
 
 
 def _angles(landmarks: Any) -> Any:
@@ -230,8 +430,8 @@ def _has_jacobians(keypoints: Keypoints | None) -> bool:
     return keypoints is not None and keypoints.jacobian is not None
 
 
-def send_all(sender: Sender, frames: Iterable[tuple[Any, Any]]) -> Iterator[Packet]:
-    """The packets of a whole clip of (frame, landmarks)."""
-    for frame, landmarks in frames:
-        yield from sender.push(frame, landmarks)
+def send_all(sender: Sender, frames: Iterable[tuple[Any, ...]]) -> Iterator[Packet]:
+    """The packets of a whole clip of (frame, landmarks) or (frame, landmarks, mask)."""
+    for seen in frames:
+        yield from sender.push(*seen)
     yield from sender.finish()

@@ -1,5 +1,6 @@
 """The sound of a call: Opus in packets of 20 milliseconds, mono."""
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -17,17 +18,20 @@ from avfr_jax.typing import Float
 
 RATE = 48000
 BLOCK = 960  # samples of one Opus packet
-_EACH = 25  # Opus packets in one of ours
-_LEAD = 312  # samples that libopus puts before the sound
+LEAD = 312  # samples that libopus puts before the sound
+_EACH = 25  # Opus packets in one of ours, at most
 
 
-def encode_sound(path: str | os.PathLike[str], rate: Fraction, bitrate: int = 12000) -> Iterator[Packet]:
-    """The packets of a file's sound, half a second each.
+def encode_sound(
+    path: str | os.PathLike[str], rate: Fraction, bitrate: int = 12000, length: float = 0.5
+) -> Iterator[Packet]:
+    """The packets of a file's sound.
 
     Args:
       path: audio or video file.
       rate: frames a second, which packets are numbered by.
       bitrate: bits a second, 6,000 to 128,000.
+      length: seconds in one packet, of which there are 0.02 to 0.5.
 
     Raises:
       ConfigError: an impossible bit rate.
@@ -39,12 +43,12 @@ def encode_sound(path: str | os.PathLike[str], rate: Fraction, bitrate: int = 12
     context.sample_rate, context.layout, context.format = RATE, "mono", "flt"
     context.bit_rate, context.options = bitrate, {"application": "voip", "frame_duration": "20"}
     held: list[bytes] = []
-    done = 0
+    done, each = 0, min(max(round(length * RATE / BLOCK), 1), _EACH)
     for data in _opus(context, audio_blocks(path, RATE, 1)):
         held.append(data)
-        if len(held) == _EACH:
+        if len(held) == each:
             yield _packet(held, done, rate)
-            done, held = done + _EACH, []
+            done, held = done + each, []
     if held:
         yield _packet(held, done, rate)
 
@@ -68,42 +72,46 @@ def _packet(held: list[bytes], done: int, rate: Fraction) -> Packet:
     return Packet(Kind.SOUND, frame, payload, count=len(held))
 
 
-def decode_sound(packets: Iterable[Packet], seconds: float) -> Float[np.ndarray, "t"]:
-    """Mono samples in [-1, 1] at 48 kHz, no longer than so many seconds; silence where packets are missing or cannot be
-    read."""
-    end = int(np.ceil((seconds * RATE + _LEAD) / BLOCK))
-    context: Any = av.CodecContext.create("libopus", "r")
-    context.sample_rate, context.layout = RATE, "mono"
-    parts: list[Any] = []
-    at = 0
-    for first, data in sorted(_unpack(packets)):
+def decode_sound(packets: Iterable[Packet], seconds: float) -> Iterator[Float[np.ndarray, "t"]]:
+    """Mono samples in [-1, 1] at 48 kHz, block by block, no longer than so many seconds; silence where packets are
+    missing or cannot be read. Packets are in the order of a file; one that comes too late is left out."""
+    end = int(np.ceil((seconds * RATE + LEAD) / BLOCK))
+    decoder = Decoder()
+    lead, at = LEAD, 0
+    for first, data in (block for packet in packets for block in blocks_of(packet)):
         if not at <= first < end:
             continue
-        parts.append(np.zeros((first - at) * BLOCK, np.float32))
-        parts.append(_decode(context, data))
+        lengths = (min(_EACH, first - block) * BLOCK for block in range(at, first, _EACH))
+        for samples in itertools.chain((np.zeros(length, np.float32) for length in lengths), [decoder(data)]):
+            yield samples[lead:]
+            lead = 0
         at = first + 1
-    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
-    return samples[_LEAD:]
 
 
-def _decode(context: Any, data: bytes) -> Any:
-    out = np.zeros(BLOCK, np.float32)
-    try:
-        got = np.concatenate([f.to_ndarray().reshape(-1) for f in context.decode(av.Packet(data))] or [out])
-    except (av.error.FFmpegError, ValueError):
-        return out
-    if got.dtype != np.float32:
-        got = got.astype(np.float32) / 32768
-    out[: min(BLOCK, len(got))] = np.clip(np.nan_to_num(got[:BLOCK]), -1, 1)
-    return out
+class Decoder:
+    """Opus packets to samples, in their order: each is decoded with what was heard before it."""
 
+    def __init__(self) -> None:
+        self._context: Any = av.CodecContext.create("libopus", "r")
+        self._context.sample_rate, self._context.layout = RATE, "mono"
 
-def _unpack(packets: Iterable[Packet]) -> Iterator[tuple[int, bytes]]:
-    for packet in packets:
-        cursor = Cursor(packet.payload)
+    def __call__(self, data: bytes) -> Float[np.ndarray, "960"]:
+        """The 960 samples of a packet, in [-1, 1]; silence where it cannot be read."""
+        out = np.zeros(BLOCK, np.float32)
         try:
-            first = cursor.number()
-            for i in range(min(packet.count, _EACH)):
-                yield first + i, cursor.take(cursor.number(1500))
-        except BitstreamError:
-            continue
+            got = np.concatenate([f.to_ndarray().reshape(-1) for f in self._context.decode(av.Packet(data))] or [out])
+        except (av.error.FFmpegError, ValueError):
+            return out
+        if got.dtype != np.float32:
+            got = got.astype(np.float32) / 32768
+        out[: min(BLOCK, len(got))] = np.clip(np.nan_to_num(got[:BLOCK]), -1, 1)
+        return out
+
+
+def blocks_of(packet: Packet) -> Iterator[tuple[int, bytes]]:
+    """The Opus packets in one of ours, numbered from the stream's start, as far as they can be read."""
+    cursor = Cursor(packet.payload)
+    with contextlib.suppress(BitstreamError):
+        first = cursor.number()
+        for i in range(min(packet.count, _EACH)):
+            yield first + i, cursor.take(cursor.number(1500))

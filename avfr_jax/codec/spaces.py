@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.codec import mesh as meshes
-from avfr_jax.codec.motion import LARGEST
+from avfr_jax.codec.motion import LARGEST, step_of
 from avfr_jax.codec.range_coder import Reader, Writer
 from avfr_jax.codec.symbols import Contexts, get_vector, put_vector
 from avfr_jax.errors import ConfigError
@@ -26,6 +26,8 @@ MESH, KEYPOINTS, KEYPOINTS_WITH_JACOBIANS = 1, 2, 3
 _PIXELS = 128.0  # of half a frame of 256: keypoints are stated in pixels, like the mesh
 _JACOBIAN = 64.0  # a Jacobian's entry of 1/64 counts as much as a pixel
 _FINE = 8  # steps a pixel, in which a pivot's keypoints are sent
+_MOVED_STEP = 10  # of the components in which a pivot's mesh is told from another's
+_MOVED_LEVEL = 48  # of keypoints that are told so
 _FACE_LEVELS = tuple(range(44, 24, -1)) + (24,) * 20  # of the components of a pivot's face
 
 
@@ -73,6 +75,14 @@ class MeshPart:
         for point in symbols[meshes.FACES :].reshape(-1, 3):
             put_vector(writer, contexts, point)
 
+    def put_moved(self, writer: Writer, pose: Pose, base: Pose) -> None:
+        moved = self.space.motion_of(pose.mesh[None], base.mesh)[0] / step_of(_MOVED_STEP)
+        put_vector(writer, Contexts.of(self.space.levels[0] - _MOVED_STEP), _cut(moved))
+
+    def get_moved(self, reader: Reader, base: Pose) -> dict[str, Any]:
+        moved = get_vector(reader, Contexts.of(self.space.levels[0] - _MOVED_STEP)).astype(np.float32)
+        return {"mesh": self.space.moved(base.mesh, moved[None] * np.float32(step_of(_MOVED_STEP)))[0]}
+
     def get(self, reader: Reader) -> dict[str, Any]:
         components = get_vector(reader, Contexts.of(np.array(_FACE_LEVELS)))
         contexts = Contexts.of(np.full(3, 24))
@@ -119,8 +129,15 @@ class KeypointPart:
         return self._unflat((self._flat(pivot) + vectors).astype(np.float32))
 
     def put(self, writer: Writer, pose: Pose) -> None:
-        symbols = np.clip(np.round(self._flat(pose) * _FINE), -LARGEST, LARGEST).astype(np.int64)
-        put_vector(writer, Contexts.of(np.full(self.count, 50)), symbols)
+        put_vector(writer, Contexts.of(np.full(self.count, 50)), _cut(self._flat(pose) * _FINE))
+
+    def put_moved(self, writer: Writer, pose: Pose, base: Pose) -> None:
+        moved = (self._flat(pose) - self._flat(base)) * _FINE
+        put_vector(writer, Contexts.of(np.full(self.count, _MOVED_LEVEL)), _cut(moved))
+
+    def get_moved(self, reader: Reader, base: Pose) -> dict[str, Any]:
+        moved = get_vector(reader, Contexts.of(np.full(self.count, _MOVED_LEVEL)))
+        return self._unflat(self._flat(base) + moved.astype(np.float32) / _FINE)
 
     def get(self, reader: Reader) -> dict[str, Any]:
         symbols = get_vector(reader, Contexts.of(np.full(self.count, 50)))
@@ -128,6 +145,11 @@ class KeypointPart:
 
 
 Part = MeshPart | KeypointPart
+
+
+def _cut(values: Float[np.ndarray, "c"]) -> Int[np.ndarray, "c"]:
+    """The nearest whole numbers that a vector takes."""
+    return np.clip(np.round(values), -LARGEST, LARGEST).astype(np.int64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -151,6 +173,12 @@ class Space:
         return np.concatenate([part.levels for part in self.parts], axis=1)
 
     @property
+    def rank(self) -> Int[np.ndarray, "c"]:
+        """Of each number among the components of its mesh, from 0; -1 for learned keypoints."""
+        ranks = [np.arange(p.count) if p.kind == MESH else np.full(p.count, -1) for p in self.parts]
+        return np.concatenate(ranks)
+
+    @property
     def counts(self) -> tuple[int, ...]:
         """Numbers of each part."""
         return tuple(part.count for part in self.parts)
@@ -161,30 +189,40 @@ class Space:
 
     def keypoints(self, pivot: Pose, vectors: Float[np.ndarray, "n c"]) -> Keypoints:
         """The keypoints of N frames: what a model is given to draw."""
+        return _keypoints(self._fields(pivot, vectors))
+
+    def _fields(self, pivot: Pose, vectors: Float[np.ndarray, "n c"]) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         at = 0
         for part in self.parts:
             fields |= part.poses(pivot, vectors[:, at : at + part.count])
             at += part.count
-        return _keypoints(fields)
+        return fields
+
+    def pose_at(self, pivot: Pose, vector: Float[np.ndarray, "c"]) -> Pose:
+        """The pose that is so far from the pivot's: the inverse of `vector`, but for what is not sent."""
+        return Pose(**{name: value[0] for name, value in self._fields(pivot, vector[None]).items()})
 
     def pivot_keypoints(self, pivot: Pose) -> Keypoints:
         """The pivot's own, one frame."""
         return _keypoints({k: v[None] for k, v in pivot._asdict().items() if v is not None})
 
-    def put_pivot(self, pose: Pose) -> bytes:
-        """A pivot's pose as bytes."""
+    def put_pivot(self, pose: Pose, base: Pose | None = None) -> bytes:
+        """A pivot's pose as bytes: by itself, or as what has changed since another pivot's, which costs a tenth."""
         writer = Writer()
         for part in self.parts:
-            part.put(writer, pose)
+            if base is None:
+                part.put(writer, pose)
+            else:
+                part.put_moved(writer, pose, base)
         return writer.finish()
 
-    def get_pivot(self, data: bytes) -> Pose:
+    def get_pivot(self, data: bytes, base: Pose | None = None) -> Pose:
         """What `put_pivot` wrote, as both ends hold it. Any bytes give some pose."""
         reader = Reader(data)
         fields: dict[str, Any] = {}
         for part in self.parts:
-            fields |= part.get(reader)
+            fields |= part.get(reader) if base is None else part.get_moved(reader, base)
         return Pose(**fields)
 
     def pose(self, landmarks: Any, keypoints: Keypoints | None) -> Pose:
@@ -196,6 +234,12 @@ class Space:
             return Pose(mesh)
         jacobian = None if keypoints.jacobian is None else np.asarray(keypoints.jacobian)[0]
         return Pose(mesh, np.asarray(keypoints.value)[0], jacobian)
+
+
+def keypoints_of(poses: Sequence[Pose]) -> Keypoints:
+    """The keypoints of N frames of which each is known by its pose."""
+    told = [{k: v for k, v in pose._asdict().items() if v is not None} for pose in poses]
+    return _keypoints({name: np.stack([fields[name] for fields in told]) for name in told[0]})
 
 
 def _keypoints(fields: dict[str, Any]) -> Keypoints:
@@ -237,9 +281,19 @@ def space_of(model: Animator, components: int = 32, jacobians: bool = True) -> S
     return Space(tuple(parts))
 
 
+def moves(space: Space, model: Animator) -> bool:
+    """Whether the motion of a space is what a model draws from."""
+    wanted = space_of(model, jacobians=any(part.kind == KEYPOINTS_WITH_JACOBIANS for part in space.parts))
+    return [(p.kind, p.kind == MESH or p.count) for p in space.parts] == [
+        (p.kind, p.kind == MESH or p.count) for p in wanted.parts
+    ]
+
+
 def space_from(kinds: Sequence[int], counts: Sequence[int]) -> Space:
     """The space that a header states. Raises ConfigError for one that does not exist."""
     parts: list[Part] = []
+    if len({kind == MESH for kind in kinds}) < len(kinds):
+        raise ConfigError("there is no motion with two parts of one kind")
     for kind, count in zip(kinds, counts, strict=True):
         if kind == MESH and 1 <= count <= meshes.MOTIONS:
             parts.append(MeshPart(count, meshes.shipped()))

@@ -3,6 +3,7 @@
 import enum
 import io
 import os
+import struct
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +11,7 @@ import av
 import av.error
 import numpy as np
 
-from avfr_jax.codec.bitstream import LARGEST_SIDE, BitstreamError
+from avfr_jax.codec.bitstream import BitstreamError, Cursor, Kind, Packet
 from avfr_jax.errors import ConfigError, MissingBackendError
 from avfr_jax.media.video import SCALER
 from avfr_jax.typing import UInt8
@@ -19,15 +20,18 @@ os.environ.setdefault("SVT_LOG", "1")  # errors alone
 
 
 class Still(enum.IntEnum):
-    """How a picture is coded; the number stands in the bitstream."""
+    """How a picture is coded; the number stands in the bitstream. With `NONE` there is no picture: a template."""
 
     WEBP = 0
     AV1 = 1
     HEVC = 2
+    NONE = 3
 
 
 _ENCODERS = {Still.AV1: "libsvtav1", Still.HEVC: "libx265"}
 _DECODERS = {Still.AV1: ("libdav1d", "av1"), Still.HEVC: ("hevc",)}
+_AV1_FRAMES = (3, 6, 7)  # OBUs: frame header, frame, frame header again
+_HEVC_SLICES = 32  # below it a unit is a slice of a picture
 _OPTIONS = {
     Still.AV1: {"preset": "4", "svtav1-params": "avif=1:lp=1"},
     Still.HEVC: {"preset": "slow", "x265-params": "log-level=none:keyint=1:repeat-headers=1:info=0:pools=1"},
@@ -35,7 +39,7 @@ _OPTIONS = {
 
 
 def encode_still(image: UInt8[np.ndarray, "h w 3"], form: Still = Still.AV1, quality: int = 70) -> bytes:
-    """One RGB picture of even sides → bytes.
+    """One RGB picture of even sides → bytes; none for `Still.NONE`.
 
     Args:
       image: the picture.
@@ -50,6 +54,8 @@ def encode_still(image: UInt8[np.ndarray, "h w 3"], form: Still = Still.AV1, qua
         raise ConfigError(f"the quality of pivots must be 0 to 100, not {quality}")
     if image.shape[0] % 2 or image.shape[1] % 2:
         raise ConfigError(f"pivots need even sides, not {image.shape[1]} × {image.shape[0]}")
+    if form is Still.NONE:
+        return b""
     if form is Still.WEBP:
         from PIL import Image
 
@@ -57,7 +63,7 @@ def encode_still(image: UInt8[np.ndarray, "h w 3"], form: Still = Still.AV1, qua
         Image.fromarray(image).save(out, "webp", quality=quality, method=6)
         return out.getvalue()
     coarsest = 63 if form is Still.AV1 else 51
-    options = {**_OPTIONS[form], "crf": str(round(coarsest * (1 - quality / 100)))}
+    options = {**_OPTIONS[form], "crf": str(max(1, round(coarsest * (1 - quality / 100))))}  # 0 is SVT's default
     context = open_encoder(_ENCODERS[form], image.shape[1], image.shape[0], options)
     frame = to_video(image)
     frame.pts = 0
@@ -77,15 +83,15 @@ def open_encoder(library: str, width: int, height: int, options: dict[str, str])
     return context
 
 
-def open_decoder(form: Still) -> Any:
-    """A decoder of FFmpeg, one thread. Raises MissingBackendError where this build has none."""
+def open_decoder(form: Still, size: int) -> Any:
+    """A decoder of FFmpeg for pictures of a size, one thread. Raises MissingBackendError where this build has none."""
     for name in _DECODERS[form]:
         try:
             context: Any = av.CodecContext.create(name, "r")
         except ValueError:
             continue
         context.thread_count = 1
-        context.options = {"max_pixels": str(LARGEST_SIDE**2)}
+        context.options = {"max_pixels": str((size + 64) ** 2)}
         return context
     raise MissingBackendError(f"this build of PyAV cannot decode {form.name}")
 
@@ -105,8 +111,21 @@ def from_video(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
     return picture
 
 
+def form_of(packet: Packet) -> int | None:
+    """How a pivot's picture is coded, where the packet is the first part of a pivot; else None."""
+    if packet.kind is not Kind.PIVOT or len(packet.payload) < 2 or packet.payload[0] != 0:
+        return None
+    return packet.payload[1]
+
+
 def decode_still(data: bytes, form: int, size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """Bytes → a square RGB picture. Raises BitstreamError where they hold none of that size."""
+    """Bytes → a square RGB picture.
+
+    Raises:
+      BitstreamError: they hold none of that size, or more than one.
+    """
+    if form not in (Still.WEBP, *_DECODERS):
+        raise BitstreamError(f"there is no picture of form {form}")
     try:
         picture = _decode_webp(data, size) if form == Still.WEBP else _decode_video(data, Still(form), size)
     except (av.error.FFmpegError, OSError, ValueError, SyntaxError, EOFError) as error:
@@ -119,15 +138,42 @@ def decode_still(data: bytes, form: int, size: int) -> UInt8[np.ndarray, "s s 3"
 def _decode_webp(data: bytes, size: int) -> Any:
     from PIL import Image
 
+    # One lossy picture and nothing else: what opens an animation makes room for its whole canvas first.
+    if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8 " or len(data) < 30:
+        raise BitstreamError("a pivot's picture is not a lossy WebP")
+    if [side & 0x3FFF for side in struct.unpack("<HH", data[26:30])] != [size, size]:
+        return None
     with Image.open(io.BytesIO(data), formats=["WEBP"]) as opened:
-        if opened.size != (size, size):  # before its pixels are unpacked
-            return None
         return np.ascontiguousarray(opened.convert("RGB"))
 
 
 def _decode_video(data: bytes, form: Still, size: int) -> Any:
-    context = open_decoder(form)
+    if (count_av1(data) if form is Still.AV1 else _count_hevc(data)) != 1:
+        raise BitstreamError("a pivot does not hold one picture")  # a decoder gives out all of them at once
+    context = open_decoder(form, size)
     for packet in (av.Packet(data), None):
         for frame in context.decode(packet):
             return from_video(frame) if (frame.width, frame.height) == (size, size) else None
     return None
+
+
+def count_av1(data: bytes) -> int:
+    """Frames that are coded or shown again; every OBU has to state its size."""
+    cursor, count = Cursor(data), 0
+    while cursor.at < len(data):
+        first = cursor.byte()
+        if first & 0x80 or not first & 2:
+            raise BitstreamError("a pivot's picture is not AV1 as it is stored")
+        if first & 4:
+            cursor.take(1)
+        cursor.take(cursor.number())
+        count += (first >> 3) & 15 in _AV1_FRAMES
+    return count
+
+
+def _count_hevc(data: bytes) -> int:
+    """Pictures, counted by their first slices."""
+    count = 0
+    for unit in data.split(b"\0\0\1")[1:]:
+        count += len(unit) > 2 and (unit[0] >> 1) & 63 < _HEVC_SLICES and unit[2] >= 128
+    return count

@@ -1,7 +1,7 @@
 """Sound in and out (PyAV): any codec, rate and channel layout to float32, on the video's time line."""
 
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -50,19 +50,25 @@ def read_audio(path: PathLike, rate: int = 16000) -> Float[np.ndarray, "t"]:
     return np.clip(np.concatenate([block[0] for block in blocks]), -1.0, 1.0)
 
 
-def write_wav(path: PathLike, samples: Float[np.ndarray, "t"], rate: int = 16000, overwrite: bool = False) -> None:
-    """Write mono float samples [T] in [-1, 1] as a 16-bit WAV file. Values outside the range are clipped.
+def write_wav(
+    path: PathLike,
+    samples: Float[np.ndarray, "t"] | Iterable[Float[np.ndarray, "t"]],
+    rate: int = 16000,
+    overwrite: bool = False,
+) -> None:
+    """Write mono float samples [T] in [-1, 1], or blocks of them, as a 16-bit WAV file. Values outside the range are
+    clipped.
 
     Raises:
         OutputError: another ending than .wav, an existing file without `overwrite`, or an unwritable place.
     """
     target = check_output(path, overwrite, (".wav",))
-    scaled = np.rint(np.clip(np.nan_to_num(samples), -1.0, 1.0) * 32767.0).astype("<i2")
     with atomic_file(target, overwrite) as scratch, wave.open(str(scratch), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(rate)
-        out.writeframes(scaled.tobytes())
+        for block in [samples] if isinstance(samples, np.ndarray) else samples:
+            out.writeframes(np.rint(np.clip(np.nan_to_num(block), -1.0, 1.0) * 32767.0).astype("<i2").tobytes())
 
 
 def audio_format(path: PathLike) -> tuple[int, int]:

@@ -94,9 +94,16 @@ def mel_windows(
         raise InputError("the mel spectrogram has no columns: give the one of a sound, or silence(1)")
     if not fps > 0 or columns < 1 or (len(frames) and frames.min() < 0):
         raise ConfigError(f"no mel window at frame {frames.min(initial=0)}, {fps} frames a second, {columns} columns")
-    first = np.floor((COLUMNS_PER_SECOND * frames + COLUMNS_PER_SECOND / 2) / fps - columns / 2).astype(np.int64)
+    first = first_columns(frames, fps, columns)
     index = np.clip(first[:, None] + np.arange(columns), 0, mel.shape[1] - 1)
     return np.ascontiguousarray(mel[:, index].transpose(1, 0, 2))
+
+
+def first_columns(
+    frames: Int[np.ndarray, "n"], fps: float = 25.0, columns: int = WINDOW_COLUMNS
+) -> Int[np.ndarray, "n"]:
+    """Where the windows of `mel_windows` begin, int64; before the sound's beginning it is negative."""
+    return np.floor((COLUMNS_PER_SECOND * frames + COLUMNS_PER_SECOND / 2) / fps - columns / 2).astype(np.int64)
 
 
 def silence(columns: int = WINDOW_COLUMNS) -> Float[np.ndarray, "80 {columns}"]:

@@ -12,6 +12,8 @@ CODECS: dict[str, Callable[[], Sequence[VideoCodec]]] = {
     "copy": lambda: [Copy()],
     "avfr": ours.files,
     "avfr-call": ours.calls,
+    "avfr-faithful": ours.faithful_files,
+    "avfr-faithful-call": ours.faithful_calls,
     **RIVALS,
 }
 """A codec's points from the lowest rate to the highest, made when they are asked for. One that cannot run here raises

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from avfr_jax.cli.main import main
-from avfr_jax.codec.bitstream import Kind, read_stream
+from avfr_jax.codec.bitstream import Kind, read_index, read_stream
 from avfr_jax.codec.files import decode_frames
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.media.video import VideoReader
@@ -55,14 +55,32 @@ def test_the_file_holds_the_very_symbols_that_were_sent(stream):
     np.testing.assert_array_equal(np.stack(list(end.draw(len(first)))), first)
 
 
+def test_as_many_frames_come_out_as_went_in_whatever_the_container_says(driving, tmp_path):
+    """A container that states a wrong length, as one does that was cut without care."""
+    long, stream, out = (tmp_path / name for name in ("long.mkv", "long.avfr", "long.mp4"))
+    with av.open(str(driving)) as source, av.open(str(long), "w") as copy:
+        ours = {s.index: copy.add_stream_from_template(s) for s in (source.streams.video[0], source.streams.audio[0])}
+        for packet in source.demux():
+            if packet.dts is not None and (packet.stream.type == "audio" or packet.pts * packet.time_base < 0.5):
+                packet.stream = ours[packet.stream.index]
+                copy.mux(packet)
+    assert VideoReader(long).info.frames > 13
+    assert main(["encode", str(long), str(stream), "--crop", "none", "--between", "2"]) == 0
+    count = len(list(VideoReader(long)))
+    assert read_index(stream.read_bytes()).frames == count < VideoReader(long).info.frames
+    assert main(["decode", str(stream), str(out)]) == 0
+    assert len(list(VideoReader(out))) == count
+
+
 def test_another_size_and_a_bad_line(stream, driving, tmp_path, capsys):
     out = tmp_path / "large.mp4"
     assert main(["decode", str(stream), str(out), "--size", "320"]) == 0
     assert VideoReader(out).info.width == 320
     call, seen = tmp_path / "call.avfr", tmp_path / "call.mp4"
-    assert main(["encode", str(driving), str(call), "--crop", "none", "--call", "--audio", "none"]) == 0
+    words = ["--crop", "none", "--call", "--audio", "none", "--bitrate", "4000"]
+    assert main(["encode", str(driving), str(call), *words]) == 0
     assert main(["decode", str(call), str(seen), "--loss", "0.3", "--jitter", "40ms", "--burst", "0.3-0.5"]) == 0
-    assert "hold the pose before them" in capsys.readouterr().err
+    assert "came without their motion" in capsys.readouterr().err
     assert VideoReader(seen).info.frames >= 10
 
 
@@ -85,6 +103,12 @@ def test_what_cannot_be_coded(tmp_path, driving, stream, capsys):
     assert "components" in refused(capsys, "encode", driving, out, "--components", "0")
     assert "quality" in refused(capsys, "encode", driving, out, "--pivot-quality", "101", "--crop", "none")
     assert "bit rate" in refused(capsys, "encode", driving, out, "--audio-bitrate", "1")
+    assert "bit rate must be 300" in refused(capsys, "encode", driving, out, "--bitrate", "20")
+    assert "--pivot-background must be 0" in refused(capsys, "encode", driving, out, "--pivot-background", "-1")
+    assert "--pivot-quality-check" in refused(capsys, "encode", driving, out, "--pivot-quality-check", "nan")
+    assert "every" in refused(capsys, "encode", driving, out, "--pivot-every", "0")
+    assert "1000 bits" in refused(capsys, "encode", driving, out, "--pivot-bitrate", "5")
+    assert "vgg19" in refused(capsys, "encode", driving, out, "--pivot-network", "vgg19")
     assert "no sound" in refused(capsys, "encode", driving, out, "--audio", blank)
     assert list(tmp_path.glob("*.avfr")) == list(tmp_path.glob(".*")) == []
     assert "exists already" in refused(capsys, "encode", driving, stream)

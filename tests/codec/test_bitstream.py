@@ -20,7 +20,7 @@ from avfr_jax.codec.bitstream import (
     write_stream,
 )
 
-HEADER = Header(640, 480, (25, 1), 0, 256, "landmark-warp", b"12345678", (1,), b"abcdefgh", (32,), (14,), 64, 250, 1)
+HEADER = Header(640, 480, (25, 1), 256, "landmark-warp", b"12345678", (1,), b"abcdefgh", (32,), (14,), 64, 250, 1)
 
 
 def _stream(packets=()) -> bytes:
@@ -53,7 +53,8 @@ def test_a_stream_comes_back():
 
 def test_the_index_finds_every_refresh():
     data = _stream(PACKETS)
-    for frame, offset in read_index(data):
+    assert read_index(data).frames == 20010
+    for frame, offset in read_index(data).refreshes:
         packet, _ = read_packet(data, offset, near=frame)
         assert packet.refresh
         assert packet.frame == frame
@@ -62,7 +63,7 @@ def test_the_index_finds_every_refresh():
 
 
 def test_frame_numbers_go_beyond_what_they_are_written_in():
-    motions = [Packet(Kind.MOTION, f, b"x", count=100, refresh=True) for f in range(0, 60000, 100)]
+    motions = [Packet(Kind.MOTION, f, b"x" * 25, count=100, refresh=True) for f in range(0, 60000, 100)]
     assert [p.frame for p in read_stream(_stream(motions))][1:] == list(range(0, 60000, 100))
 
 
@@ -90,14 +91,14 @@ def test_a_damaged_packet_is_skipped_and_those_after_it_are_read():
 
 def test_a_search_for_packets_does_not_take_forever():
     """Every byte begins what might be a packet of megabytes, whose checksum has to be tried."""
-    bait = bytes([Kind.SOUND]) + put_number(0) + put_number(1) + put_number((1 << 21) + 1)
-    data = MAGIC + HEADER.to_packet().to_bytes() + bait * 700_000
+    bait = bytes([Kind.SOUND]) + put_number(0) + put_number(1) + put_number(LARGEST_PAYLOAD)
+    data = MAGIC + HEADER.to_packet().to_bytes() + bait * 100_000
     damage = Damage()
     start = time.process_time()
     packets = list(read_stream(data, damage))
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 10
     assert len(packets) <= 2
-    assert damage.skipped > len(bait) * 600_000
+    assert damage.skipped > len(bait) * 90_000
 
 
 def test_what_is_no_stream_is_refused():

@@ -5,9 +5,10 @@ import io
 import numpy as np
 import pytest
 
+from avfr_jax.codec.background import Background
 from avfr_jax.codec.bitstream import BitstreamError, Kind, Packet, read_stream, write_stream
 from avfr_jax.codec.files import Decoded, decode_frames
-from avfr_jax.codec.network import Line, Network, play_call
+from avfr_jax.codec.network import Line, Network, come_through, play_call
 from avfr_jax.codec.pivots import KEPT, PivotPolicy, PivotSettings, View
 from avfr_jax.codec.receiver import Received, Receiver
 from avfr_jax.codec.sender import Sender, SenderSettings, send_all
@@ -48,7 +49,7 @@ def frames(count: int = 60) -> np.ndarray:
 
 def sent(settings: SenderSettings = CALL, clip: np.ndarray | None = None) -> list[Packet]:
     clip = frames() if clip is None else clip
-    return list(send_all(Sender(Mover(), settings, frames=len(clip)), ((frame, None) for frame in clip)))
+    return list(send_all(Sender(Mover(), settings), ((frame, None) for frame in clip)))
 
 
 def receiver() -> Receiver:
@@ -155,6 +156,23 @@ def test_a_line_keeps_its_word():
             Network(**wrong)
 
 
+def test_what_comes_through_is_what_a_call_is_given():
+    packets, network = sent(clip=frames(200)), Network(0.3, 0.04, bursts=((2.0, 4.0),), seed=5)
+    given: list[Packet] = []
+
+    class Listening(Receiver):
+        def push(self, packet):
+            given.append(packet)
+            super().push(packet)
+
+    list(play_call(packets, network, 25, 240, receiver=Listening(find_model=lambda name: Mover())))
+    came = come_through(packets, network, 25)
+    assert {p.to_bytes() for p in came} == {p.to_bytes() for p in given}
+    motion = [p for p in came if p.kind is Kind.MOTION]
+    assert 0.3 < len(motion) / sum(p.kind is Kind.MOTION for p in packets) < 0.7
+    assert not any(50 <= p.end(0) < 100 for p in motion)  # the burst
+
+
 def test_memory_does_not_grow():
     sender, end = Sender(Mover(), SenderSettings(packet=1)), receiver()
     sizes = []
@@ -197,34 +215,65 @@ def test_settings_out_of_range_are_refused():
 # --- pivots ---------------------------------------------------------------------------------------------------------
 
 
-def _turned(yaw: float, background: float = 0.0) -> View:
-    return View(np.array([yaw, 0.0, 0.0]), np.array([background, 0.0]))
+def _behind(level: float) -> Background:
+    return Background(np.full((64, 3), level, np.float32), np.ones(64, np.float32))
+
+
+def _turned(yaw: float, background: float = 1.0) -> View:
+    return View(np.array([yaw, 0.0, 0.0]), _behind(background))
+
+
+def _chosen(policy: PivotPolicy, frame: int, view: View, **more) -> tuple[int | None, bool]:
+    """The pivot of a frame, a new one being sent at once."""
+    new = policy.choose(frame, view, **more).new
+    if new is not None:
+        policy.arrived()
+    return policy.current, new is not None
 
 
 def test_a_turned_head_or_another_background_asks_for_a_pivot_and_one_that_comes_back_does_not():
     policy = PivotPolicy(PivotSettings(angle=15, background=0.05, apart=0.4), rate=25)
-    assert policy.choose(0, _turned(0)) == (0, True)
-    assert policy.choose(20, _turned(14)) == (0, False)
-    assert policy.choose(40, _turned(16)) == (1, True)
-    assert policy.choose(45, _turned(32)) == (1, False)  # too soon
-    assert policy.choose(60, _turned(32)) == (2, True)
-    assert policy.choose(61, _turned(2)) == (0, False)  # the first is kept
-    assert policy.choose(80, _turned(2, background=0.2)) == (3, True)
-    assert policy.choose(100, View(None)) == (3, False)
+    assert _chosen(policy, 0, _turned(0)) == (0, True)
+    assert _chosen(policy, 20, _turned(14)) == (0, False)
+    assert _chosen(policy, 40, _turned(16)) == (1, True)
+    assert _chosen(policy, 45, _turned(32)) == (1, False)  # too soon
+    assert _chosen(policy, 60, _turned(32)) == (2, True)
+    assert _chosen(policy, 61, _turned(2)) == (0, False)  # the first is kept
+    assert _chosen(policy, 80, _turned(2, background=1.2)) == (3, True)
+    assert _chosen(policy, 100, View(None)) == (3, False)
+
+
+def test_budget_and_pictures_have_their_say():
+    policy = PivotPolicy(PivotSettings(angle=15, background=None, apart=0), rate=25)
+    assert _chosen(policy, 0, _turned(0)) == (0, True)
+    assert _chosen(policy, 1, _turned(8), limit=0.5, allowed=False) == (0, False)
+    assert _chosen(policy, 2, _turned(8), limit=0.5) == (1, True)
+    # Pivot 1 draws badly: pivot 0 is near enough, and does better, then no longer.
+    assert _chosen(policy, 3, _turned(8), excess=lambda number: 2.0 * number) == (0, False)
+    assert _chosen(policy, 4, _turned(8), excess=lambda number: 2.0) == (2, True)
+
+
+def test_motion_goes_on_from_the_old_pivot_until_the_new_one_has_been_sent():
+    policy = PivotPolicy(PivotSettings(angle=15, apart=0), rate=25)
+    assert _chosen(policy, 0, _turned(0)) == (0, True)
+    assert policy.choose(1, _turned(40)) == (0, 1, False)
+    assert policy.choose(2, _turned(80)) == (0, None, False)  # one at a time
+    policy.arrived()
+    assert policy.choose(3, _turned(42)) == (1, None, False)
 
 
 def test_only_the_newest_pivots_are_kept():
     policy = PivotPolicy(PivotSettings(angle=1, apart=0), rate=25)
     for i in range(30):
-        assert policy.choose(i, _turned(3.0 * i)) == (i, True)
+        assert _chosen(policy, i, _turned(3.0 * i)) == (i, True)
     assert len(policy.kept) == KEPT
 
 
-@pytest.mark.parametrize("form", list(Still))
+@pytest.mark.parametrize("form", [Still.WEBP, Still.AV1, Still.HEVC])
 def test_stills_come_back(form):
     picture = astronaut(128)
     small, large = (encode_still(picture, form, quality) for quality in (20, 80))
-    assert len(small) < len(large)
+    assert len(small) < len(large) < len(encode_still(picture, form, 100))
     errors = [np.abs(decode_still(d, form, 128).astype(int) - picture).mean() for d in (small, large)]
     assert errors[1] < errors[0] < 12
     assert abs(decode_still(large, form, 128).mean() - picture.mean()) < 1  # no shift of levels

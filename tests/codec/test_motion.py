@@ -39,7 +39,7 @@ def test_errors_stay_within_the_quantiser():
     motion = _walk(200, 6)
     for zone in (0.0, 0.25):
         sender = MotionWriter(form, zone)
-        held = np.stack([sender.put(Writer(), vector) for vector in motion]) * form.steps
+        held = np.stack([sender.put(Writer(), vector) for vector in motion])
         assert np.abs(held - motion).max() <= step_of(4) * (0.5 + zone) + 1e-4
         assert np.abs(held - motion).mean() < step_of(4) * (0.3 + zone / 4)
 
@@ -62,7 +62,7 @@ def test_coarser_steps_cost_less_and_err_more():
     for step in (0, 8, 16):
         form = _form(6, step)
         sender, writer = MotionWriter(form), Writer()
-        held = np.stack([sender.put(writer, vector) for vector in motion]) * form.steps
+        held = np.stack([sender.put(writer, vector) for vector in motion])
         sizes.append(len(writer.finish()))
         errors.append(np.abs(held - motion).mean())
     assert sizes == sorted(sizes, reverse=True)

@@ -1,0 +1,286 @@
+"""What a call's motion costs, by how it is predicted and written: `python -m experiments.motion_rates CLIPS`.
+
+The face mesh in its components, at one quantiser, written by `avfr_jax.codec` with each way of predicting a frame from
+those before, and by two baselines: every frame by itself as the differences from the last in zeroth-order Exp-Golomb
+codes, filled up to a byte (as the committee's software codes keypoints, its coder restarted at each frame), and the
+paper's raw 80 bytes. Bare payloads: packets' heads do not count.
+
+With `--models` also the keypoints that a model learned, values alone and with Jacobians, at the coarsest step at which
+the drawn frames' PSNR is within 0.1 dB of undisturbed keypoints'.
+
+CLIPS, and the clips that `--fit` names for the learned predictor, are folders that `python -m data.clip_folder`
+prepared. Expected: twenty clips of ten seconds, half a minute; a minute or two more for each model.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from avfr_jax.codec import mesh
+from avfr_jax.codec.motion import FULL, MotionFormat, MotionWriter, Precision, step_of
+from avfr_jax.codec.range_coder import Writer
+from avfr_jax.codec.spaces import KEYPOINTS, KEYPOINTS_WITH_JACOBIANS, KeypointPart, Pose
+from avfr_jax.errors import AvfrError
+from avfr_jax.metrics.image import psnr
+from avfr_jax.model_store import load_model
+from avfr_jax.models.base import Animator, Priors
+from avfr_jax.ops.keypoints import Keypoints, concatenate
+from avfr_jax.typing import Float, Int
+from experiments.fit_mesh_motion import clips
+from pipelines.sources import Clip, ClipDataset, open_dataset
+
+PAPER = 80  # bytes a frame of the paper's raw keypoints
+_RATE = 25
+_SLOPES = (0, 64, 128)
+_NEAR = 0.1  # dB
+_STEPS = range(4, -25, -2)
+_DRAWN = 8  # frames of a clip that are drawn
+
+Tracks = Sequence[Float[np.ndarray, "_ c"]]
+
+
+class LinearWriter(MotionWriter):
+    """Predicts each number's change from its last T changes.
+
+    Args:
+      form: how motion is written; its slope is not used.
+      dead_zone: see `MotionWriter`.
+      taps: in 1/256, the newest change's first.
+    """
+
+    def __init__(self, form: MotionFormat, dead_zone: float, taps: Int[np.ndarray, "t c"]) -> None:
+        self._taps = taps
+        super().__init__(form, dead_zone)
+
+    def refresh(self, precision: Precision = FULL) -> None:
+        """See `MotionWriter.refresh`."""
+        super().refresh(precision)
+        self._changes = np.zeros_like(self._taps)
+
+    def _predicted(self) -> Int[np.ndarray, "c"]:
+        return self._last + (((self._taps * self._changes).sum(0) + 128) >> 8)
+
+    def _take(self, vector: Int[np.ndarray, "c"]) -> Int[np.ndarray, "c"]:
+        vector = super()._take(vector)
+        self._changes = np.concatenate([self._change[None], self._changes[:-1]])
+        return vector
+
+
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    """What coding came to.
+
+    Attributes:
+      kilobits: a second.
+      held: what the receiver holds, clip by clip, in the motion's own units.
+    """
+
+    kilobits: float
+    held: list[Float[np.ndarray, "_ c"]]
+
+
+def code(tracks: Tracks, writer: MotionWriter, refresh: int) -> Coded:
+    """Write motion, a payload from one refresh to the next."""
+    size, held = 0, []
+    for track in tracks:
+        own = []
+        for start in range(0, len(track), refresh):
+            writer.refresh()
+            out = Writer()
+            own += [writer.put(out, vector) for vector in track[start : start + refresh]]
+            size += len(out.finish())
+        held.append(np.stack(own))
+    return Coded(_kilobits(8 * size, tracks), held)
+
+
+def code_by_frame(tracks: Tracks, steps: Float[np.ndarray, "c"]) -> Coded:
+    """Every frame's differences from the last in zeroth-order Exp-Golomb codes, in whole bytes."""
+    bits, held = 0, []
+    for track in tracks:
+        symbols = np.round(track / steps).astype(np.int64)
+        change = np.diff(symbols, axis=0, prepend=np.zeros_like(symbols[:1]))
+        each = 2 * np.floor(np.log2(2 * np.abs(change) + (change <= 0))).astype(np.int64) + 1
+        bits += int((8 * np.ceil(each.sum(1) / 8)).sum())
+        held.append(symbols * steps)
+    return Coded(_kilobits(bits, tracks), held)
+
+
+def _kilobits(bits: float, tracks: Tracks) -> float:
+    return bits / sum(len(track) for track in tracks) * _RATE / 1000
+
+
+def fit_taps(tracks: Tracks, form: MotionFormat, dead_zone: float, refresh: int, count: int) -> Int[np.ndarray, "t c"]:
+    """The linear predictor of these clips: least squares, large misses counting less, from what a receiver holds."""
+    taps = np.zeros((count, len(form.step)), np.int64)
+    for _ in range(2):
+        held = code(tracks, LinearWriter(form, dead_zone, taps), refresh).held
+        past, wanted = [], []
+        for track, own in zip(tracks, held, strict=True):
+            change = np.diff(own / form.steps, axis=0)
+            rows = len(change) - count
+            if rows > 0:
+                past.append(np.stack([change[count - 1 - t : count - 1 - t + rows] for t in range(count)]))
+                wanted.append((track / form.steps)[count + 1 :] - (own / form.steps)[count:-1])
+        before, after = np.concatenate(past, 1), np.concatenate(wanted)
+        weight = 1 / np.maximum(np.abs(after - (taps[:, None] / 256 * before).sum(0)), 1)
+        square = np.einsum("anc,nc,bnc->cab", before, weight, before) + 30 * np.eye(count)
+        taps = np.round(256 * np.linalg.solve(square, np.einsum("anc,nc,nc->ca", before, weight, after)[..., None]))
+        taps = taps[..., 0].T.astype(np.int64)
+    return taps
+
+
+def mesh_rows(
+    tracks: Sequence[Any], fitted_on: Sequence[Any], components: int, step: int, refresh: int
+) -> Iterator[list[str]]:
+    """Rows of the mesh's table: way, kbit/s, mean distance of the mesh in pixels of a 256 × 256 frame."""
+    space = mesh.shipped()
+    form = MotionFormat(space.levels[:, :components], np.full(components, step))
+
+    def motions(clips: Sequence[Any]) -> list[Any]:
+        return [space.motion_of(clip.astype(np.float32), clip[0].astype(np.float32), components) for clip in clips]
+
+    def row(name: str, coded: Coded) -> list[str]:
+        moved = [space.moved(t[0].astype(np.float32), m) for t, m in zip(tracks, coded.held, strict=True)]
+        far = [np.linalg.norm((m - t)[..., :2], axis=-1).mean() for t, m in zip(tracks, moved, strict=True)]
+        return [name, f"{coded.kilobits:.3f}", f"{np.mean(far):.2f}"]
+
+    moved, zone = motions(tracks), 0.25
+    for slope in _SLOPES:
+        writer = MotionWriter(dataclasses.replace(form, slope=slope), zone)
+        yield row(f"slope {slope}/256" if slope else "last value", code(moved, writer, refresh))
+    for count in (1, 3) if fitted_on else ():
+        taps = fit_taps(motions(fitted_on), form, zone, refresh, count)
+        yield row(f"learned, last {count}", code(moved, LinearWriter(form, zone, taps), refresh))
+    yield row("Exp-Golomb by frame", code_by_frame(moved, form.steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """A clip as a model sees it: frames `[N, S, S, 3]` in [0, 1] and its keypoints of them."""
+
+    frames: Any
+    keypoints: Keypoints
+    encoded: Any
+
+
+def _learned(model: Animator, dataset: ClipDataset, clip: Clip, frames: int) -> Learned:
+    """The first frames of a clip, its first picture being the pivot."""
+    read = [
+        dataset.read_frame(clip, i, ("image", "priors", "landmarks") if dataset.priors else ("image", "landmarks"))
+        for i in range(min(frames, clip.frames))
+    ]
+    pictures = np.stack([one["image"] for one in read]).astype(np.float32) / 255
+    masks = pictures[..., 4] if dataset.priors else None
+    priors = Priors(np.stack([one["landmarks"] for one in read]), masks)
+    batch, found = model.batch_size, []
+    for at in range(0, len(pictures), batch):
+        rows = np.minimum(np.arange(at, at + batch), len(pictures) - 1)  # one shape compiles once
+        part = Priors(priors.landmarks[rows], None if masks is None else masks[rows])
+        found.append(model.keypoints(pictures[rows, ..., :3], part)[: len(pictures) - at])
+    keypoints = concatenate(found)
+    first = Priors(priors.landmarks[:1], None if masks is None else masks[:1])
+    return Learned(pictures[..., :3], keypoints, model.encode_source(pictures[0, ..., :3], keypoints[0], first))
+
+
+def _quality(model: Animator, clips: Sequence[Learned], keypoints: Sequence[Keypoints]) -> float:
+    """Mean PSNR of a few frames of each clip, drawn from these keypoints."""
+    found = []
+    for clip, moved in zip(clips, keypoints, strict=True):
+        rows = np.linspace(0, len(clip.frames) - 1, _DRAWN).astype(int)
+        for part in np.split(rows, _DRAWN // model.batch_size):
+            drawn = model.animate(clip.encoded, clip.keypoints[0], moved[part])
+            found.append(np.asarray(psnr(jnp.clip(drawn, 0, 1), jnp.asarray(clip.frames[part]))))
+    return float(np.concatenate(found).mean())
+
+
+def model_rows(name: str, dataset: ClipDataset, frames: int, refresh: int) -> Iterator[list[str]]:
+    """Rows of the learned keypoints' table: numbers, step in pixels, PSNR lost, kbit/s of ours and by frame."""
+    model = load_model(name)
+    seen = [_learned(model, dataset.shrunk(model.image_size), clip, frames) for clip in dataset.clips]
+    clean = _quality(model, seen, [clip.keypoints for clip in seen])
+    count = model.num_keypoints
+    kinds = {KEYPOINTS: 2 * count}
+    if seen[0].keypoints.jacobian is not None:
+        kinds[KEYPOINTS_WITH_JACOBIANS] = 6 * count
+    for kind, numbers in kinds.items():
+        part = KeypointPart(numbers, kind)
+        pivots = [Pose(None, *_first(clip.keypoints)) for clip in seen]
+        tracks = [
+            np.stack([part.vector(Pose(None, *_first(clip.keypoints[i])), pivot) for i in range(len(clip.frames))])
+            for clip, pivot in zip(seen, pivots, strict=True)
+        ]
+        for step in _STEPS:
+            form = MotionFormat(part.levels, np.full(numbers, step), 64)
+            coded = code(tracks, MotionWriter(form, 0.25), refresh)
+            moved = [_moved(part, *each) for each in zip(seen, pivots, coded.held, strict=True)]
+            lost = clean - _quality(model, seen, moved)
+            if lost <= _NEAR:
+                break
+        plain = code_by_frame(tracks, form.steps)
+        times = plain.kilobits / coded.kilobits
+        what = f"{count} keypoints" + (", Jacobians" if kind == KEYPOINTS_WITH_JACOBIANS else "")
+        yield [name, what, f"{step_of(step):.3g}", f"{lost:.2f}", f"{coded.kilobits:.2f}", f"{plain.kilobits:.2f}",
+               f"{times:.1f}"]  # fmt: skip
+
+
+def _first(keypoints: Keypoints) -> tuple[Any, Any]:
+    return np.asarray(keypoints.value)[0], None if keypoints.jacobian is None else np.asarray(keypoints.jacobian)[0]
+
+
+def _moved(part: KeypointPart, clip: Learned, pivot: Pose, motion: Any) -> Keypoints:
+    fields: Mapping[str, Any] = {k: jnp.asarray(v) for k, v in part.poses(pivot, motion).items()}
+    return dataclasses.replace(clip.keypoints, **fields)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """As Markdown."""
+    lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.motion_rates", description=__doc__.split("\n")[0])
+    add, default = parser.add_argument, "(default: %(default)s)"
+    add("dataset", type=pathlib.Path, metavar="CLIPS", help="a prepared folder of clips")
+    add("--fit", type=pathlib.Path, metavar="CLIPS", help="clips of other people, for the learned predictor")
+    add("--models", default="", metavar="NAME,…", help="whose learned keypoints are measured too")
+    add("--components", type=int, default=32, metavar="N", help=f"of the mesh {default}")
+    add("--step", type=int, default=14, metavar="N", help=f"of the mesh's quantiser {default}")
+    add("--refresh", type=int, default=12, metavar="FRAMES", help=f"from one refresh to the next {default}")
+    add("--frames", type=int, default=100, metavar="N", help=f"of each clip that a model sees {default}")
+    options = parser.parse_args(argv)
+    for name, high in (("components", mesh.MOTIONS), ("refresh", 1 << 13), ("frames", 1 << 13)):
+        if not 1 <= getattr(options, name) <= high:
+            parser.error(f"--{name} must be 1 to {high}")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    options = _arguments(argv)
+    try:
+        tracks = clips(options.dataset)
+        fitted_on = clips(options.fit) if options.fit else []
+        rows = list(mesh_rows(tracks, fitted_on, options.components, options.step, options.refresh))
+        rows.append([f"raw, {PAPER} bytes", f"{PAPER * 8 * _RATE / 1000:.3f}", ""])
+        print(table(("mesh", "kbit/s", "px"), rows), flush=True)
+        learned: list[list[str]] = []
+        for name in filter(None, options.models.split(",")):
+            learned += model_rows(name, open_dataset(options.dataset), options.frames, options.refresh)
+        if learned:
+            heads = ("model", "numbers", "step px", "dB lost", "kbit/s", "Exp-Golomb by frame", "times")
+            print("\n" + table(heads, learned))
+    except AvfrError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

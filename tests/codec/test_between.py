@@ -1,0 +1,174 @@
+"""Frames that the sender leaves out, and what the receiver makes in their place."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from avfr_jax.codec.bitstream import BitstreamError, Header, Kind, Packet
+from avfr_jax.codec.network import Network, play_call
+from avfr_jax.codec.pivots import PivotSettings
+from avfr_jax.codec.sender import Sender, SenderSettings, send_all
+from avfr_jax.errors import ConfigError
+from avfr_jax.models import interpolation
+from tests.codec.test_call import SIZE, Mover, frames, receiver, sent, shown
+from tests.models.test_interpolation import CONFIG
+
+COUNT = 61
+
+
+def left_out(between: int, **settings) -> list[Packet]:
+    return sent(SenderSettings(between=between, **settings), frames(COUNT))
+
+
+def painter():
+    """An untrained network: the mean of the two frames."""
+    return interpolation.Interpolator(CONFIG, interpolation.init(CONFIG, jax.random.key(0)))
+
+
+@pytest.mark.parametrize("between", [1, 2, 3])
+def test_frames_left_out_are_made_and_those_sent_are_as_ever(between):
+    packets = left_out(between)
+    assert sum(p.count for p in packets if p.kind is Kind.MOTION) == -(-COUNT // (between + 1))
+    out = shown(packets, COUNT)
+    error = np.abs(out.astype(int) - frames(COUNT)).max((1, 2, 3))
+    assert error[:: between + 1].max() <= 4  # quantised
+    assert error.max() <= 8
+    held = np.abs(frames(COUNT)[np.arange(COUNT) // (between + 1) * (between + 1)].astype(int) - frames(COUNT))
+    assert held.max() > 2 * error.max()
+    level = out[:, 0, 0, 0].astype(int)
+    for first in range(0, COUNT - between - 1, between + 1):  # equal steps
+        steps = np.diff(level[first : first + between + 2])
+        assert steps.max() - steps.min() <= 1
+
+
+def test_fewer_frames_take_fewer_bytes_and_refreshes_come_as_often():
+    def motion(between, **settings):
+        return [p for p in left_out(between, **settings) if p.kind is Kind.MOTION]
+
+    sizes = [sum(len(p.payload) for p in motion(n, refresh=60, packet=60)) for n in range(4)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[3] < sizes[0]
+    for n in range(4):
+        refreshes = [p.frame for p in motion(n) if p.refresh]
+        assert max(np.diff(refreshes)) <= 12
+        assert max(p.end(n) - p.frame for p in motion(n)) <= 4  # 3 frames, and whole ones
+
+
+def test_drawing_frame_by_frame_is_drawing_at_once():
+    for painted in (None, painter()):
+        packets, ends = left_out(2), [receiver(), receiver()]
+        for end in ends:
+            end.interpolator = painted
+            for packet in packets:
+                end.push(packet)
+        whole = np.stack(list(ends[0].draw(COUNT)))
+        pieces = np.stack([frame for i in range(COUNT) for frame in ends[1].draw(i + 1)])
+        np.testing.assert_array_equal(pieces, whole)
+
+
+@pytest.mark.parametrize("between", [0, 1, 2, 3])
+def test_pictures_between_pictures(between):
+    end = receiver()
+    end.interpolator = painter()
+    for packet in left_out(between):
+        end.push(packet)
+    out = np.stack(list(end.draw(COUNT))).astype(int)[:, 0, 0, 0]
+    moved = shown(left_out(between), COUNT).astype(int)[:, 0, 0, 0]
+    np.testing.assert_array_equal(out[:: between + 1], moved[:: between + 1])
+    # The frames here change in brightness alone: the mean of two pictures is the picture of the mean motion, and of
+    # two between, each stands a twelfth of the way off.
+    off = np.abs(np.diff(moved[:: between + 1])).max() / 12 if between == 2 else 0
+    assert np.abs(out - moved).max() <= off + 2
+    assert end.received.held == 0
+    assert len(end._pictures) < 40
+
+
+def test_the_end_of_a_clip_holds_and_nothing_is_called_lost():
+    end = receiver()
+    for packet in left_out(3)[:-1]:
+        end.push(packet)
+    known = end.known
+    out = np.stack(list(end.draw(known + 3)))
+    np.testing.assert_array_equal(out[known:], np.stack([out[known - 1]] * 3))
+    assert end.received.held == 0
+    list(end.draw(known + 5))
+    assert end.received.held == 2
+
+
+def test_a_gap_is_crossed_in_equal_steps_and_is_counted():
+    packets = sent(SenderSettings(refresh=6))
+    lost = [p for p in packets if p.kind is Kind.MOTION][1:2]
+    out = shown([p for p in packets if p not in lost])[:, 0, 0, 0].astype(int)
+    assert (lost[0].frame, lost[0].count) == (3, 3)
+    steps = np.diff(out[2:7])
+    assert steps.max() - steps.min() <= 1
+    end = receiver()
+    for packet in packets:
+        if packet not in lost:
+            end.push(packet)
+    list(end.draw(60))
+    assert end.received.held == 3
+
+
+def test_another_pivot_between_two_frames_is_no_jump():
+    """Two pivots that a pose is told from: between them it goes as straight as between two frames of one."""
+    settings = SenderSettings(between=3, pivots=PivotSettings(angle=None, background=None))
+    sender, end = Sender(Mover(), settings), receiver()
+    for i, frame in enumerate(frames(40)):
+        if i == 20:  # as the policy does when the head has turned
+            sender._policy.current = None
+        for packet in sender.push(frame, None):
+            end.push(packet)
+    for packet in sender.finish():
+        end.push(packet)
+    level = np.stack(list(end.draw(37)))[:, 0, 0, 0].astype(int)
+    assert {number for number, _ in end.vectors.values()} == set()
+    assert len(end._pivots) == 2
+    assert np.abs(level - frames(37)[:, 0, 0, 0]).max() <= 8
+
+
+@pytest.mark.parametrize("painted", [False, True])
+def test_a_call_waits_for_the_frame_after(painted):
+    end = receiver()
+    end.interpolator = painter() if painted else None
+    out = np.stack(list(play_call(left_out(3), Network(), 25, COUNT, receiver=end)))
+    assert end.ahead == pytest.approx(0.12)
+    assert np.abs(out.astype(int) - frames(COUNT)[-len(out) :]).max() <= 8
+    assert end.received.held <= 4
+    lossy = receiver()
+    lossy.interpolator = end.interpolator
+    out = np.stack(list(play_call(left_out(1), Network(0.3, 0.04), 25, COUNT, receiver=lossy)))
+    assert len(out) >= COUNT - 10
+    assert lossy.received.held > 0
+
+
+def test_poses_are_what_is_drawn():
+    packets = [p for i, p in enumerate(left_out(1)) if i % 5 != 4]  # some are lost
+    drawn, posed = receiver(), receiver()
+    for packet in packets:
+        drawn.push(packet)
+        posed.push(packet)
+    pictures = np.stack(list(drawn.draw(COUNT)))[:, 0, 0, 0].astype(int)
+    levels = [255 * pose.value[0, 0] for pose in posed.poses(COUNT)]
+    assert np.abs(pictures - levels).max() < 5  # a pivot's keypoints are those of its picture before it was coded
+    assert posed.received.held == drawn.received.held > 0
+
+
+def test_what_cannot_be_between():
+    with pytest.raises(ConfigError, match="between"):
+        SenderSettings(between=4)
+    header = Header.of(left_out(3)[0])
+    assert header.between == 3
+    with pytest.raises(BitstreamError):
+        Header.of(dataclasses.replace(header, between=4).to_packet())
+    end = receiver()
+    end.push(left_out(3)[0])
+    with pytest.raises(BitstreamError, match="cannot hold 16384 frames"):
+        end.push(Packet(Kind.MOTION, 0, b"", count=1 << 14, refresh=True))
+
+
+def test_a_clip_can_be_sent_with_masks():
+    seen = ((frame, None, np.ones((SIZE, SIZE), np.float32)) for frame in frames(COUNT))
+    assert list(send_all(Sender(Mover(), SenderSettings()), seen)) == left_out(0)

@@ -1,0 +1,119 @@
+"""Larger frames and frames between at the receiver: which network does it, and what it is given."""
+
+import numpy as np
+import pytest
+
+from avfr_jax import model_store
+from avfr_jax.codec import files
+from avfr_jax.codec.bitstream import write_stream
+from avfr_jax.codec.sender import SenderSettings
+from avfr_jax.errors import ConfigError
+from avfr_jax.media.video import VideoReader
+from avfr_jax.models.interpolation import Interpolator
+from tests.cli.test_cli import refused
+from tests.codec.test_call import frames, receiver, sent
+from tests.models import test_interpolation, test_super_resolution
+
+
+@pytest.fixture
+def stream(tmp_path, monkeypatch):
+    """18 frames of 32 × 32 pixels, every third of which was sent."""
+    monkeypatch.setattr("avfr_jax.codec.files.Receiver", receiver)
+    path = tmp_path / "clip.avfr"
+    with open(path, "wb") as file:
+        write_stream(file, sent(SenderSettings(between=2), frames(18)), lambda: 18)
+    return path
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """An empty place where models are found by name."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setattr(model_store, "model_folders", lambda: [folder])
+    return folder
+
+
+def _save(folder, family, case):
+    model_store.save_model(folder, family, case.CONFIG, {"generator": case.drawn(*_arguments(case))["generator"]})
+    return folder
+
+
+def _arguments(case):
+    return (case.CONFIG,) if case is test_interpolation else ()
+
+
+class Recorder:
+    """An enlarger that paints white, and remembers what it was asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, pictures, height, width):
+        self.asked.append((pictures.shape, height, width))
+        return np.full((len(pictures), height, width, 3), 255, np.uint8)
+
+
+def test_frames_go_to_the_network_a_few_at_a_time_where_they_grow(stream, tmp_path):
+    larger = Recorder()
+    done = files.decode_file(stream, tmp_path / "a.mp4", size=(64, 48), enlarger=larger)
+    assert done.frames == 18
+    assert larger.asked == [((n, 32, 32, 3), 48, 64) for n in (4, 4, 4, 4, 2)]
+    assert np.min(list(VideoReader(tmp_path / "a.mp4"))) > 240
+    for size in (None, 32, 16):
+        larger.asked.clear()
+        files.decode_file(stream, tmp_path / "a.mp4", size=size, enlarger=larger, overwrite=True)
+        assert not larger.asked
+
+
+def test_a_network_is_used_where_there_is_one_else_bicubic(shelf):
+    assert files.choose_enlarger(None) is files.choose_enlarger("bicubic") is None
+    folder = _save(shelf / files.ENLARGER, "super-resolution", test_super_resolution)
+    found = files.choose_enlarger(None)
+    assert found is not None
+    assert found.name == files.ENLARGER
+    assert files.choose_enlarger("bicubic") is None
+    picture = (test_super_resolution.picture(32, 32) * 255).astype(np.uint8)
+    by_folder = files.choose_enlarger(str(folder))
+    assert by_folder is not None
+    np.testing.assert_array_equal(by_folder(picture, 48, 48), found(picture, 48, 48))
+    assert np.abs(found(picture, 48, 48)[0].astype(int) - files.resized(picture[0], 48, 48)).max() > 5
+    with pytest.raises(ConfigError, match="no model 'other'"):
+        files.choose_enlarger("other")
+    with pytest.raises(ConfigError, match="enlarges frames"):
+        files.choose_enlarger("landmark-warp")
+
+
+def test_which_network_makes_frames_between(shelf):
+    assert files.choose_interpolator("motion", None) is None
+    with pytest.raises(ConfigError, match="--interpolator"):
+        files.choose_interpolator("pictures", None)
+    with pytest.raises(ConfigError, match="--interpolate pictures"):
+        files.choose_interpolator("motion", "some")
+    _save(shelf / files.INTERPOLATOR, "interpolation", test_interpolation)
+    found = files.choose_interpolator("pictures", None)
+    assert found is not None
+    assert found.name == files.INTERPOLATOR
+    with pytest.raises(ConfigError, match="makes frames between frames"):
+        files.choose_interpolator("pictures", "landmark-warp")
+
+
+def test_pictures_between_are_those_of_the_network(stream):
+    network = Interpolator(test_interpolation.CONFIG, test_interpolation.drawn(test_interpolation.CONFIG))
+    data = stream.read_bytes()
+    ends = receiver(), receiver()
+    ends[1].interpolator = network
+    moved, painted = (np.stack(list(files.decode_frames(data, receiver=end))) for end in ends)
+    np.testing.assert_array_equal(moved[::3], painted[::3])
+    np.testing.assert_array_equal(painted[4:6], network(moved[3], moved[6], 2))
+    assert np.abs(moved[4].astype(int) - painted[4]).max() > 10
+    np.testing.assert_array_equal(painted[16:], painted[[15, 15]])  # nothing comes after
+
+
+def test_the_command_says_what_is_missing(stream, shelf, tmp_path, capsys):
+    out = tmp_path / "out.mp4"
+    assert "trained model" in refused(capsys, "decode", stream, out, "--interpolate", "pictures")
+    assert "'none'" in refused(capsys, "decode", stream, out, "--interpolate", "pictures", "--interpolator", "none")
+    assert "'none'" in refused(capsys, "decode", stream, out, "--enlarger", "none")
+    assert "between" in refused(capsys, "encode", stream, tmp_path / "o.avfr", "--between", "4")
+    assert not out.exists()
