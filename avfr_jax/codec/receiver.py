@@ -29,6 +29,7 @@ _PIVOT = 1 << 20  # bytes of one
 _CHAINS = 16  # runs of motion that can go on
 _GLIDE = 12  # frames over which a pose moves to the next that is known, where those between were lost
 _BLENDED = 50  # frames before a pivot that are drawn from it too
+_AT_ONCE = 64  # frames that are given out together, at most
 _PATIENCE = 250  # frames that wait for their sound in a file
 
 
@@ -357,21 +358,25 @@ class Receiver:
         return self.batch_size or self.model.batch_size
 
     def _moved(self, until: int) -> Sequence[Any]:
-        """The next frames, as many as the model draws at once from one pivot; a pose that stays is not drawn again."""
+        """The next frames of one pivot, of as many poses as the model draws at once; one that stays is drawn once."""
         shots: list[_Shot] = []
-        for frame in range(self._drawn, min(until, self._drawn + self._batch)):
+        which: list[int] = []  # of the poses, for each frame
+        for frame in range(self._drawn, min(until, self._drawn + _AT_ONCE)):
             shot = self._shot(frame, self._last)
-            if shots and (shot.pivot != shots[0].pivot or (shot.vector == shots[-1].vector).all()):
+            if shots and shot.pivot != shots[0].pivot:
                 break
-            shots.append(shot)
+            if not shots or self._hearing is not None or (shot.vector != shots[-1].vector).any():
+                if len(shots) == self._batch:
+                    break
+                shots.append(shot)
+            which.append(len(shots) - 1)
             self._last = shot
         used, shown = self._pivots[shots[0].pivot], self._shown
-        still = shown is not None and shown[0] is used and (shown[1] == shots[0].vector).all()
+        still = len(shots) == 1 and shown is not None and shown[0] is used and (shown[1] == shots[0].vector).all()
         if still and self._hearing is None and not (self.blend and self._following(self._drawn)):
             assert shown is not None
-            self._last = shots[0]
-            return [shown[2].copy()]
-        drawn = self._animate(shots, range(self._drawn, self._drawn + len(shots)))
+            return [shown[2].copy() for _ in which]
+        drawn = self._animate(shots, range(self._drawn, self._drawn + len(which)), which)
         self._shown = used, shots[-1].vector, drawn[-1]
         return drawn
 
@@ -444,10 +449,17 @@ class Receiver:
         self._last = shots[-1]
         self._pictures.update(zip(frames, self._animate(shots, frames), strict=True))
 
-    def _animate(self, shots: Sequence[_Shot], frames: Sequence[int]) -> Any:
-        """Frames of one pivot; the model is always given as many as it draws at once."""
+    def _animate(self, shots: Sequence[_Shot], frames: Sequence[int], which: Sequence[int] | None = None) -> Any:
+        """Frames of one pivot; the model is always given as many poses as it draws at once.
+
+        Args:
+          shots: the poses.
+          frames: the frames' numbers.
+          which: of the poses, for each frame; None where every frame has its own.
+        """
         assert self.model is not None
         assert self.space is not None
+        chosen = np.arange(len(shots)) if which is None else np.array(which)
         missing = self._batch - len(shots)
         stacked = np.stack([shot.vector for shot in [*shots, *[shots[-1]] * missing]])
         used = self._pivots[shots[0].pivot]
@@ -455,10 +467,10 @@ class Receiver:
         mel = None
         if self._hearing is not None:
             mel = self._hearing.windows(np.array([*frames, *[frames[-1]] * missing]))
-        drawn = np.asarray(self.model.animate(used.encoded, used.keypoints, driving, mel))[: len(shots)]
+        drawn = np.asarray(self.model.animate(used.encoded, used.keypoints, driving, mel))[chosen]
         following = self._following(frames[0]) if self.blend else None
         if following is not None and used.frame <= frames[0]:
-            other = np.asarray(self.model.animate(following.encoded, following.keypoints, driving, mel))[: len(shots)]
+            other = np.asarray(self.model.animate(following.encoded, following.keypoints, driving, mel))[chosen]
             share = (np.array(frames) - used.frame) / (following.frame - used.frame)
             drawn = drawn + np.clip(share, 0, 1).astype(np.float32)[:, None, None, None] * (other - drawn)
         return (np.clip(np.nan_to_num(drawn), 0, 1) * 255 + 0.5).astype(np.uint8)
