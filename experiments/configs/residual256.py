@@ -7,7 +7,9 @@ The folders are those of `mesh_fomm256`, without stills, which drawing leaves no
 decoder see the drawn frame, a cell is a square of 16 × 16 pixels of 32 bits: 1 KB for the whole frame before the
 arithmetic coder. No frozen network is needed: SSIM and a pyramid of absolute differences stand for LPIPS.
 
-Expected: a validation `l1` well below `l1_drawn`, and `l1_few`, with a sixteenth of the bits, below it too.
+Expected: a validation `l1` well below `l1_drawn`, and `l1_few`, with a sixteenth of the bits, below it too. It has not
+been run to its end yet.
+Time: 1.3 s of a processor core a step, an hour and a half on one.
 """
 
 import dataclasses
