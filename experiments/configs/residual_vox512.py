@@ -4,7 +4,7 @@ the optimiser's settings of the whole model. The paper states no losses for it; 
     python -m experiments.train --config experiments/configs/residual_vox512.py --data.path CLIPS
 
 Expected: 13.4 KB a repair after arithmetic coding. It has not been run. Needs VGG-19's weights (see README).
-Time: not known yet; `python -m experiments.compile_check --config residual_vox512 --identities 424` counts it.
+Time: not known yet.
 """
 
 import dataclasses
