@@ -9,7 +9,7 @@ import av.error
 import numpy as np
 
 from avfr_jax.codec.bitstream import BitstreamError
-from avfr_jax.codec.still import Still, count_av1, from_video, open_decoder, open_encoder, to_video
+from avfr_jax.codec.still import Still, count_av1, crf_of, from_video, open_decoder, open_encoder, to_video
 from avfr_jax.typing import UInt8
 
 NEXT = 4
@@ -25,11 +25,15 @@ class FilmWriter:
     Args:
       size: side of the square pictures, even.
       quality: 0 to 100, of all of them.
+
+    Raises:
+      ConfigError: an odd size, or another quality.
+      MissingBackendError: this build of PyAV has no AV1 encoder.
     """
 
     def __init__(self, size: int, quality: int) -> None:
-        options = {"preset": "4", "svtav1-params": _PARAMETERS, "crf": str(max(1, round(63 * (1 - quality / 100))))}
-        self._context = open_encoder("libsvtav1", size, size, options)
+        options = {"preset": "4", "svtav1-params": _PARAMETERS, "crf": crf_of(Still.AV1, quality)}
+        self._context = open_encoder(Still.AV1, size, size, options)
         self.count = 0
 
     def put(self, image: UInt8[np.ndarray, "s s 3"]) -> bytes:

@@ -169,7 +169,7 @@ class Receiver:
             until = max(min(until, shown), self.known - _BLENDED)
         if self._hearing is None:
             return until
-        return max(min(until, self._hearing.until), min(until, self.known - _PATIENCE))
+        return min(until, max(self._hearing.until, self.known - _PATIENCE))
 
     @property
     def ahead(self) -> float:
@@ -298,11 +298,11 @@ class Receiver:
             image = film[0].get(data)
             self._film = film[0], number
             return image
-        image = decode_still(data, form, self.header.size)
-        if form == Still.AV1:
-            film = FilmReader(self.header.size), number
-            film[0].get(data)
-            self._film = film
+        if form != Still.AV1:
+            return decode_still(data, form, self.header.size)
+        reader = FilmReader(self.header.size)  # any still of AV1 may be the first of a film
+        image = reader.get(data)
+        self._film = reader, number
         return image
 
     # --- motion ---------------------------------------------------------------------------------------------------

@@ -196,8 +196,9 @@ class Sender:
             self.control.frame()
         if self._left_out:
             self._left_out -= 1
+            packets += self._some_of_pivot()
             self._at += 1
-            return packets
+            return self._counted(packets)
         pose = self._look(frame, landmarks, mask)
         if pose is not None:  # a face has been seen
             packets += self._some_of_pivot()
@@ -211,16 +212,14 @@ class Sender:
 
     def finish(self) -> list[Packet]:
         """The packets that are left when the call ends."""
-        if self._film is not None:
-            self._film[0].close()
-            self._film = None
+        self._end_film()
         return self._flush(self._at)
 
     def repeat(self, number: int) -> list[Packet]:
         """A pivot's packets again, for a receiver that has lost some; none where it is no longer kept."""
         sent = self.pivots.get(number)
         if sent is None:
-            self._film = None  # what is told from it cannot be read either
+            self._end_film()  # what is told from it cannot be read either
             return []
         return [self.header(), *sent.packets]
 
@@ -325,8 +324,7 @@ class Sender:
             picture, still = self._still(frame, beside), self.settings.still
             return picture, None if still is Still.NONE else decode_still(picture, still, self.model.image_size)
         if base is None:
-            if self._film is not None:
-                self._film[0].close()
+            self._end_film()
             quality = self.settings.quality if self.control is None else self.control.begin_film(self._at)
             writer, reader = FilmWriter(self.model.image_size, quality), FilmReader(self.model.image_size)
         else:
@@ -335,6 +333,11 @@ class Sender:
         picture = writer.put(frame)
         self._film = writer, reader, number
         return picture, reader.get(picture)
+
+    def _end_film(self) -> None:
+        if self._film is not None:
+            self._film[0].close()
+            self._film = None
 
     def _still(self, frame: Any, beside: int) -> bytes:
         """A picture of the quality that can be afforded; `beside` bytes go with it."""

@@ -50,32 +50,48 @@ def encode_still(image: UInt8[np.ndarray, "h w 3"], form: Still = Still.AV1, qua
       ConfigError: a quality outside 0 to 100, or odd sides.
       MissingBackendError: this build of FFmpeg has no such coder.
     """
-    if not 0 <= quality <= 100:
-        raise ConfigError(f"the quality of pivots must be 0 to 100, not {quality}")
-    if image.shape[0] % 2 or image.shape[1] % 2:
-        raise ConfigError(f"pivots need even sides, not {image.shape[1]} × {image.shape[0]}")
+    height, width = image.shape[:2]
+    crf = crf_of(form, quality)
     if form is Still.NONE:
         return b""
+    _require_even(width, height)
     if form is Still.WEBP:
         from PIL import Image
 
         out = io.BytesIO()
         Image.fromarray(image).save(out, "webp", quality=quality, method=6)
         return out.getvalue()
-    coarsest = 63 if form is Still.AV1 else 51
-    options = {**_OPTIONS[form], "crf": str(max(1, round(coarsest * (1 - quality / 100))))}  # 0 is SVT's default
-    context = open_encoder(_ENCODERS[form], image.shape[1], image.shape[0], options)
+    context = open_encoder(form, width, height, {**_OPTIONS[form], "crf": crf})
     frame = to_video(image)
     frame.pts = 0
     return b"".join(bytes(p) for f in (frame, None) for p in context.encode(f))
 
 
-def open_encoder(library: str, width: int, height: int, options: dict[str, str]) -> Any:
-    """An encoder of FFmpeg for 4:2:0, one thread. Raises MissingBackendError where this build has none."""
+def crf_of(form: Still, quality: int) -> str:
+    """What a coder is told for a quality. Raises ConfigError for one outside 0 to 100."""
+    if not 0 <= quality <= 100:
+        raise ConfigError(f"the quality of pivots must be 0 to 100, not {quality}")
+    coarsest = 63 if form is Still.AV1 else 51
+    return str(max(1, round(coarsest * (1 - quality / 100))))  # 0 is SVT's default
+
+
+def _require_even(width: int, height: int) -> None:
+    if width % 2 or height % 2:
+        raise ConfigError(f"pivots need even sides, not {width} × {height}")
+
+
+def open_encoder(form: Still, width: int, height: int, options: dict[str, str]) -> Any:
+    """An encoder of FFmpeg for 4:2:0, one thread.
+
+    Raises:
+      ConfigError: odd sides.
+      MissingBackendError: this build has none.
+    """
+    _require_even(width, height)
     try:
-        context: Any = av.CodecContext.create(library, "w")
+        context: Any = av.CodecContext.create(_ENCODERS[form], "w")
     except ValueError as error:
-        raise MissingBackendError(f"this build of PyAV has no {library}; choose webp for pivots") from error
+        raise MissingBackendError(f"this build of PyAV has no {_ENCODERS[form]}; choose webp for pivots") from error
     context.width, context.height = width, height
     context.pix_fmt, context.framerate, context.time_base = "yuv420p", 25, Fraction(1, 25)
     context.thread_count = 1

@@ -1,18 +1,20 @@
 """Frames that the sender leaves out, and what the receiver makes in their place."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
 import pytest
 
 from avfr_jax.codec.bitstream import BitstreamError, Header, Kind, Packet
+from avfr_jax.codec.mesh import shipped, to_normalised
 from avfr_jax.codec.network import Network, play_call
 from avfr_jax.codec.pivots import PivotSettings
 from avfr_jax.codec.sender import Sender, SenderSettings, send_all
 from avfr_jax.errors import ConfigError
 from avfr_jax.models import interpolation
-from tests.codec.test_call import SIZE, Mover, frames, receiver, sent, shown
+from tests.codec.test_call import SIZE, Mover, behind, frames, receiver, sent, shown
 from tests.models.test_interpolation import CONFIG
 
 COUNT = 61
@@ -154,6 +156,23 @@ def test_poses_are_what_is_drawn():
     levels = [255 * pose.value[0, 0] for pose in posed.poses(COUNT)]
     assert np.abs(pictures - levels).max() < 5  # a pivot's keypoints are those of its picture before it was coded
     assert posed.received.held == drawn.received.held > 0
+
+
+def test_frames_left_out_do_not_slow_a_pivot():
+    """The parts of a pivot go out at their bit rate, whether or not motion goes with them."""
+    clip = np.random.default_rng(0).integers(0, 256, (COUNT, SIZE, SIZE, 3), np.uint8)
+    face = to_normalised(shipped().mean)
+    levels = itertools.count(1.0)
+    took = []
+    for between in (0, 3):
+        pivots = PivotSettings(angle=None, apart=0.1, every=1, bitrate=20000)
+        settings = SenderSettings(between=between, quality=90, pivots=pivots)
+        sender = Sender(Mover(), settings, background=lambda frame: behind(next(levels)))
+        packets = [p for p in send_all(sender, ((frame, face) for frame in clip)) if p.kind is Kind.PIVOT]
+        second = [p.frame for p in packets if p.pivot == 1]
+        took.append(second[-1] - second[0])
+    assert took[0] > 4
+    assert abs(took[1] - took[0]) <= 1
 
 
 def test_what_cannot_be_between():

@@ -215,12 +215,12 @@ def test_settings_out_of_range_are_refused():
 # --- pivots ---------------------------------------------------------------------------------------------------------
 
 
-def _behind(level: float) -> Background:
+def behind(level: float) -> Background:
     return Background(np.full((64, 3), level, np.float32), np.ones(64, np.float32))
 
 
 def _turned(yaw: float, background: float = 1.0) -> View:
-    return View(np.array([yaw, 0.0, 0.0]), _behind(background))
+    return View(np.array([yaw, 0.0, 0.0]), behind(background))
 
 
 def _chosen(policy: PivotPolicy, frame: int, view: View, **more) -> tuple[int | None, bool]:

@@ -176,3 +176,10 @@ def test_a_film_begins_again_where_a_pivot_is_gone_and_stops_at_nonsense(call):
 def test_a_film_wants_av1():
     with pytest.raises(ConfigError, match="in AV1 alone"):
         SenderSettings(film=True, still=Still.WEBP)
+
+
+def test_a_film_wants_a_quality_and_even_sides():
+    with pytest.raises(ConfigError, match="quality of pivots must be 0 to 100, not 150"):
+        FilmWriter(64, 150)
+    with pytest.raises(ConfigError, match="even sides, not 63 × 63"):
+        FilmWriter(63, 50)
