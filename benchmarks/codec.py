@@ -87,7 +87,7 @@ def stream_rows(seen: Sequence[Any], rounds: int) -> list[Row]:
             packet, _ = read_packet(data)
             reader = Reader(packet.payload)
             vectors = np.stack([motion.get(reader) for _ in range(packet.count)])
-            space.pose_at(poses[0], vectors[-1] * form.steps)
+            space.pose_at(poses[0], vectors[-1])
             if (number + 1) * CALL.packet % CALL.refresh == 0:
                 motion.refresh()
 

@@ -24,10 +24,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from avfr_jax.errors import AvfrError, InputError
+from avfr_jax.errors import InputError
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.metrics import image as image_metrics
 from avfr_jax.models.base import normalise_landmarks
+from experiments.program import run_program
 from pipelines.sources import Clip as PreparedClip
 from pipelines.sources import ClipDataset, CorruptFrameError, open_dataset
 
@@ -349,31 +350,29 @@ def find_clips(given: Sequence[pathlib.Path]) -> list[Clip]:
     return found
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
-    options = _arguments(argv)
-    from avfr_jax.nn.allocator import keep_freed_memory
-    from avfr_jax.runtime import enable_compilation_cache, log_to_stderr
+def run(options: argparse.Namespace) -> None:
+    """Measure, then print.
 
-    log_to_stderr()
-    enable_compilation_cache()
-    keep_freed_memory()
-    try:
-        clips = find_clips(options.clips)
-        if options.cross:
-            if options.sheet is None:
-                raise InputError("--cross makes pictures: say where with --sheet FILE.png.")
-            cross(clips, options.models, options.seconds, options.sheet)
-            return 0
-        rows = evaluate(clips, options.models, options.seconds, options.sheet, options.audio)
-    except AvfrError as error:
-        print(f"avfr: {error}", file=sys.stderr)
-        return 2
+    Raises:
+      AvfrError: bad clips or models, or `--cross` without a place for its pictures.
+    """
+    clips = find_clips(options.clips)
+    if options.cross:
+        if options.sheet is None:
+            raise InputError("--cross makes pictures: say where with --sheet FILE.png.")
+        cross(clips, options.models, options.seconds, options.sheet)
+        return
+    rows = evaluate(clips, options.models, options.seconds, options.sheet, options.audio)
     print(table(rows, each=options.each))
     if options.json:
         means = {name: mean(clips) for name, clips in rows.items()}
         options.json.write_text(json.dumps({"clips": rows, "mean": means}, indent=1))
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    options = _arguments(argv)
+    return run_program(lambda: run(options))
 
 
 if __name__ == "__main__":

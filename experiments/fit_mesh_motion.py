@@ -15,9 +15,10 @@ import sys
 import numpy as np
 
 from avfr_jax.codec.mesh import FACES, MOTIONS, MeshSpace, weights
-from avfr_jax.errors import AvfrError, InputError
+from avfr_jax.errors import InputError
 from avfr_jax.media.files import atomic_file
 from avfr_jax.typing import Float
+from experiments.program import run_program
 
 _PAIRS = 4  # pivots drawn for each clip
 _STRIDE = 2  # frames, for the motion's components: neighbours are alike
@@ -111,14 +112,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("dataset", type=pathlib.Path, metavar="DATASET", help="a prepared folder of clips")
     parser.add_argument("output", type=pathlib.Path, metavar="OUT.npz")
     options = parser.parse_args(argv)
-    try:
+
+    def run() -> None:
         space = fit(clips(options.dataset))
         with atomic_file(options.output, overwrite=True) as scratch:
             space.save(scratch)
-    except AvfrError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    return run_program(run)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,13 @@ from avfr_jax.codec import mesh
 from avfr_jax.codec.motion import FULL, MotionFormat, MotionWriter, Precision, step_of
 from avfr_jax.codec.range_coder import Writer
 from avfr_jax.codec.spaces import KEYPOINTS, KEYPOINTS_WITH_JACOBIANS, KeypointPart, Pose
-from avfr_jax.errors import AvfrError
 from avfr_jax.metrics.image import psnr
 from avfr_jax.model_store import load_model
 from avfr_jax.models.base import Animator, Priors
 from avfr_jax.ops.keypoints import Keypoints, concatenate
 from avfr_jax.typing import Float, Int
 from experiments.fit_mesh_motion import clips
+from experiments.program import run_program
 from pipelines.sources import Clip, ClipDataset, open_dataset
 
 PAPER = 80  # bytes a frame of the paper's raw keypoints
@@ -66,10 +66,10 @@ class LinearWriter(MotionWriter):
     def _predicted(self) -> Int[np.ndarray, "c"]:
         return self._last + (((self._taps * self._changes).sum(0) + 128) >> 8)
 
-    def _take(self, vector: Int[np.ndarray, "c"]) -> Int[np.ndarray, "c"]:
-        vector = super()._take(vector)
+    def _take(self, vector: Int[np.ndarray, "c"]) -> Float[np.ndarray, "c"]:
+        motion = super()._take(vector)
         self._changes = np.concatenate([self._change[None], self._changes[:-1]])
-        return vector
+        return motion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,25 +261,29 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def run(options: argparse.Namespace) -> None:
+    """Measure, then print.
+
+    Raises:
+      AvfrError: bad clips or models.
+    """
+    tracks = clips(options.dataset)
+    fitted_on = clips(options.fit) if options.fit else []
+    rows = list(mesh_rows(tracks, fitted_on, options.components, options.step, options.refresh))
+    rows.append([f"raw, {PAPER} bytes", f"{PAPER * 8 * _RATE / 1000:.3f}", ""])
+    print(table(("mesh", "kbit/s", "px"), rows), flush=True)
+    learned: list[list[str]] = []
+    for name in filter(None, options.models.split(",")):
+        learned += model_rows(name, open_dataset(options.dataset), options.frames, options.refresh)
+    if learned:
+        heads = ("model", "numbers", "step px", "dB lost", "kbit/s", "Exp-Golomb by frame", "times")
+        print("\n" + table(heads, learned))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = _arguments(argv)
-    try:
-        tracks = clips(options.dataset)
-        fitted_on = clips(options.fit) if options.fit else []
-        rows = list(mesh_rows(tracks, fitted_on, options.components, options.step, options.refresh))
-        rows.append([f"raw, {PAPER} bytes", f"{PAPER * 8 * _RATE / 1000:.3f}", ""])
-        print(table(("mesh", "kbit/s", "px"), rows), flush=True)
-        learned: list[list[str]] = []
-        for name in filter(None, options.models.split(",")):
-            learned += model_rows(name, open_dataset(options.dataset), options.frames, options.refresh)
-        if learned:
-            heads = ("model", "numbers", "step px", "dB lost", "kbit/s", "Exp-Golomb by frame", "times")
-            print("\n" + table(heads, learned))
-    except AvfrError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_program(lambda: run(options))
 
 
 if __name__ == "__main__":

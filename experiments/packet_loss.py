@@ -22,13 +22,14 @@ from avfr_jax.codec.mesh import to_normalised
 from avfr_jax.codec.network import Network, play_call
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sender import Sender, SenderSettings, send_all
-from avfr_jax.errors import AvfrError, ConfigError, MissingBackendError, OutputError
+from avfr_jax.errors import ConfigError, MissingBackendError, OutputError
 from avfr_jax.media.files import atomic_file
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.model_store import load_model
-from avfr_jax.models.base import Animator, Encoded
+from avfr_jax.models.base import Animator
 from avfr_jax.reenact import Reenactor, Seen
 from experiments.evaluate import Reference, find_clips
+from experiments.program import run_program
 
 LOSSES = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 REFRESHES = (6, 12, 25)
@@ -92,16 +93,6 @@ class _Poser(Receiver):
         return self.poses(until)
 
 
-class _Undrawn:
-    """A model as far as a receiver needs one that draws nothing."""
-
-    def __init__(self, model: Animator) -> None:
-        self.needs, self.image_size = frozenset[str](), model.image_size
-
-    def encode_source(self, source: Any, source_keypoints: Any, priors: Any = None) -> Encoded:
-        return Encoded(source, ())
-
-
 class PoseReference:
     """The faces of a clip, compared with the poses that were shown."""
 
@@ -121,8 +112,7 @@ class PoseReference:
 def play(model: Animator, packets: Sequence[Packet], line: Line, reference: Reference | PoseReference) -> Row:
     """One call, and what is measured of it."""
     count = max(packet.end(0) for packet in packets if packet.kind is Kind.MOTION)
-    undrawn: Any = _Undrawn(model)
-    end = _Poser(lambda name: undrawn) if isinstance(reference, PoseReference) else Receiver(lambda name: model)
+    end = _Poser(None) if isinstance(reference, PoseReference) else Receiver(lambda name: model)
     end.batch_size = 1
     shown: Any = list(play_call(packets, line.network(count / 25), 25, count, receiver=end))
     size = sum(len(packet.to_bytes()) for packet in packets)
@@ -280,18 +270,7 @@ def run(options: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = _arguments(argv)
-    from avfr_jax.nn.allocator import keep_freed_memory
-    from avfr_jax.runtime import enable_compilation_cache, log_to_stderr
-
-    log_to_stderr()
-    enable_compilation_cache()
-    keep_freed_memory()
-    try:
-        run(options)
-    except AvfrError as error:
-        print(f"avfr: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from avfr_jax.errors import AvfrError, ConfigError, MissingBackendError, OutputError
+from avfr_jax.errors import ConfigError, MissingBackendError, OutputError
 from avfr_jax.media.files import check_output
 from experiments.evaluate import Clip, Reference, find_clips
+from experiments.program import run_program
 from experiments.rate_distortion import plots, report
 from experiments.rate_distortion.base import VideoCodec
 from experiments.rate_distortion.measure import Points, Record, open_networks
@@ -163,18 +164,7 @@ def run(options: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = _arguments(argv)
-    from avfr_jax.nn.allocator import keep_freed_memory
-    from avfr_jax.runtime import enable_compilation_cache, log_to_stderr
-
-    log_to_stderr()
-    enable_compilation_cache()
-    keep_freed_memory()
-    try:
-        run(options)
-    except AvfrError as error:
-        print(f"avfr: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program(lambda: run(options))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
 """Calls over networks that lose packets: played once, kept, told in a table and a plot."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
 
+import avfr_jax
 from avfr_jax.codec.mesh import to_pixels
 from avfr_jax.codec.spaces import Pose
+from avfr_jax.model_store import load_model
 from avfr_jax.reenact import Seen
 from experiments import packet_loss
 from experiments.packet_loss import Line, main
 from tests.codec.test_call import Mover, frames
 from tests.media_fixtures import write_clip
+
+DRIVER = pathlib.Path(avfr_jax.__file__).with_name("assets") / "driver.mp4"
 
 
 class Plain(packet_loss.Reference):
@@ -61,6 +66,20 @@ def test_calls_are_played_once_and_loss_costs_quality(tmp_path, monkeypatch, cap
     monkeypatch.setattr(packet_loss, "play", None)  # nothing is played again
     assert main(words) == 0
     assert capsys.readouterr().out == table
+
+
+def test_calls_are_compared_by_poses_without_being_drawn(tmp_path, monkeypatch, capsys):
+    model = load_model("landmark-warp")
+    monkeypatch.setattr(packet_loss, "load_model", lambda name: model)
+    monkeypatch.setattr(model, "animate", None)  # nothing is drawn
+    monkeypatch.setattr(packet_loss, "REFRESHES", (12,))
+    monkeypatch.setattr(packet_loss, "LOSSES", (0.0, 0.5))
+    words = [str(DRIVER), "--output", str(tmp_path / "out"), "--seconds", "2", "--seeds", "1", "--poses"]
+    assert main(words) == 0
+    assert "px" in capsys.readouterr().out
+    whole, lost, _ = json.loads((tmp_path / "out" / "calls.json").read_text())
+    assert whole["held"] == 0 < lost["held"]
+    assert 0 < whole["lmd"] < 1.5 < lost["lmd"]
 
 
 def test_poses_are_compared_with_faces():
