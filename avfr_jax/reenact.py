@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ T = TypeVar("T")
 Frame = UInt8[np.ndarray, "h w 3"]
 MissingFace = Literal["hold", "skip", "fail"]
 CropMode = Literal["auto", "none"]
+Mouth = Literal["auto", "driver", "sound"]
 
 _log = logging.getLogger("avfr_jax")
 _LARGEST_PASTE = 1280  # pixels: a larger portrait is reduced before results are pasted into it
@@ -199,6 +200,9 @@ class Reenactor:
       driving_face: the same for the driving clip.
       smooth: steady the driving landmarks over time (One-Euro filter), for clips that are noisy; on good ones it
         costs a little accuracy. Models that read pixels alone are not affected.
+      mouth: what moves the mouth: the `driver`'s, or the `sound` alone, for models trained to do without
+        (`AvfrConfig.hidden_mouths`); `auto` leaves it to the sound where such a model is given another sound than the
+        driving clip's own.
       paste_back: put the result back into the whole source picture.
       batch_size: frames at once; None takes what suits the model.
       face_backend: see `avfr_jax.faces.open_priors`.
@@ -220,6 +224,7 @@ class Reenactor:
         source_face: Any = None,
         driving_face: Any = None,
         smooth: bool = False,
+        mouth: Mouth = "auto",
         paste_back: bool = False,
         batch_size: int | None = None,
         face_backend: Literal["auto", "solutions", "tasks"] = "auto",
@@ -228,6 +233,7 @@ class Reenactor:
             ("motion", motion, ("absolute", "relative")),
             ("crop", crop, ("auto", "none")),
             ("missing_face", missing_face, ("hold", "skip", "fail")),
+            ("mouth", mouth, get_args(Mouth)),
         ):
             if value not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
@@ -240,6 +246,10 @@ class Reenactor:
         self.crop, self.missing_face, self.smooth, self.paste_back = crop, missing_face, smooth, paste_back
         self.source_face, self.driving_face, self.face_backend = source_face, driving_face, face_backend
         self.batch_size = batch_size or self.model.batch_size
+        self._can_dub = bool(getattr(self.model, "dubs", False))
+        if mouth == "sound" and not self._can_dub:
+            raise ConfigError(f"{self.model.name} cannot leave the mouth to the sound; leave mouth out.")
+        self.mouth, self._dubbed = mouth, False
         self.report = Report()
 
     @contextlib.contextmanager
@@ -287,6 +297,7 @@ class Reenactor:
         recorded = self._recorded(driving)
         clip = _Clip.of(driving) if recorded is None else recorded
         sound = self._sound(driving, audio)
+        self._dubbed = recorded is None and self._leaves_mouth(driving, audio)
         with contextlib.ExitStack() as stack:
             priors = stack.enter_context(self._priors())
             if recorded is None:
@@ -343,6 +354,7 @@ class Reenactor:
         self.report = Report()
         clip = _Clip.of(driving)
         sound = self._sound(driving, audio)
+        self._dubbed = self._leaves_mouth(driving, audio)
         with self._priors() as priors:
             prepared, samples, faces, view, initial = self._begin(source, clip, _SAMPLES, priors)
             if initial is None:
@@ -391,6 +403,14 @@ class Reenactor:
         samples = read_audio(audio) if isinstance(audio, str | os.PathLike) else np.asarray(audio, np.float32)
         # Windows repeat the border column, which is to be a silent one where the sound ends before the picture.
         return mel_spectrogram(np.pad(samples, (0, RATE // 5)))
+
+    def _leaves_mouth(self, driving: Any, audio: Any) -> bool:
+        """Whether the mouth is left to the sound."""
+        if self.mouth != "auto" or not self._can_dub:
+            return self.mouth == "sound"
+        paths = [value for value in (driving, audio) if isinstance(value, str | os.PathLike)]
+        same = len(paths) == 2 and pathlib.Path(paths[0]) == pathlib.Path(paths[1])
+        return not (audio is None or same or (isinstance(audio, str) and audio == "driving"))
 
     # --- source ---------------------------------------------------------------------------------------------------
 
@@ -547,6 +567,7 @@ class Reenactor:
             ("driving_face", self.driving_face is not None),
             ("missing_face", self.missing_face != "hold"),
             ("smooth", self.smooth),
+            ("mouth", self.mouth == "sound"),
         ):
             if used:
                 raise ConfigError(f"{driving} holds one face, tracked when it was made; leave {name} out.")
@@ -577,7 +598,7 @@ class Reenactor:
         if seen[0].landmarks is None:
             return self.model.keypoints(frames, None)
         masks = None if seen[0].mask is None else np.stack([s.mask for s in seen])
-        return self.model.keypoints(frames, Priors(np.stack([s.landmarks for s in seen]), masks))
+        return self.model.keypoints(frames, Priors(np.stack([s.landmarks for s in seen]), masks, self._dubbed))
 
     def _draw(self, frames: Iterable[Seen], source: _Source, initial: Keypoints | None, sound: Any) -> Iterator[Step]:
         last = source.view

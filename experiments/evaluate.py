@@ -19,7 +19,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ import numpy as np
 from avfr_jax.errors import InputError
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.metrics import image as image_metrics
-from avfr_jax.models.base import normalise_landmarks
+from avfr_jax.models.base import MotionMode, normalise_landmarks
 from experiments.program import run_program
 from pipelines.sources import Clip as PreparedClip
 from pipelines.sources import ClipDataset, CorruptFrameError, open_dataset
@@ -188,14 +188,20 @@ def heard(clip: Clip, late: float | None) -> np.ndarray | None:
 
 
 def animate(
-    model: Any, source: np.ndarray, frames: np.ndarray, motion: str, sound: np.ndarray | None = None
+    model: Any,
+    source: np.ndarray,
+    frames: np.ndarray,
+    motion: MotionMode,
+    sound: np.ndarray | None = None,
+    mouth: Literal["driver", "sound"] = "driver",
 ) -> np.ndarray:
     """Every frame that a model makes of a source driven by frames and sound, at their size, without cropping; the first
-    frame is the pose that the source shows."""
+    frame is the pose that the source shows. The mouth is the driver's where the model cannot leave it to the sound."""
     from avfr_jax.reenact import Reenactor
 
     size, own = source.shape[0], model.image_size
-    reenactor = Reenactor(model, crop="none", best_frame="first", motion=motion)  # type: ignore[arg-type]
+    moved_by: Literal["driver", "sound"] = mouth if getattr(model, "dubs", False) else "driver"
+    reenactor = Reenactor(model, crop="none", best_frame="first", motion=motion, mouth=moved_by)
     made = reenactor.reenact(resized(source, own), np.stack([resized(frame, own) for frame in frames]), sound)
     return np.stack([resized(frame, size) for frame in made])
 
@@ -206,6 +212,7 @@ def evaluate(
     seconds: float,
     sheet: pathlib.Path | None = None,
     late: float | None = 0.0,
+    mouth: Literal["driver", "sound"] = "driver",
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Same-identity figures: `{method: {clip: {figure: value}}}`, copying the source first."""
     from avfr_jax.model_store import load_model
@@ -220,7 +227,7 @@ def evaluate(
         frames = reference.frames
         outputs = {COPY: np.repeat(frames[:1], len(frames), axis=0)}
         sound = heard(clip, late)
-        outputs |= {name: animate(model, frames[0], frames, "relative", sound) for name, model in loaded.items()}
+        outputs |= {name: animate(model, frames[0], frames, "relative", sound, mouth) for name, model in loaded.items()}
         for name, output in outputs.items():
             rows[name][clip.name] = reference.score(output)
         strips.append(_strip([frames, *outputs.values()]))
@@ -322,6 +329,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="own|none|SECONDS",
         help="what models that hear are given: the clip's own sound (default), none, or its own so many seconds late",
     )
+    mouths = "what moves the mouth of models that can leave it to the sound; default: driver"
+    parser.add_argument("--mouth", choices=("driver", "sound"), default="driver", help=mouths)
     parser.add_argument("--each", action="store_true", help="each clip's figures too")
     parser.add_argument("--json", type=pathlib.Path, help="write the figures there too")
     parser.add_argument("--sheet", type=pathlib.Path, help="write a picture of frames side by side")
@@ -362,7 +371,7 @@ def run(options: argparse.Namespace) -> None:
             raise InputError("--cross makes pictures: say where with --sheet FILE.png.")
         cross(clips, options.models, options.seconds, options.sheet)
         return
-    rows = evaluate(clips, options.models, options.seconds, options.sheet, options.audio)
+    rows = evaluate(clips, options.models, options.seconds, options.sheet, options.audio, options.mouth)
     print(table(rows, each=options.each))
     if options.json:
         means = {name: mean(clips) for name, clips in rows.items()}

@@ -180,6 +180,8 @@ def check(experiment: Experiment) -> None:
     if experiment.family == "fomm" and experiment.data.priors:
         raise ConfigError("The family fomm reads colours alone: set data.priors false.")
     if isinstance(experiment.model, AvfrConfig):
+        if experiment.model.dubs and not experiment.data.landmarks:
+            raise ConfigError("model.hidden_mouths hides what the landmarks tell, which needs data.landmarks.")
         for name, wanted in (("priors", experiment.model.structural_prior), ("mel", experiment.model.hears)):
             if getattr(experiment.data, name) != wanted:
                 raise ConfigError(

@@ -1,5 +1,7 @@
 """A model that listens and looks at structure, through the reenactor and the command line."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -38,6 +40,24 @@ def test_it_hears_what_it_is_given(reenactor, portrait, driving):
     assert np.abs(own - still).max() > 0
     assert np.abs(own - other).max() > 0
     np.testing.assert_array_equal(_frames(reenactor, portrait, driving, driving), own)
+
+
+def test_another_sound_moves_the_mouth_of_a_model_that_can_leave_it(tmp_path, portrait, driving, reenactor):
+    config = dataclasses.replace(CONFIG, hidden_mouths=0.5)
+    path = tmp_path / "dubbing"
+    model_store.save_model(path, "avfr", config, lively(config))
+    noise = np.random.default_rng(0).normal(0, 0.3, 16000).clip(-1, 1).astype(np.float32)
+
+    def drawn(mouth, audio):
+        settings = {"crop": "none", "best_frame": "first", "motion": "absolute"}
+        return _frames(Reenactor(path, mouth=mouth, **settings), portrait, driving, audio)
+
+    for audio, mouth in ((noise, "sound"), ("driving", "driver"), (str(driving), "driver"), (None, "driver")):
+        np.testing.assert_array_equal(drawn("auto", audio), drawn(mouth, audio))
+    assert np.abs(drawn("sound", noise) - drawn("driver", noise)).max() > 0
+    assert np.abs(drawn("sound", "driving") - drawn("driver", "driving")).max() > 0
+    with pytest.raises(ConfigError, match="cannot leave the mouth to the sound"):
+        Reenactor(reenactor.model, mouth="sound")
 
 
 def test_sound_that_ends_early_is_followed_by_silence(reenactor, portrait, driving):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
+from avfr_jax.errors import ConfigError
 from avfr_jax.models import fomm
 from avfr_jax.models.dense_motion import Motion
 from avfr_jax.models.fomm import FommConfig, SourceFeatures
@@ -21,7 +22,7 @@ from avfr_jax.nn.spade import NormKind, SpadeResBlock
 from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import average_pool
-from avfr_jax.typing import Array, Float
+from avfr_jax.typing import Array, Bool, Float
 
 BANDS, COLUMNS = 80, 16
 """Of the mel spectrogram: 200 ms, which are five frames at 25 a second, the driving frame in the middle."""
@@ -75,6 +76,9 @@ class AvfrConfig(FommConfig):
       audio_encoder: the sound as a map of features beside the moved source.
       audio_attention: the sound as attention over the moved source.
       identity_aware_generator: the U-Net of SPADE blocks; else FOMM's decoder.
+      hidden_mouths: share of training pairs in which the keypoint detector does not see the driving mouth
+        (`hide_mouth`), so that the sound alone tells what it does: without, there is next to nothing that the sound
+        could add. A model trained with some can be dubbed. Counts only where the sound is looked at.
       audio: settings of the audio networks.
       identity: settings of the identity-aware generator.
     """
@@ -83,8 +87,18 @@ class AvfrConfig(FommConfig):
     audio_encoder: bool = True
     audio_attention: bool = True
     identity_aware_generator: bool = True
+    hidden_mouths: float = 0.0
     audio: AudioConfig = AudioConfig()
     identity: IdentityConfig = IdentityConfig()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.hidden_mouths <= 1:
+            raise ConfigError(f"hidden_mouths is a share, 0 to 1, not {self.hidden_mouths}.")
+
+    @property
+    def dubs(self) -> bool:
+        """Whether the mouth can be left to the sound."""
+        return self.hears and self.hidden_mouths > 0
 
     @property
     def hears(self) -> bool:
@@ -95,6 +109,35 @@ class AvfrConfig(FommConfig):
     def detector_channels(self) -> int:
         """Channels of the keypoint detector's input."""
         return self.num_channels + 2 * self.structural_prior
+
+
+_FOREHEAD, _NOSE_BASE = 10, 2  # of the face mesh; the jaw moves neither
+
+
+def hide_mouth(
+    seen: Float[Array, "n h w c"], landmarks: Float[Array, "n 478 d"], which: Bool[Array, "n"] | None = None
+) -> Float[Array, "n h w c"]:
+    """Frames, drawings and masks with zeros from the base of the nose to below the chin, and across the jaw.
+
+    Place and size of what is hidden come from forehead and nose alone, and so tell nothing of the mouth.
+
+    Args:
+      seen: what the keypoint detector sees of driving frames.
+      landmarks: of the faces, (x, y[, z]) in [-1, 1] by pixel centres; nothing is hidden where they are NaN.
+      which: of the frames; None hides all.
+    """
+    height, width = seen.shape[1:3]
+    base = landmarks[:, _NOSE_BASE, :2]
+    down = base - landmarks[:, _FOREHEAD, :2]
+    square = jnp.sum(down**2, -1)[:, None, None]
+    x = jnp.linspace(-1, 1, width)[None, None, :] - base[:, 0, None, None]
+    y = jnp.linspace(-1, 1, height)[None, :, None] - base[:, 1, None, None]
+    along = (x * down[:, 0, None, None] + y * down[:, 1, None, None]) / square
+    across = (x * down[:, 1, None, None] - y * down[:, 0, None, None]) / square
+    hidden = (along > 0.02) & (along < 1) & (jnp.abs(across) < 0.85)  # NaN is in no range
+    if which is not None:
+        hidden &= which[:, None, None]
+    return jnp.where(hidden[..., None], 0, seen)
 
 
 PARTS = {

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from avfr_jax.models import avfr_inference as inference
 from avfr_jax.models import fomm
-from avfr_jax.models.avfr import AvfrConfig
+from avfr_jax.models.avfr import AvfrConfig, hide_mouth
 from avfr_jax.models.base import Encoded, Explanation, FindPriors, MotionMode, Priors, face_priors, structure
 from avfr_jax.ops.keypoints import Keypoints
 
@@ -31,6 +31,7 @@ class AvfrAnimator:
         self.image_size, self.num_keypoints = config.image_size, config.num_keypoints
         needs = {"priors", "person_masks"} if config.structural_prior else set()
         self.needs = frozenset(needs | ({"audio"} if config.hears else set()))
+        self.dubs = config.dubs
         self._prepared = inference.prepare(config, variables)
 
     def keypoints(self, frames: Any, priors: Priors | None = None) -> Keypoints:
@@ -40,6 +41,8 @@ class AvfrAnimator:
             if priors is None or priors.person_mask is None:
                 priors = face_priors(frames, None, self._find, masks=True)
             seen = jnp.concatenate([seen, jnp.asarray(structure(priors, self.image_size))], axis=-1)
+        if self.config.dubs and priors is not None and priors.dubbed:
+            seen = hide_mouth(seen, jnp.asarray(priors.landmarks))
         return _detect(self.config, self._prepared, seen)
 
     def encode_source(self, source: Any, source_keypoints: Keypoints, priors: Priors | None = None) -> Encoded:

@@ -27,10 +27,12 @@ class Priors:
       landmarks: `[N, 478, 3]` float32, (x, y) in [-1, 1] by pixel centres, z in the units of x; NaN where no face
         was found.
       person_mask: `[N, H, W]` float32 in [0, 1], or None where it was not asked for.
+      dubbed: the mouths are not to be followed: the face is to say what the model hears.
     """
 
     landmarks: Any
     person_mask: Any = None
+    dubbed: bool = False
 
     def require(self) -> None:
         """Raises FaceError if any frame has no face."""

@@ -7,6 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from avfr_jax.codec.mesh import shipped, to_normalised
+from avfr_jax.errors import ConfigError
+from avfr_jax.models import _face_points as face_points
 from avfr_jax.models import avfr, fomm
 from avfr_jax.models.avfr_animator import AvfrAnimator
 from avfr_jax.models.base import Animator, Priors, structure
@@ -185,3 +188,39 @@ def test_the_structural_prior_is_the_drawing_of_training(heads, size):
     np.testing.assert_allclose(drawn[0], read["image"][..., 3:] / 255, atol=0.01)
     assert drawn[0, ..., 0].max() > 0.2
     assert not drawn[1, ..., 0].any()
+
+
+def face():
+    """Landmarks of a face that looks at us, [478, 3] in [-1, 1]."""
+    return to_normalised(shipped().mean)
+
+
+def _rolled(points, degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.concatenate([points[..., :2] @ np.float32([[c, s], [-s, c]]), points[..., 2:]], -1)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 180])
+def test_a_hidden_mouth_is_gone_and_where_it_was_tells_nothing_of_it(degrees):
+    shut = face()
+    jaw = np.r_[face_points.LIPS_OUTER, face_points.MOUTH_LOWER, 152, 148, 377]
+    opened = shut.copy()
+    opened[jaw, 1] += 0.05
+    faces = np.stack([_rolled(f, degrees) for f in (shut, opened, shut * np.nan)])
+    seen = np.asarray(avfr.hide_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces)))
+    assert seen[2].all()
+    np.testing.assert_array_equal(seen[0], seen[1])
+    assert 0.05 < 1 - seen[0].mean() < 0.3
+    at = np.round((faces[:2, :, :2] + 1) / 2 * 63).astype(int)
+    for one in at:
+        assert not seen[0][one[jaw, 1], one[jaw, 0]].any()
+        upper = one[[10, 151, 9, 33, 263, 159, 386, 168, 4]]
+        assert seen[0][upper[:, 1], upper[:, 0]].all()
+    some = avfr.hide_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces), jnp.asarray([False, True, True]))
+    np.testing.assert_array_equal(np.asarray(some).min((1, 2, 3)), [1, 0, 1])
+
+
+def test_a_share_is_a_share():
+    with pytest.raises(ConfigError, match="share, 0 to 1"):
+        avfr.AvfrConfig(hidden_mouths=1.5)
+    assert not dataclasses.replace(OFF, hidden_mouths=0.5).dubs

@@ -13,6 +13,9 @@ from avfr_jax.training.objectives.fomm import FommObjective
 from avfr_jax.training.objectives.pictures import apply_module
 from avfr_jax.typing import Array
 
+SILENT = -3.9
+"""Of the mel spectrogram: nothing is heard where all of it is below."""
+
 
 class AvfrObjective(FommObjective):
     """Losses of `avfr`. Where the config has the structural prior, batches carry behind the frames' colours the mesh's
@@ -32,10 +35,26 @@ class AvfrObjective(FommObjective):
         batch = {**super().example_batch(size), "source": frames, "driving": frames}
         return {**batch, "mel": mel} if self.config.hears else batch
 
-    def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
+    @property
+    def needs_landmarks(self) -> bool:
+        """See `FommObjective.needs_landmarks`."""
+        return super().needs_landmarks or self.config.dubs
+
+    def draw(self, key: Array, size: int) -> Any:
+        """See `Objective.draw`; also the pairs whose driving mouth is hidden."""
+        if not self.config.dubs:
+            return super().draw(key, size)
+        warps, hidden = jax.random.split(key)
+        return {**super().draw(warps, size), "hidden": jax.random.uniform(hidden, (size,)) < self.config.hidden_mouths}
+
+    def prepare(self, batch: dict[str, Any], draws: Any = None) -> dict[str, Any]:
         """See `FommObjective.prepare`."""
         colours = {name: batch[name][..., : self.config.num_channels] for name in ("source", "driving")}
         seen = {f"{name}_seen": batch[name] for name in ("source", "driving")}
+        if draws is not None and "hidden" in draws:
+            spoken = jnp.any(batch["mel"] > SILENT, axis=(1, 2))  # what nothing tells cannot be learnt
+            which = draws["hidden"] & spoken
+            seen["driving_seen"] = avfr.hide_mouth(seen["driving_seen"], batch["driving_landmarks"], which)
         return {**batch, **colours, **seen}
 
     def detector_input(self, frames: Any, batch: dict[str, Any], which: str) -> Any:

@@ -123,15 +123,21 @@ class FommObjective:
         """See `Objective.example_batch`."""
         side, channels = self.config.image_size, self.config.num_channels
         frames = jax.ShapeDtypeStruct((size, side, side, channels), jnp.float32)
-        return {"source": frames, "driving": frames, **(self.example_landmarks(size) if self.loss.parts else {})}
+        return {"source": frames, "driving": frames, **(self.example_landmarks(size) if self.needs_landmarks else {})}
+
+    @property
+    def needs_landmarks(self) -> bool:
+        """Whether batches carry the faces' landmarks."""
+        return self.loss.parts > 0
 
     def example_landmarks(self, size: int) -> dict[str, Any]:
         """The landmarks of a batch, where a loss or a network needs them."""
         face = jax.ShapeDtypeStruct((size, 478, 3), jnp.float32)
         return {"source_landmarks": face, "driving_landmarks": face}
 
-    def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch as it is read -> with `source` and `driving` as RGB and what else this family takes from it."""
+    def prepare(self, batch: dict[str, Any], draws: Any = None) -> dict[str, Any]:
+        """A batch as it is read -> with `source` and `driving` as RGB and what else this family takes from it; `draws`
+        are a training step's."""
         return batch
 
     def detector_input(self, frames: Any, batch: dict[str, Any], which: str) -> Any:
@@ -182,7 +188,7 @@ class FommObjective:
         self, variables: Variables, frozen: Any, batch: dict[str, Any], draws: Any, axis_name: str | None = None
     ) -> Gradients:
         """See `Objective.gradients`."""
-        batch = self.prepare(batch)
+        batch = self.prepare(batch, draws)
         side = {name: variables[name]["params"] for name in GENERATOR_SIDE}
 
         def generator_side(params: dict[str, Any]) -> Any:

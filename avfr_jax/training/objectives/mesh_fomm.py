@@ -33,7 +33,7 @@ class MeshFommObjective(FommObjective):
         frames = jax.ShapeDtypeStruct((size, side, side, 5), jnp.float32)
         return {"source": frames, "driving": frames, **self.example_landmarks(size)}
 
-    def prepare(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def prepare(self, batch: dict[str, Any], draws: Any = None) -> dict[str, Any]:
         """See `FommObjective.prepare`."""
         frames = {name: batch[name][..., :3] for name in ("source", "driving")}
         return {**batch, **frames, "source_mask": batch["source"][..., 4]}
