@@ -177,6 +177,9 @@ def check(experiment: Experiment) -> None:
         raise ConfigError(f"The family {experiment.family} needs data.landmarks and data.priors.")
     if isinstance(experiment.losses, FommLossConfig) and experiment.losses.parts and not experiment.data.landmarks:
         raise ConfigError("losses.parts counts lips and eyes again, which needs data.landmarks.")
+    hears = experiment.data.landmarks and getattr(experiment.model, "audio_encoder", False)
+    if isinstance(experiment.losses, FommLossConfig) and experiment.losses.heard and not hears:
+        raise ConfigError("losses.heard needs model.audio_encoder and data.landmarks.")
     if experiment.family == "fomm" and experiment.data.priors:
         raise ConfigError("The family fomm reads colours alone: set data.priors false.")
     if isinstance(experiment.model, AvfrConfig):

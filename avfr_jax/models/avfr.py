@@ -112,6 +112,14 @@ class AvfrConfig(FommConfig):
 
 
 _FOREHEAD, _NOSE_BASE = 10, 2  # of the face mesh; the jaw moves neither
+_UPPER_LIP, _LOWER_LIP = 13, 14  # their inner edges
+
+
+def mouth_opening(landmarks: Float[Array, "n 478 d"]) -> Float[Array, "n"]:
+    """How far the lips are apart, in units of the distance from the forehead to the base of the nose."""
+    apart = landmarks[:, _UPPER_LIP, :2] - landmarks[:, _LOWER_LIP, :2]
+    height = landmarks[:, _FOREHEAD, :2] - landmarks[:, _NOSE_BASE, :2]
+    return jnp.linalg.norm(apart, axis=-1) / jnp.maximum(jnp.linalg.norm(height, axis=-1), 1e-6)
 
 
 def hide_mouth(
@@ -176,11 +184,12 @@ class Encoded(NamedTuple):
 
 class Generated(NamedTuple):
     """`prediction [N, H, W, C]` in [0, 1], the `motion` behind it, and the audio-visual `attention [N, h/4, w/4, 1]` in
-    [0, 1] (None without it)."""
+    [0, 1] (None without it). In training also `heard [N, h/4, w/4, f]`, what the audio encoder makes of the sound."""
 
     prediction: Any
     motion: Motion
     attention: Any
+    heard: Any = None
 
 
 class MelEncoder(nn.Module):
@@ -345,12 +354,12 @@ class AvfrGenerator(fomm.Generator):
         """
         motion = self.motion(encoded.fomm, source, driving, train)
         moved = self.move(encoded.fomm, motion)
-        fused, attention = self.fuse(moved, mel, train)
+        fused, attention, heard = self.fuse(moved, mel, train)
         if self.config.identity_aware_generator:
             prediction = self.draw_identity(fused, encoded.identity, motion.deformation, train)
         else:
             prediction = self.draw(fused, motion, train).prediction
-        return Generated(prediction, motion, attention)
+        return Generated(prediction, motion, attention, heard)
 
     def draw_identity(
         self, fused: Float[Array, "n h w f"], identity: list[Any], flow: Float[Array, "n h2 w2 2"], train: bool = False
@@ -360,19 +369,20 @@ class AvfrGenerator(fomm.Generator):
 
     def fuse(
         self, moved: Float[Array, "n h w f"], mel: Float[Array, "n 80 16"] | None, train: bool = False
-    ) -> tuple[Any, Any]:
-        """What the decoder is given: `Enc_dec`, for FOMM's decoder brought back to its width; and the attention in it
-        (None without it)."""
-        c, parts, attention = self.config, [moved], None
-        heard = jnp.asarray(silence(len(moved)) if mel is None else mel, moved.dtype)
+    ) -> tuple[Any, Any, Any]:
+        """What the decoder is given: `Enc_dec`, for FOMM's decoder brought back to its width; and in it the attention
+        and the audio encoder's map (None without them)."""
+        c, parts, attention, heard = self.config, [moved], None, None
+        sound = jnp.asarray(silence(len(moved)) if mel is None else mel, moved.dtype)
         if c.audio_encoder:
-            parts.append(self.audio_encoder(heard, train).astype(moved.dtype))
+            heard = self.audio_encoder(sound, train)
+            parts.append(heard.astype(moved.dtype))
         if c.audio_attention:
-            query = self.audio_attention(heard, train)
+            query = self.audio_attention(sound, train)
             attention = nn.sigmoid(jnp.einsum("nc,nhwc->nhw", query, moved)[..., None])
             parts.append(attention.astype(moved.dtype))
         fused = jnp.concatenate(parts, axis=-1) if c.hears else moved
-        return self.join(fused) if c.hears and not c.identity_aware_generator else fused, attention
+        return self.join(fused) if c.hears and not c.identity_aware_generator else fused, attention, heard
 
     def _placed(self, level: Array, flow: Array) -> Array:
         """A level of the identity encoder for each of N frames."""

@@ -68,7 +68,7 @@ def generate(
     """As `AvfrGenerator.animate`."""
     motion = base.estimate_motion(config, prepared.shared, encoded.fomm, source, driving)
     moved = base.move(config, encoded.fomm.features, motion.deformation, motion.occlusion_map)
-    fused, attention = _own(config, prepared, AvfrGenerator.fuse, moved, mel)
+    fused, attention, _ = _own(config, prepared, AvfrGenerator.fuse, moved, mel)
 
     def one(identity: Any, fused: Array, flow: Array) -> Array:
         if config.identity_aware_generator:

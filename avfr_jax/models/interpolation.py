@@ -4,8 +4,9 @@
 The paper's: a GAN of 2-D convolutions whose generator sees the frames v_i and v_{i+2} one behind the other in the
 channels and paints v_{i+1}; more frames between by giving it its own. The paper shows an encoder and a decoder without
 their widths. Ours: the network is a U-Net whose output is added to the mean of the two frames, which is what an
-untrained one gives; with `moved` it also says, for every pixel, from where in each frame its colour has come and how
-much each frame counts, so that what moves need not be painted anew.
+untrained one gives. With `moved` the frames are first brought to where they match halfway (`halfway_motion`), the
+network sees them there, and says for every pixel how much further its colour has come in each and how much each frame
+counts, so that what moves need not be painted anew; an untrained one gives the mean of the matched frames.
 """
 
 import dataclasses
@@ -22,8 +23,7 @@ from avfr_jax.models._pictures import as_batch
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.nn.inference import quick_convolutions
 from avfr_jax.nn.unet import UNet, UNetConfig
-from avfr_jax.ops.grids import pixel_grid
-from avfr_jax.ops.sampling import grid_sample_2d
+from avfr_jax.ops.matching import halfway_motion, look_up
 from avfr_jax.typing import Array, Float
 
 MOST_BETWEEN = 3
@@ -36,7 +36,8 @@ class InterpolationConfig:
     Attributes:
       image_size: side of the square frames it is trained on; others can be given to it.
       num_channels: of a frame.
-      moved: estimate where both frames' pixels have moved (ours); False paints the difference from their mean alone.
+      moved: match the frames and estimate where their pixels have moved (ours); False paints the difference from their
+        mean alone.
       network: the U-Net.
       discriminator: judges single frames (eq. 2).
     """
@@ -62,19 +63,15 @@ class Generator(nn.Module):
         """Frames in [0, 1] -> the frame between; it may leave [0, 1] a little."""
         c, colours = self.config, first.shape[-1]
         network = UNet(c.network, colours + 5 * c.moved, self.axis_name, self.dtype, name="unet")
-        found = network(jnp.concatenate([first, second], axis=-1), train)
-        paint = found[..., :colours]
         if not c.moved:
-            return (first + second) / 2 + paint
-        share = nn.sigmoid(found[..., colours : colours + 1])
-        moves = found[..., colours + 1 :]
-        return share * _looked_up(first, moves[..., :2]) + (1 - share) * _looked_up(second, moves[..., 2:]) + paint
-
-
-def _looked_up(frame: Array, moves: Array) -> Array:
-    """Each pixel from so many pixels (x, y) away."""
-    h, w = frame.shape[1:3]
-    return grid_sample_2d(frame, pixel_grid(h, w) + moves * np.asarray([2 / w, 2 / h], np.float32), padding="border")
+            return (first + second) / 2 + network(jnp.concatenate([first, second], axis=-1), train)
+        motion = halfway_motion(first, second)
+        matched = [look_up(first, motion), look_up(second, -motion), motion / 8]
+        found = network(jnp.concatenate(matched, axis=-1), train)
+        paint, share, moves = jnp.split(found, (colours, colours + 1), axis=-1)
+        share = nn.sigmoid(share)
+        one, other = look_up(first, motion + moves[..., :2]), look_up(second, moves[..., 2:] - motion)
+        return share * one + (1 - share) * other + paint
 
 
 def generator(config: InterpolationConfig, *, axis_name: str | None = None, dtype: Any = None) -> Generator:

@@ -12,6 +12,7 @@ from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.models import interpolation
 from avfr_jax.models.discriminators import DiscriminatorConfig
 from avfr_jax.nn.unet import UNetConfig
+from tests.media_fixtures import astronaut
 from tests.models.test_fomm import weights
 
 CONFIG = interpolation.InterpolationConfig(
@@ -38,11 +39,19 @@ def between(config, variables, first, second, count):
 
 
 def test_an_untrained_network_gives_the_mean():
-    variables = jax.jit(lambda key: interpolation.init(MOVED, key))(jax.random.key(0))
+    variables = jax.jit(lambda key: interpolation.init(CONFIG, key))(jax.random.key(0))
     first, second = frames(), frames(seed=1)
-    middle = between(MOVED, variables, first, second, 1)
+    middle = between(CONFIG, variables, first, second, 1)
     assert middle.shape == (2, 1, 16, 16, 3)
     np.testing.assert_allclose(middle[:, 0], (first + second) / 2, atol=1e-6)
+
+
+def test_an_untrained_network_that_matches_follows_what_moves():
+    variables = jax.jit(lambda key: interpolation.init(MOVED, key))(jax.random.key(0))
+    portrait = astronaut(128).astype(np.float32)[None] / 255
+    first, truth, second = (portrait[:, 16:112, x : x + 96] for x in (10, 16, 22))
+    middle = np.asarray(between(MOVED, variables, first, second, 1))[:, 0]
+    assert np.abs(middle - truth).mean() < 0.3 * np.abs((first + second) / 2 - truth).mean()
 
 
 @pytest.mark.parametrize("config", [CONFIG, MOVED])
@@ -103,14 +112,18 @@ def test_bytes_come_back_as_bytes():
     np.testing.assert_allclose(found / 255, floats, atol=0.6 / 255)
 
 
-def test_what_moved_is_looked_up_where_it_was():
-    """A bright column that stands 4 pixels further in the second frame, and a network that says so."""
+@pytest.mark.parametrize("matched", [0, 0.5, 2])
+def test_what_moved_is_looked_up_where_it_was(matched, monkeypatch):
+    """A bright column that stands 4 pixels further in the second frame; what the matching has not found of that, the
+    network says."""
+    motion = np.broadcast_to(np.float32([-matched, 0]), (1, 16, 16, 2))
+    monkeypatch.setattr(interpolation, "halfway_motion", lambda first, second: motion)
     first, second = np.zeros((2, 1, 16, 16, 3), np.float32)
     first[:, :, 4], second[:, :, 8] = 1, 1
     variables = jax.tree.map(np.zeros_like, drawn(MOVED))
     bias = variables["generator"]["params"]["unet"]["final"]["bias"].reshape(2, 2, 8)
-    bias[..., 4], bias[..., 6] = -2, 2  # (x, y) of both frames, in pixels
-    middle = between(MOVED, variables, first, second, 1)[0, 0]
+    bias[..., 4], bias[..., 6] = matched - 2, 2 - matched  # (x, y) of both frames, in pixels
+    middle = interpolation.between(MOVED, variables, first, second, 1)[0, 0]
     np.testing.assert_allclose(middle[:, 6], 1, atol=1e-5)
     np.testing.assert_allclose(np.delete(middle, 6, axis=1), 0, atol=1e-5)
 

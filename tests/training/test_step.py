@@ -10,7 +10,9 @@ import pytest
 
 from avfr_jax.errors import ConfigError
 from avfr_jax.models import fomm
+from avfr_jax.models.avfr import Generated, mouth_opening
 from avfr_jax.models.discriminators import DiscriminatorConfig
+from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.training.objectives.avfr import AvfrObjective
 from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
 from avfr_jax.training.optimisers import OptimiserConfig, learning_rate, make_optimisers
@@ -109,6 +111,21 @@ def test_mouths_are_hidden_from_a_share_of_the_pairs_that_have_sound():
     np.testing.assert_array_equal(seen["driving"], batch["driving"][..., :3])  # what is to be drawn
     np.testing.assert_array_equal(seen["source_seen"], batch["source"])
     np.testing.assert_array_equal(objective.prepare(batch)["driving_seen"], batch["driving"])  # validation sees all
+
+
+def test_the_sound_is_to_tell_how_far_the_mouth_is_open():
+    loss = dataclasses.replace(LOSS, heard=2.0)
+    objective = AvfrObjective(test_avfr.CONFIG, loss)
+    assert "driving_landmarks" in objective.example_batch(2)
+    shut, opened = test_avfr.face(), test_avfr.face()
+    opened[13, :2], opened[14, :2] = (0, 0), (0, np.linalg.norm(opened[10, :2] - opened[2, :2]) / 8)
+    batch = {**_avfr_batch(0), "driving_landmarks": np.stack([shut, opened, shut * np.nan, opened] * 2)}
+    batch["mel"][3::4] = -4  # nothing is said
+    told = jnp.zeros((BATCH, 4, 4, 6)).at[..., 0].set(jnp.asarray([0.25, 0.5, 9, 9] * 2)[:, None, None])
+    points = Keypoints(jnp.zeros((BATCH, 2, 2)))
+    found = objective.further_terms(Generated(None, None, None, told), points, points, batch)
+    apart = abs(0.25 - 4 * float(mouth_opening(shut[None])[0]))
+    assert found["heard"] == pytest.approx(2.0 * apart / 4, rel=1e-4)
 
 
 def test_every_network_moves_and_losses_are_finite(alone):

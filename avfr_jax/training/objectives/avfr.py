@@ -17,6 +17,10 @@ SILENT = -3.9
 """Of the mel spectrogram: nothing is heard where all of it is below."""
 
 
+def _spoken(batch: dict[str, Any]) -> Any:
+    return jnp.any(batch["mel"] > SILENT, axis=(1, 2))
+
+
 class AvfrObjective(FommObjective):
     """Losses of `avfr`. Where the config has the structural prior, batches carry behind the frames' colours the mesh's
     drawing and the person's mask; where it has a part that hears, `mel` `[N, 80, 16]`."""
@@ -38,7 +42,7 @@ class AvfrObjective(FommObjective):
     @property
     def needs_landmarks(self) -> bool:
         """See `FommObjective.needs_landmarks`."""
-        return super().needs_landmarks or self.config.dubs
+        return super().needs_landmarks or self.config.dubs or self.loss.heard > 0
 
     def draw(self, key: Array, size: int) -> Any:
         """See `Objective.draw`; also the pairs whose driving mouth is hidden."""
@@ -52,8 +56,7 @@ class AvfrObjective(FommObjective):
         colours = {name: batch[name][..., : self.config.num_channels] for name in ("source", "driving")}
         seen = {f"{name}_seen": batch[name] for name in ("source", "driving")}
         if draws is not None and "hidden" in draws:
-            spoken = jnp.any(batch["mel"] > SILENT, axis=(1, 2))  # what nothing tells cannot be learnt
-            which = draws["hidden"] & spoken
+            which = draws["hidden"] & _spoken(batch)  # what nothing tells cannot be learnt
             seen["driving_seen"] = avfr.hide_mouth(seen["driving_seen"], batch["driving_landmarks"], which)
         return {**batch, **colours, **seen}
 
@@ -68,6 +71,15 @@ class AvfrObjective(FommObjective):
         module = avfr.generator(self.config, axis_name=axis, dtype=self.dtype)
         given = (batch["source"], source, driving)
         return apply_module(module, variables["generator"], train, *given, mel=batch.get("mel"))
+
+    def further_terms(self, generated: Any, source: Keypoints, driving: Keypoints, batch: Any) -> dict[str, Any]:
+        """See `FommObjective.further_terms`; also what the sound is to tell."""
+        terms = super().further_terms(generated, source, driving, batch)
+        if self.loss.heard:
+            opening = 4 * avfr.mouth_opening(batch["driving_landmarks"])  # mostly 0 to 1; NaN without a face
+            away = jnp.mean(generated.heard[..., 0], axis=(1, 2)) - jnp.nan_to_num(opening)
+            terms["heard"] = self.loss.heard * jnp.mean(jnp.abs(away) * (_spoken(batch) & jnp.isfinite(opening)))
+        return terms
 
     def further_panels(self, generated: Any, shape: tuple[int, int]) -> dict[str, Any]:
         """See `FommObjective.further_panels`: where the sound draws the network to."""

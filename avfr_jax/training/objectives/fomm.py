@@ -42,6 +42,8 @@ class FommLossConfig(PictureLossConfig):
       parts: how much more the inside of lips, mouth and eyes counts in a mean absolute difference of its own.
         Batches then carry the face's landmarks (`data.landmarks`).
       warped: of the mean absolute difference of the warped source over the pyramid (`mesh-fomm`).
+      heard: of how far the first channel of what the audio encoder makes of the sound is, on the mean, from how far the
+        mouth is open (`avfr`). It says at once what the sound is about; pixels alone take long to.
       apart: of keypoints that come close to each other.
       equivariance_value: of keypoints under random warps.
       equivariance_jacobian: of their Jacobians.
@@ -52,6 +54,7 @@ class FommLossConfig(PictureLossConfig):
 
     parts: float = 0.0
     warped: float = 0.0
+    heard: float = 0.0
     apart: float = 0.0
     equivariance_value: float = 10.0
     equivariance_jacobian: float = 10.0
