@@ -37,6 +37,8 @@ class SuperResolutionConfig:
       largest_factor: the largest.
       batch_size: windows at a time in use.
       num_channels: of a picture.
+      told: the network is told by how much a picture was enlarged (ours): what is lacking at twice the size is not what
+        is at six times. False leaves it to see that itself.
       network: the U-Net.
       discriminator: judges single crops.
     """
@@ -47,6 +49,7 @@ class SuperResolutionConfig:
     largest_factor: float = 6.0
     batch_size: int = 16
     num_channels: int = 3
+    told: bool = False
     network: UNetConfig = UNetConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig(use_keypoints=False)
 
@@ -73,13 +76,21 @@ class Generator(nn.Module):
         c = self.config
         self.unet = UNet(c.network, c.num_channels, self.axis_name, self.dtype)
 
-    def detail(self, blurred: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n h w c"]:
-        """What is to be added to pictures in [0, 1]."""
+    def detail(
+        self, blurred: Float[Array, "n h w c"], factors: Float[Array, " n"], train: bool = False
+    ) -> Float[Array, "n h w c"]:
+        """What is to be added to pictures in [0, 1] that were enlarged by so much."""
+        if self.config.told:
+            least, largest = self.config.least_factor, self.config.largest_factor
+            octaves = jnp.log2(jnp.clip(factors, least, largest)).astype(blurred.dtype)[:, None, None, None]
+            blurred = jnp.concatenate([blurred, jnp.broadcast_to(octaves, (*blurred.shape[:3], 1))], axis=-1)
         return self.unet(blurred, train)
 
-    def __call__(self, blurred: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n h w c"]:
-        """Pictures in [0, 1] -> sharper ones, which may leave [0, 1] a little."""
-        return blurred + self.detail(blurred, train)
+    def __call__(
+        self, blurred: Float[Array, "n h w c"], factors: Float[Array, " n"], train: bool = False
+    ) -> Float[Array, "n h w c"]:
+        """Pictures in [0, 1] that were enlarged by so much -> sharper ones, which may leave [0, 1] a little."""
+        return blurred + self.detail(blurred, factors, train)
 
 
 def generator(config: SuperResolutionConfig, *, axis_name: str | None = None, dtype: Any = None) -> Generator:
@@ -97,7 +108,7 @@ def init(config: SuperResolutionConfig, key: Array) -> dict[str, Any]:
     keys = jax.random.split(key)
     patch = jnp.zeros((1, config.patch_size, config.patch_size, config.num_channels))
     return {
-        "generator": generator(config).init(keys[0], patch),
+        "generator": generator(config).init(keys[0], patch, jnp.ones(1)),
         "discriminator": discriminator(config).init(keys[1], patch),
     }
 
@@ -160,8 +171,11 @@ def enlarge(
     filled = jnp.pad(plain, ((0, 0), (0, max(0, side - h)), (0, max(0, side - w)), (0, 0)), "edge")
     module = generator(config)
 
+    factor = float(np.sqrt(h * w / (pictures.shape[1] * pictures.shape[2])))
+
     def detail(windows: Array) -> Array:
-        found: Any = module.apply(variables["generator"], windows, method=Generator.detail)
+        factors = jnp.full(len(windows), factor)
+        found: Any = module.apply(variables["generator"], windows, factors, method=Generator.detail)
         return found
 
     found = over_windows(detail, filled, side, config.overlap, config.batch_size)

@@ -4,13 +4,14 @@
         --held_back.path held_back
 
 The folders are those of `mesh_fomm256`, without stills, between which there is nothing; frames of 256 × 256 are read at
-half their size. The network also says where pixels have moved (`model.moved`), and works on squares of 2 × 2 pixels.
-No frozen network is needed: SSIM and a pyramid of absolute differences stand for LPIPS. Frames four apart are shown as
-well as two apart, since three between are made from one between. 0.4 M parameters; frames of any size can be given
-to it.
+half their size. The frames are matched first, and the network says where they still differ (`model.moved`), on squares
+of 2 × 2 pixels: without the matching, 3,000 steps did not get below the mean of the two frames. No frozen network is
+needed: SSIM and a pyramid of absolute differences stand for LPIPS. Frames four apart are shown as well as two apart,
+since three between are made from one between. 0.4 M parameters; frames of any size can be given to it.
 
-Expected: a validation `l1` below `l1_mean`, that of the two frames' mean. It has not been run yet.
-Time: meant for less than an hour on two cores of a server; not measured yet.
+Expected: 1,200 steps on forty people: on strangers, two frames apart, L1 0.0053 and PSNR 41.2, for the mean of the two
+frames 0.0060 and 40.6; the weights are `interpolation128`.
+Time: half an hour on one core of a server, measured beside another training.
 """
 
 from avfr_jax.models.discriminators import DiscriminatorConfig
@@ -39,7 +40,7 @@ CONFIG = Experiment(
         pyramid_l1=10.0,
         structural=1.0,
         gan="non_saturating",
-        generator_gan=0.1,
+        generator_gan=0.05,
         feature_matching=(0.0,) * 3,
     ),
     optimiser=OptimiserConfig(learning_rate=1e-3, schedule="cosine", gamma=0.01, warmup_steps=100, clip_norm=5.0),
@@ -47,6 +48,6 @@ CONFIG = Experiment(
     augment=AugmentConfig(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.03),
     held_back=HeldBackConfig(path="held_back"),
     validation=ValidationConfig(stride=15, frames_per_clip=5, span=2),
-    loop=LoopConfig(steps=5000, validate_every=500, checkpoint_every=250, panel_every=500),
+    loop=LoopConfig(steps=1200, validate_every=200, checkpoint_every=200, panel_every=400),
     step=StepConfig(ema_decay=0.995),
 )

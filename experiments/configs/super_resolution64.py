@@ -24,6 +24,7 @@ CONFIG = dataclasses.replace(
     family="super-resolution",
     model=SuperResolutionConfig(
         patch_size=64,
+        told=True,
         network=UNetConfig(block_expansion=16, num_blocks=3, max_features=128, fold=2),
         discriminator=DiscriminatorConfig(block_expansion=16, num_blocks=3, max_features=64, use_keypoints=False),
     ),
@@ -32,4 +33,5 @@ CONFIG = dataclasses.replace(
     ),
     augment=dataclasses.replace(INTERPOLATION.augment, crop=64),
     validation=dataclasses.replace(INTERPOLATION.validation, span=0, frames_per_clip=3),
+    loop=dataclasses.replace(INTERPOLATION.loop, steps=1600, validate_every=400),
 )

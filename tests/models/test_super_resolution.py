@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,11 +23,13 @@ CONFIG = super_resolution.SuperResolutionConfig(
     discriminator=DiscriminatorConfig(block_expansion=4, num_blocks=1, max_features=8, use_keypoints=False),
 )
 
+TOLD = dataclasses.replace(CONFIG, told=True)
+
 
 @functools.lru_cache
-def drawn(seed=0):
+def drawn(seed=0, config=CONFIG):
     """Random weights, those of the last layer too, which starts at zero."""
-    return weights(CONFIG, seed, super_resolution.init)
+    return weights(config, seed, super_resolution.init)
 
 
 def picture(height, width, count=1, seed=0):
@@ -104,14 +107,32 @@ def test_crops_are_blurred_as_pictures_are_that_were_small():
     np.testing.assert_array_equal(beyond, inside)
 
 
-def test_gradients_reach_every_parameter():
-    own = drawn()["generator"]
+def test_a_network_that_is_told_knows_how_much_a_picture_grew():
+    variables, large = drawn(config=TOLD), picture(24, 24)
+    small, tiny = resize_cubic(large, (12, 12)), resize_cubic(large, (6, 6))
+    module = super_resolution.generator(TOLD)
+    blurred = jnp.clip(resize_cubic(small, (24, 24)), 0, 1)[:, :16, :16]
+
+    def detail(factor):
+        return module.apply(variables["generator"], blurred, jnp.full(1, factor), method="detail")
+
+    assert np.abs(detail(2.0) - detail(4.0)).max() > 1e-3
+    np.testing.assert_array_equal(detail(6.0), detail(60.0))  # beyond what it has seen
+    whole = super_resolution.enlarge(dataclasses.replace(TOLD, patch_size=24, overlap=0), variables, small, (24, 24))
+    found = module.apply(variables["generator"], resize_cubic(small, (24, 24)), jnp.full(1, 2.0))
+    np.testing.assert_allclose(whole, jnp.clip(found, 0, 1), atol=1e-5)
+    assert enlarge(TOLD, variables, tiny, (24, 24)).shape == (1, 24, 24, 3)
+
+
+@pytest.mark.parametrize("config", [CONFIG, TOLD])
+def test_gradients_reach_every_parameter(config):
+    own = drawn(config=config)["generator"]
     state = {name: tree for name, tree in own.items() if name != "params"}
     crops = np.random.default_rng(0).random((4, 16, 16, 3), np.float32)
 
     def loss(params):
-        module = super_resolution.generator(CONFIG)
-        out, _ = module.apply({**state, "params": params}, crops, train=True, mutable=list(state))
+        module, factors = super_resolution.generator(config), jnp.asarray([2.0, 3.0, 4.0, 6.0])
+        out, _ = module.apply({**state, "params": params}, crops, factors, train=True, mutable=list(state))
         return ((out - 0.3) ** 2).mean()
 
     for path, grad in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(own["params"])):

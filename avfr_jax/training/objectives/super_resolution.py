@@ -45,7 +45,7 @@ class SuperResolutionObjective(PictureObjective):
 
     def example(self, batch: dict[str, Any], draws: Any) -> tuple[tuple[Any, ...], Any]:
         """See `PictureObjective.example`."""
-        return (super_resolution.degrade(self.config, batch["driving"], draws),), batch["driving"]
+        return (super_resolution.degrade(self.config, batch["driving"], draws), draws), batch["driving"]
 
     def predict(self, variables: Variables, target: Any, factor: int) -> tuple[Any, Any]:
         """Frames made smaller by a factor and enlarged again: by the model, and bicubically alone."""
