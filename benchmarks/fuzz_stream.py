@@ -44,7 +44,7 @@ from avfr_jax.codec.bitstream import (
 from avfr_jax.codec.files import Stream, decode_file, decode_frames, encode_file
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.report import describe_stream
-from avfr_jax.codec.sender import Sender, SenderSettings
+from avfr_jax.codec.sender import FAITHFUL, Sender, SenderSettings
 from avfr_jax.codec.still import Still, encode_still
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.model_store import load_model
@@ -104,13 +104,17 @@ class Base:
 
 
 def bases() -> list[Base]:
-    """Short streams of each family and each form of picture, with a turn of the head and sound."""
+    """Short streams of each family and each form of picture, with a turn of the head and sound; a film of pictures
+    needs faces."""
     made = []
     time_line = np.arange(_FRAMES) / 4
-    for family in ("fomm", "landmark-warp"):
-        for still in Still:
+    short = SenderSettings(components=8, refresh=8)
+    settings = [dataclasses.replace(short, still=still) for still in Still]
+    film = dataclasses.replace(short, film=True, pivots=dataclasses.replace(FAITHFUL, every=2, apart=0.1))
+    for family, some in (("fomm", settings), ("landmark-warp", [*settings, film])):
+        for one in some:
             model: Any = StandIn(family)
-            sender = Sender(model, SenderSettings(still=still, components=8, refresh=8), sound=1)
+            sender = Sender(model, one, sound=1)
             packets: list[Packet] = []
             for i, t in enumerate(time_line):
                 frame = np.full((SIZE, SIZE, 3), 120 + 60 * np.sin(t), np.uint8)

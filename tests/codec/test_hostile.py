@@ -20,6 +20,7 @@ from avfr_jax.codec.bitstream import (
     read_stream,
 )
 from avfr_jax.codec.files import Stream, decode_frames
+from avfr_jax.codec.film import NEXT
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sound import decode_sound
 from avfr_jax.codec.still import Still, decode_still, encode_still
@@ -28,7 +29,10 @@ from benchmarks import fuzz_stream
 
 @pytest.fixture(scope="module")
 def bases():
-    return fuzz_stream.bases()
+    made = fuzz_stream.bases()
+    forms = [[p.payload[1] for p in base.packets if p.kind is Kind.PIVOT and p.payload[0] == 0] for base in made]
+    assert forms[-1].count(NEXT) >= 3
+    return made
 
 
 def test_mutated_streams_give_pictures_or_a_clear_error(bases):
