@@ -46,16 +46,19 @@ def test_another_sound_moves_the_mouth_of_a_model_that_can_leave_it(tmp_path, po
     config = dataclasses.replace(CONFIG, hidden_mouths=0.5)
     path = tmp_path / "dubbing"
     model_store.save_model(path, "avfr", config, lively(config))
+    model = model_store.load_model(path)
     noise = np.random.default_rng(0).normal(0, 0.3, 16000).clip(-1, 1).astype(np.float32)
 
     def drawn(mouth, audio):
         settings = {"crop": "none", "best_frame": "first", "motion": "absolute"}
-        return _frames(Reenactor(path, mouth=mouth, **settings), portrait, driving, audio)
+        return _frames(Reenactor(model, mouth=mouth, **settings), portrait, driving, audio)
 
-    for audio, mouth in ((noise, "sound"), ("driving", "driver"), (str(driving), "driver"), (None, "driver")):
-        np.testing.assert_array_equal(drawn("auto", audio), drawn(mouth, audio))
-    assert np.abs(drawn("sound", noise) - drawn("driver", noise)).max() > 0
-    assert np.abs(drawn("sound", "driving") - drawn("driver", "driving")).max() > 0
+    own = drawn("driver", "driving")
+    for audio in ("driving", str(driving)):
+        np.testing.assert_array_equal(drawn("auto", audio), own)
+    dubbed = drawn("auto", noise)
+    np.testing.assert_array_equal(dubbed, drawn("sound", noise))
+    assert np.abs(dubbed - drawn("driver", noise)).max() > 0
     with pytest.raises(ConfigError, match="cannot leave the mouth to the sound"):
         Reenactor(reenactor.model, mouth="sound")
 

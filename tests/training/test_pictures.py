@@ -106,7 +106,7 @@ def test_gradients_are_those_of_the_equations():
 
     def painted(params):
         own = {**variables["generator"], "params": params}
-        return objective.generator().apply(own, given, train=True, mutable=["batch_stats"])[0]
+        return objective.generator().apply(own, given, draws, train=True, mutable=["batch_stats"])[0]
 
     def generator_loss(params):
         picture = painted(params)
