@@ -18,7 +18,7 @@ import numpy as np
 
 from avfr_jax.errors import ConfigError, FaceError, InputError
 from avfr_jax.model_store import DEFAULT_MODEL, load_model
-from avfr_jax.models.base import Animator, Encoded, Explanation, MotionMode, Priors, normalise_landmarks
+from avfr_jax.models.base import Animator, Encoded, Explanation, MotionMode, Priors, can_dub, normalise_landmarks
 from avfr_jax.ops.keypoints import Keypoints, hull_area
 from avfr_jax.typing import Float, UInt8
 
@@ -246,8 +246,7 @@ class Reenactor:
         self.crop, self.missing_face, self.smooth, self.paste_back = crop, missing_face, smooth, paste_back
         self.source_face, self.driving_face, self.face_backend = source_face, driving_face, face_backend
         self.batch_size = batch_size or self.model.batch_size
-        self._can_dub = bool(getattr(self.model, "dubs", False))
-        if mouth == "sound" and not self._can_dub:
+        if mouth == "sound" and not can_dub(self.model):
             raise ConfigError(f"{self.model.name} cannot leave the mouth to the sound; leave mouth out.")
         self.mouth, self._dubbed = mouth, False
         self.report = Report()
@@ -406,7 +405,7 @@ class Reenactor:
 
     def _leaves_mouth(self, driving: Any, audio: Any) -> bool:
         """Whether the mouth is left to the sound."""
-        if self.mouth != "auto" or not self._can_dub:
+        if self.mouth != "auto" or not can_dub(self.model):
             return self.mouth == "sound"
         paths = [value for value in (driving, audio) if isinstance(value, str | os.PathLike)]
         same = len(paths) == 2 and pathlib.Path(paths[0]) == pathlib.Path(paths[1])

@@ -27,7 +27,7 @@ import numpy as np
 from avfr_jax.errors import InputError
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.metrics import image as image_metrics
-from avfr_jax.models.base import MotionMode, normalise_landmarks
+from avfr_jax.models.base import MotionMode, can_dub, normalise_landmarks
 from experiments.program import run_program
 from pipelines.sources import Clip as PreparedClip
 from pipelines.sources import ClipDataset, CorruptFrameError, open_dataset
@@ -200,7 +200,7 @@ def animate(
     from avfr_jax.reenact import Reenactor
 
     size, own = source.shape[0], model.image_size
-    moved_by: Literal["driver", "sound"] = mouth if getattr(model, "dubs", False) else "driver"
+    moved_by: Literal["driver", "sound"] = mouth if can_dub(model) else "driver"
     reenactor = Reenactor(model, crop="none", best_frame="first", motion=motion, mouth=moved_by)
     made = reenactor.reenact(resized(source, own), np.stack([resized(frame, own) for frame in frames]), sound)
     return np.stack([resized(frame, size) for frame in made])

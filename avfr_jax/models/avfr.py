@@ -19,6 +19,7 @@ from avfr_jax.models.fomm import FommConfig, SourceFeatures
 from avfr_jax.nn.blocks import DownBlock, SameBlock, UpBlock
 from avfr_jax.nn.layers import Conv
 from avfr_jax.nn.spade import NormKind, SpadeResBlock
+from avfr_jax.ops.grids import pixel_grid
 from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import average_pool
@@ -134,14 +135,11 @@ def hide_mouth(
       landmarks: of the faces, (x, y[, z]) in [-1, 1] by pixel centres; nothing is hidden where they are NaN.
       which: of the frames; None hides all.
     """
-    height, width = seen.shape[1:3]
-    base = landmarks[:, _NOSE_BASE, :2]
-    down = base - landmarks[:, _FOREHEAD, :2]
-    square = jnp.sum(down**2, -1)[:, None, None]
-    x = jnp.linspace(-1, 1, width)[None, None, :] - base[:, 0, None, None]
-    y = jnp.linspace(-1, 1, height)[None, :, None] - base[:, 1, None, None]
-    along = (x * down[:, 0, None, None] + y * down[:, 1, None, None]) / square
-    across = (x * down[:, 1, None, None] - y * down[:, 0, None, None]) / square
+    base = landmarks[:, None, None, _NOSE_BASE, :2]
+    down = base - landmarks[:, None, None, _FOREHEAD, :2]
+    square = jnp.sum(down**2, -1)
+    places = pixel_grid(*seen.shape[1:3]) - base
+    along, across = jnp.sum(places * down, -1) / square, jnp.cross(places, down) / square
     hidden = (along > 0.02) & (along < 1) & (jnp.abs(across) < 0.85)  # NaN is in no range
     if which is not None:
         hidden &= which[:, None, None]
@@ -164,9 +162,17 @@ def with_parts(config: AvfrConfig, *parts: str) -> AvfrConfig:
     return dataclasses.replace(config, **switched)
 
 
+_SILENCE = -4.0  # of the spectrogram
+
+
 def silence(frames: int) -> Float[Array, "frames 80 16"]:
     """The spectrogram of silence."""
-    return jnp.full((frames, BANDS, COLUMNS), -4.0, jnp.float32)
+    return jnp.full((frames, BANDS, COLUMNS), _SILENCE, jnp.float32)
+
+
+def has_sound(mel: Float[Array, "n 80 16"]) -> Bool[Array, "n"]:
+    """Whether anything is heard."""
+    return jnp.any(mel > _SILENCE + 0.1, axis=(1, 2))
 
 
 class Encoded(NamedTuple):

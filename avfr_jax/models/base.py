@@ -77,6 +77,11 @@ def face_priors(frames: Any, priors: Priors | None, find: FindPriors | None, *, 
     return found
 
 
+def can_dub(model: "Animator") -> bool:
+    """Whether a model can leave the mouth to the sound (`Priors.dubbed`): such a one says so by an attribute `dubs`."""
+    return bool(getattr(model, "dubs", False))
+
+
 _DRAWN = 256  # side at which priors are drawn, at least
 
 

@@ -13,13 +13,6 @@ from avfr_jax.training.objectives.fomm import FommObjective
 from avfr_jax.training.objectives.pictures import apply_module
 from avfr_jax.typing import Array
 
-SILENT = -3.9
-"""Of the mel spectrogram: nothing is heard where all of it is below."""
-
-
-def _spoken(batch: dict[str, Any]) -> Any:
-    return jnp.any(batch["mel"] > SILENT, axis=(1, 2))
-
 
 class AvfrObjective(FommObjective):
     """Losses of `avfr`. Where the config has the structural prior, batches carry behind the frames' colours the mesh's
@@ -56,7 +49,7 @@ class AvfrObjective(FommObjective):
         colours = {name: batch[name][..., : self.config.num_channels] for name in ("source", "driving")}
         seen = {f"{name}_seen": batch[name] for name in ("source", "driving")}
         if draws is not None and "hidden" in draws:
-            which = draws["hidden"] & _spoken(batch)  # what nothing tells cannot be learnt
+            which = draws["hidden"] & avfr.has_sound(batch["mel"])  # what nothing tells cannot be learnt
             seen["driving_seen"] = avfr.hide_mouth(seen["driving_seen"], batch["driving_landmarks"], which)
         return {**batch, **colours, **seen}
 
@@ -78,7 +71,8 @@ class AvfrObjective(FommObjective):
         if self.loss.heard:
             opening = 4 * avfr.mouth_opening(batch["driving_landmarks"])  # mostly 0 to 1; NaN without a face
             away = jnp.mean(generated.heard[..., 0], axis=(1, 2)) - jnp.nan_to_num(opening)
-            terms["heard"] = self.loss.heard * jnp.mean(jnp.abs(away) * (_spoken(batch) & jnp.isfinite(opening)))
+            known = avfr.has_sound(batch["mel"]) & jnp.isfinite(opening)
+            terms["heard"] = self.loss.heard * jnp.mean(jnp.abs(away) * known)
         return terms
 
     def further_panels(self, generated: Any, shape: tuple[int, int]) -> dict[str, Any]:
