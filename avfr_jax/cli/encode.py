@@ -14,6 +14,7 @@ example:
   avfr encode talk.mp4 talk.avfr --step 10 --pivot-quality 60 --audio none
   avfr encode talk.mp4 talk.avfr --call --bitrate 2000
   avfr encode talk.mp4 talk.avfr --faithful
+  avfr encode talk.mp4 talk.avfr --faithful --repairer residual256
   avfr encode talk.mp4 talk.avfr --template
 
 A stream holds pivot pictures, the motion of the face between them, and sound; the receiver draws the rest.
@@ -24,6 +25,7 @@ it all byte by byte.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's words."""
+    from avfr_jax.codec.files import REPAIRER
     from avfr_jax.codec.mesh import MOTIONS
     from avfr_jax.codec.sender import FAITHFUL, FAITHFUL_QUALITY, FOR_FILES, FOR_TEMPLATES, SenderSettings
 
@@ -75,6 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pivot-every", type=int, metavar="FRAMES", help=f"{looks} {often}")
     pace = "bits a second at which a pivot is sent beside the motion; 0 at once"
     add("--pivot-bitrate", type=int, metavar="BITS", help=f"{pace} (default: 0; calls: {call.pivots.bitrate})")
+    mends = "model that tells later pivots as repairs of what is drawn, instead of as a film where there is --faithful"
+    add("--repairer", metavar="NAME", help=f"{mends} (default: none; {REPAIRER} is one)")
     add("--overwrite", action="store_true", help="replace an existing output")
 
 
@@ -85,18 +89,20 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.codec.files import encode_file
     from avfr_jax.media.files import check_input
     from avfr_jax.media.video import VideoReader
+    from avfr_jax.model_store import load_repairer
     from avfr_jax.runtime import enable_compilation_cache
 
     settings = _settings(arguments)
     check_input(arguments.input)
     sound = chosen_sound(arguments.audio, "input", arguments.input)
     enable_compilation_cache()
+    repairer = None if arguments.repairer is None else load_repairer(arguments.repairer)
     total = VideoReader(arguments.input).info.frames
     with tqdm(total=total, unit=" frames", desc=arguments.output, disable=None, file=sys.stderr) as bar:
         done = encode_file(
             arguments.input, arguments.output, arguments.model, settings, crop=arguments.crop, sound=sound,
-            bitrate=arguments.audio_bitrate, background=_background(arguments), overwrite=arguments.overwrite,
-            progress=lambda n: bar.update(n - bar.n),
+            bitrate=arguments.audio_bitrate, background=_background(arguments), repairer=repairer,
+            overwrite=arguments.overwrite, progress=lambda n: bar.update(n - bar.n),
         )  # fmt: skip
     print(arguments.output)
     kinds = ", ".join(f"{kind.name.lower()} {size}" for kind, size in done.bytes.items() if size)
@@ -145,7 +151,7 @@ def _preset(arguments: argparse.Namespace) -> Any:
     preset = SenderSettings() if arguments.call else FOR_TEMPLATES if arguments.template else FOR_FILES
     if arguments.faithful:
         pivots = dataclasses.replace(FAITHFUL, bitrate=preset.pivots.bitrate)
-        preset = dataclasses.replace(preset, film=True, quality=FAITHFUL_QUALITY, pivots=pivots)
+        preset = dataclasses.replace(preset, film=arguments.repairer is None, quality=FAITHFUL_QUALITY, pivots=pivots)
     return preset
 
 

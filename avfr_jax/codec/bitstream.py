@@ -60,6 +60,10 @@ class Kind(enum.IntEnum):
     INDEX = 5
 
 
+PICTURES = (Kind.PIVOT, Kind.RESIDUAL)
+"""Packets that hold the parts of a pivot: a picture by itself, or what a drawn one lacks."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Packet:
     """One packet.
@@ -68,9 +72,9 @@ class Packet:
       kind: what it carries.
       frame: number of the first frame it belongs to.
       payload: its content.
-      count: frames (motion, sound); parts of a pivot.
+      count: frames (motion, sound); parts of a pivot (pivot, residual).
       refresh: motion that can be read without the packets before it.
-      pivot: of a refresh, the number of the pivot it moves; of a pivot, its own; 0 to 255.
+      pivot: of a refresh, the number of the pivot it moves; of a pivot or residual, its own; 0 to 255.
     """
 
     kind: Kind
@@ -95,7 +99,7 @@ class Packet:
         """As it is sent, checksum included."""
         head = bytes([int(self.kind) | (0x80 if self.refresh else 0)]) + put_number(self.frame % _WRAP)
         head += put_number(self.count)
-        if self.refresh or self.kind in (Kind.PIVOT, Kind.RESIDUAL):
+        if self.refresh or self.kind in PICTURES:
             head += bytes([self.pivot])
         body = head + put_number(len(self.payload)) + self.payload
         return body + struct.pack("<H", binascii.crc_hqx(body, 0xFFFF))
@@ -177,7 +181,7 @@ def read_packet(data: bytes, at: int = 0, near: int = 0) -> tuple[Packet, int]:
     frame, count = cursor.number(_WRAP - 1), cursor.number()
     if kind in (Kind.HEADER, Kind.INDEX) and (frame, count) != (0, 1):
         raise BitstreamError("a header or an index belongs to no frame")
-    pivot = cursor.byte() if refresh or kind in (Kind.PIVOT, Kind.RESIDUAL) else 0
+    pivot = cursor.byte() if refresh or kind in PICTURES else 0
     payload = cursor.take(cursor.number(LARGEST_INDEX if kind is Kind.INDEX else LARGEST_PAYLOAD))
     packet = Packet(kind, _unwrap(frame, near), payload, count, refresh, pivot)
     told = struct.unpack("<H", cursor.take(2))[0]
@@ -212,6 +216,8 @@ class Header:
       sound: channels of the sound; 0 without sound.
       between: frames shown between two whose motion is sent, 0 to 3; the receiver makes them.
       adaptive: whether each refresh states its own precision.
+      repairer: name of the model that repairs, "" where no pivot is told as a repair, and its identity (eight bytes).
+      repairer_identity: as `model_identity`.
     """
 
     width: int
@@ -229,17 +235,21 @@ class Header:
     sound: int = 0
     between: int = 0
     adaptive: bool = False
+    repairer: str = ""
+    repairer_identity: bytes = b""
 
     def to_packet(self) -> Packet:
         """As a packet."""
-        name = self.model.encode()
-        fields = [self.width, self.height, *self.rate, self.size, len(name)]
-        out = bytes([VERSION]) + b"".join(put_number(f) for f in fields) + name + self.model_identity
+        fields = [self.width, self.height, *self.rate, self.size]
+        out = bytes([VERSION]) + b"".join(put_number(f) for f in fields)
+        out += _put_name(self.model) + self.model_identity
         out += put_number(len(self.space)) + self.space_identity
         for kind, count, step in zip(self.space, self.components, self.steps, strict=True):
             out += bytes([kind]) + put_number(count) + bytes([step + 128])
         out += b"".join(put_number(f) for f in (self.slope, self.refresh, self.sound, self.between))
         out += bytes([self.adaptive])
+        if self.repairer:
+            out += _put_name(self.repairer) + self.repairer_identity
         return Packet(Kind.HEADER, 0, out)
 
     @classmethod
@@ -252,12 +262,7 @@ class Header:
         width, height = cursor.number(LARGEST_SIDE), cursor.number(LARGEST_SIDE)
         rate = (cursor.number(), cursor.number())
         size = cursor.number(LARGEST_SIDE)
-        try:
-            model = cursor.take(cursor.number(255)).decode()
-        except UnicodeDecodeError:
-            raise BitstreamError("the name of the stream's model cannot be read") from None
-        if not model.isprintable() or not model or model[0] == "." or "/" in model or "\\" in model:
-            raise BitstreamError(f"the stream's model has an impossible name, {model!r}")  # no paths
+        model = _get_name(cursor)
         identity, parts, space_identity = cursor.take(8), cursor.number(4), cursor.take(8)
         kinds, counts, steps = [], [], []
         for _ in range(parts):
@@ -266,6 +271,7 @@ class Header:
             steps.append(cursor.byte() - 128)
         slope, refresh, sound = cursor.number(256), cursor.number(), cursor.number(2)
         between, adaptive = cursor.number(MOST_BETWEEN), cursor.byte()
+        repairer, repairer_identity = (_get_name(cursor), cursor.take(8)) if cursor.at < len(cursor.data) else ("", b"")
         if not (width and height and size >= 16 and rate[0] and rate[1] and parts and refresh):
             raise BitstreamError("the stream's header holds a zero where none can be")
         if adaptive > 1:
@@ -274,8 +280,24 @@ class Header:
             raise BitstreamError(f"the stream has {rate[0]}/{rate[1]} frames a second; 1 to 240 can be shown")
         return cls(
             width, height, rate, size, model, identity, tuple(kinds), space_identity, tuple(counts),
-            tuple(steps), slope, refresh, sound, between, bool(adaptive),
+            tuple(steps), slope, refresh, sound, between, bool(adaptive), repairer, repairer_identity,
         )  # fmt: skip
+
+
+def _put_name(name: str) -> bytes:
+    """A model's name."""
+    return put_number(len(name.encode())) + name.encode()
+
+
+def _get_name(cursor: Cursor) -> str:
+    """A model's name, which is no path. Raises BitstreamError for an impossible one."""
+    try:
+        name = cursor.take(cursor.number(255)).decode()
+    except UnicodeDecodeError:
+        raise BitstreamError("the name of the stream's model cannot be read") from None
+    if not name.isprintable() or not name or name[0] == "." or "/" in name or "\\" in name:
+        raise BitstreamError(f"the stream's model has an impossible name, {name!r}")
+    return name
 
 
 def write_stream(file: Any, packets: Iterable[Packet], length: Callable[[], int] | None = None) -> dict[Kind, int]:

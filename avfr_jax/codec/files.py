@@ -16,6 +16,7 @@ from avfr_jax.codec.background import BackgroundEmbedder, find_embedder
 from avfr_jax.codec.bitstream import (
     LARGEST_SIDE,
     MAGIC,
+    PICTURES,
     BitstreamError,
     Damage,
     Header,
@@ -37,10 +38,12 @@ from avfr_jax.media.files import atomic_file, check_input, check_output
 from avfr_jax.model_store import list_models, load_enlarger, load_interpolator
 from avfr_jax.models.base import Animator
 from avfr_jax.models.interpolation import Interpolator
+from avfr_jax.models.residual import Repairer
 from avfr_jax.models.super_resolution import Enlarger
 from avfr_jax.typing import UInt8
 
 ENLARGER, INTERPOLATOR, BICUBIC = "super_resolution64", "interpolation128", "bicubic"
+REPAIRER = "residual256"
 _AT_ONCE = 4  # frames that are enlarged together
 LARGEST_FILE = 1 << 27
 """Bytes of a file that is read: a day, with sound."""
@@ -80,6 +83,7 @@ def encode_file(
     sound: str | os.PathLike[str] | None = None,
     bitrate: int = 12000,
     background: BackgroundEmbedder | None = None,
+    repairer: Repairer | None = None,
     overwrite: bool = False,
     progress: Callable[[int], Any] | None = None,
 ) -> Encoded:
@@ -94,6 +98,7 @@ def encode_file(
       sound: a file whose sound goes along; None sends none.
       bitrate: of the sound, bits a second.
       background: embeds backgrounds where `settings.pivots.background` asks for it; None takes `find_embedder`'s.
+      repairer: as in `Sender`.
       overwrite: replace an existing file.
       progress: told how many frames are done.
 
@@ -110,8 +115,9 @@ def encode_file(
     if background is None and settings.pivots.background is not None:
         background = find_embedder()
     sender = Sender(
-        watcher.model, settings, shown=shown, sound=0 if sound is None else 1, background=background, indexed=True
-    )
+        watcher.model, settings, shown=shown, sound=0 if sound is None else 1, background=background, indexed=True,
+        repairer=repairer,
+    )  # fmt: skip
     count = {"frames": 0, "missing": 0, "pivots": 0}
 
     def packets() -> Iterator[Packet]:
@@ -154,7 +160,7 @@ class _Ahead:
 def _counted(packets: list[Packet], count: dict[str, int], spoken: _Ahead) -> Iterator[Packet]:
     """Packets with the sound among them."""
     for packet in packets:
-        if packet.kind is Kind.PIVOT and packet.payload[0] == 0:
+        if packet.kind in PICTURES and packet.payload[0] == 0:
             count["pivots"] += 1
         yield packet
         yield from spoken.until(packet.frame)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from avfr_jax.codec.bitstream import Header, Kind, Packet, read_packet
+from avfr_jax.codec.bitstream import PICTURES, Header, Kind, Packet, read_packet
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sound import BLOCK, RATE
 from avfr_jax.errors import ConfigError
 from avfr_jax.typing import UInt8
 
-RELIABLE = (Kind.HEADER, Kind.PIVOT)
+RELIABLE = (Kind.HEADER, *PICTURES)
 """Packets that a sender sends again until it is told that they have come."""
 
 

@@ -6,22 +6,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from avfr_jax.codec.bitstream import BitstreamError, Cursor, Header, Kind, Packet, read_packet
+from avfr_jax.codec.bitstream import PICTURES, BitstreamError, Cursor, Header, Kind, Packet, read_packet
 from avfr_jax.codec.film import NEXT, FilmReader
 from avfr_jax.codec.hearing import AHEAD, Hearing
 from avfr_jax.codec.identity import model_identity
 from avfr_jax.codec.motion import MotionFormat, MotionReader
 from avfr_jax.codec.pivots import KEPT, PARTS
 from avfr_jax.codec.range_coder import Reader
+from avfr_jax.codec.repairs import REPAIRED, Repairs
 from avfr_jax.codec.spaces import Pose, Space, moves, space_from
 from avfr_jax.codec.still import Still, decode_still
 from avfr_jax.errors import ConfigError
-from avfr_jax.model_store import load_model
+from avfr_jax.model_store import load_model, load_repairer
 from avfr_jax.models.base import Animator, Encoded
 from avfr_jax.typing import UInt8
 
 if TYPE_CHECKING:
     from avfr_jax.models.interpolation import Interpolator
+    from avfr_jax.models.residual import Repairer
 
 _WAITING = 256  # packets kept for what must come before them
 _FRAMES = 1 << 15  # frames of motion kept for being drawn
@@ -30,6 +32,7 @@ _CHAINS = 16  # runs of motion that can go on
 _GLIDE = 12  # frames over which a pose moves to the next that is known, where those between were lost
 _BLENDED = 50  # frames before a pivot that are drawn from it too
 _AT_ONCE = 64  # frames that are given out together, at most
+_TOLD = (bytes([NEXT]), bytes([REPAIRED]))  # forms of pivots that are told from others
 _PATIENCE = 250  # frames that wait for their sound in a file
 
 
@@ -85,6 +88,7 @@ class Receiver:
     Args:
       find_model: gives the model that a header names; None looks for none: the motion can be followed (`poses`), and
         nothing is drawn.
+      find_repairer: gives the model that a header names for repairs.
 
     Attributes:
       header: what the stream says of itself; None before it has come.
@@ -93,8 +97,12 @@ class Receiver:
       received: what happened so far.
     """
 
-    def __init__(self, find_model: Callable[[str], Animator] | None = load_model) -> None:
-        self._find = find_model
+    def __init__(
+        self,
+        find_model: Callable[[str], Animator] | None = load_model,
+        find_repairer: "Callable[[str], Repairer]" = load_repairer,
+    ) -> None:
+        self._find, self._find_repairer = find_model, find_repairer
         self.header: Header | None = None
         self.model: Animator | None = None
         self.space: Space | None = None
@@ -103,6 +111,7 @@ class Receiver:
         self.interpolator: Interpolator | None = None
         self.blend = False
         self._hearing: Hearing | None = None
+        self._repairs: Repairs | None = None
         self._early: list[Packet] = []  # what overtook the header
         self._form: MotionFormat | None = None
         self._parts: dict[int, dict[int, bytes]] = {}
@@ -142,7 +151,7 @@ class Receiver:
                 self.push(one)
         elif self.header is None:
             self._early = [*self._early, packet][-_WAITING:]
-        elif packet.kind is Kind.PIVOT:
+        elif packet.kind in PICTURES:
             self._take_part(packet)
         elif packet.kind is Kind.MOTION:
             self._take_motion(packet)
@@ -228,6 +237,9 @@ class Receiver:
         if space.identity != header.space_identity:
             raise ConfigError("the stream was made with other components of the face mesh than this version ships")
         self.model = None if self._find is None else _checked_model(header, space, self._find)
+        if self.model is not None and header.repairer:
+            _require_identity(header.repairer, header.repairer_identity)
+            self._repairs = Repairs(self.model, self._find_repairer(header.repairer), space)
         steps = np.repeat(header.steps, header.components)
         self.header, self.space = header, space
         self._form = MotionFormat(space.levels, steps, header.slope, space.rank, header.adaptive)
@@ -265,7 +277,7 @@ class Receiver:
 
     def _can_read(self, data: bytes) -> bool:
         """Whether what a pivot is told from is here."""
-        if data[:1] != bytes([NEXT]) or len(data) < 2:
+        if data[:1] not in _TOLD or len(data) < 2:
             return True
         if data[1] not in self._pivots:
             self.received.missing_pivots.add(data[1])
@@ -276,16 +288,26 @@ class Receiver:
         assert self.space is not None
         cursor = Cursor(data)
         form = cursor.byte()
-        base = cursor.byte() if form == NEXT else None
+        base = cursor.byte() if form in (NEXT, REPAIRED) else None
         picture = cursor.take(cursor.number())
         pose = self.space.get_pivot(data[cursor.at :], None if base is None else self._pivots[base].pose)
         if self.model is None:
             return _Pivot(frame, pose)
         if form == Still.NONE:
             raise BitstreamError("a pivot has no picture that could be drawn from")
-        image = self._picture(number, form, base, picture)
+        if form == REPAIRED:
+            assert base is not None
+            image = self._repaired(self._pivots[base], pose, picture)
+        else:
+            image = self._picture(number, form, base, picture)
         keypoints = self.space.pivot_keypoints(pose)
         return _Pivot(frame, pose, keypoints, self.model.encode_source(image.astype(np.float32) / 255, keypoints))
+
+    def _repaired(self, base: _Pivot, pose: Pose, data: bytes) -> Any:
+        if self._repairs is None:
+            raise BitstreamError("the stream holds repairs, and its header names no model that makes them")
+        assert base.encoded is not None
+        return self._repairs.read(data, self._repairs.drawn(base.encoded, base.pose, pose))
 
     def _picture(self, number: int, form: int, base: int | None, data: bytes) -> Any:
         assert self.header is not None
@@ -483,13 +505,15 @@ class Receiver:
 
 def _checked_model(header: Header, space: Space, find: Callable[[str], Animator]) -> Animator:
     """The model that a header names, if it is the one that the stream was made for."""
-    if model_identity(header.model) != header.model_identity:
-        raise ConfigError(
-            f"the stream was made for another {header.model} than the one here; find the one it was made for"
-        )
+    _require_identity(header.model, header.model_identity)
     model = find(header.model)
     if model.image_size != header.size:
         raise ConfigError(f"the stream is of {header.size} × {header.size} pixels, not {header.model}'s size")
     if not moves(space, model):
         raise BitstreamError(f"the stream's motion is not of the kind that moves {header.model}")
     return model
+
+
+def _require_identity(name: str, identity: bytes) -> None:
+    if model_identity(name) != identity:
+        raise ConfigError(f"the stream was made for another {name} than the one here; find the one it was made for")

@@ -4,7 +4,7 @@ import collections
 import os
 from typing import Any
 
-from avfr_jax.codec.bitstream import Damage, Header, Kind, read_stream
+from avfr_jax.codec.bitstream import PICTURES, Damage, Header, Kind, read_stream
 from avfr_jax.codec.still import Still, form_of
 
 _BARS = 600  # of a plot, about
@@ -26,7 +26,7 @@ def describe_stream(data: bytes) -> dict[str, Any]:
             header = Header.of(packet)
         packets[packet.kind] += 1
         size[packet.kind] += len(packet.to_bytes())
-        if packet.kind is Kind.PIVOT:
+        if packet.kind in PICTURES:
             pivots += packet.payload[:1] == b"\0"  # its first part
             forms.add(form_of(packet))
         if packet.kind is Kind.MOTION:
@@ -46,6 +46,7 @@ def describe_stream(data: bytes) -> dict[str, Any]:
             "frames a second": header.rate[0] / header.rate[1],
             "frames between two that are sent": header.between,
             "model": f"{header.model} ({header.size} × {header.size}, {header.model_identity.hex()})",
+            **({"repairer": f"{header.repairer} ({header.repairer_identity.hex()})"} if header.repairer else {}),
             "numbers a frame": sum(header.components),
             "pivots": pivots,
             "refreshes": refreshes,

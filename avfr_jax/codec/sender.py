@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from avfr_jax.codec.motion import FULL, MotionFormat, MotionWriter
 from avfr_jax.codec.pivots import PARTS, PivotPolicy, PivotSettings, View
 from avfr_jax.codec.range_coder import Writer
 from avfr_jax.codec.rate import RateControl
+from avfr_jax.codec.repairs import REPAIRED, Repairs, price_of
 from avfr_jax.codec.spaces import MESH, Pose, Space, needs_learned, space_of
 from avfr_jax.codec.still import Still, decode_still, encode_still
 from avfr_jax.errors import ConfigError
@@ -22,6 +23,9 @@ from avfr_jax.faces.pose import head_pose
 from avfr_jax.models.base import Animator, Encoded, Priors
 from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.typing import Float, UInt8
+
+if TYPE_CHECKING:
+    from avfr_jax.models.residual import Repairer
 
 _PART = 1100  # bytes of a pivot in one packet: a datagram passes every network unbroken
 _SMALL_PART = 200  # bytes, where a pivot is spread over frames
@@ -99,14 +103,33 @@ class Sent:
       image: its decoded picture; a template has none.
       pose: its pose.
       packets: those that it went in.
-      encoded: as the model draws from it, and how far it is drawn from the frame that it shows (mean absolute
-        difference, of 1); None where the sender draws nothing.
+      repairs: how many repairs lie between it and a picture that stands by itself.
+      encoded: as the model draws from it; None where the sender draws nothing.
+      off: how far it is drawn from the frame that it shows (mean absolute difference, of 1).
     """
 
     image: UInt8[np.ndarray, "s s 3"] | None
     pose: Pose
     packets: list[Packet]
-    encoded: tuple[Encoded, float] | None = None
+    repairs: int = 0
+    encoded: Encoded | None = None
+    off: float = 0.0
+
+
+class _Told(NamedTuple):
+    """A pivot on its way into packets: its bytes before the picture's length, the picture's and the pose's; picture and
+    pose as they come back; `repairs` as in `Sent`."""
+
+    head: bytes
+    picture: bytes
+    pose: bytes
+    image: UInt8[np.ndarray, "s s 3"] | None
+    got: Pose
+    repairs: int = 0
+
+    @property
+    def data(self) -> bytes:
+        return self.head + put_number(len(self.picture)) + self.picture + self.pose
 
 
 class Sender:
@@ -123,6 +146,11 @@ class Sender:
       sound: channels of the sound that goes along.
       background: embeds a frame's background, see `find_embedder`; None looks at the head alone.
       indexed: whether a file's index will tell every refresh, which counts towards the bit rate.
+      repairer: tells pivots as repairs of what the receiver would draw, where that is worth more than a picture by
+        itself; None sends pictures alone.
+
+    Raises:
+      ConfigError: a repairer beside a film or a template, or one of another size than the model's.
     """
 
     def __init__(
@@ -135,8 +163,11 @@ class Sender:
         sound: int = 0,
         background: Callable[[Any], Background] | None = None,
         indexed: bool = False,
+        repairer: "Repairer | None" = None,
     ) -> None:
-        self.model, self.settings = model, settings
+        if repairer is not None and (settings.film or settings.still is Still.NONE):
+            raise ConfigError("a template has nothing to be repaired, and a film tells its pictures in its own way")
+        self.model, self.settings, self._repairer = model, settings, repairer
         self.space: Space | None = None
         self._shown = shown or (model.image_size, model.image_size)
         self._rate, self._sound = rate, sound
@@ -147,9 +178,12 @@ class Sender:
         self._indexed = indexed
         self.control: RateControl | None = None
         if settings.bitrate is not None:
-            self.control = RateControl(settings.bitrate, self._fps, settings.step, settings.quality, settings.film)
+            told = settings.film or repairer is not None  # from one another
+            self.control = RateControl(settings.bitrate, self._fps, settings.step, settings.quality, told)
         self.pivots: dict[int, Sent] = {}
         self._film: tuple[FilmWriter, FilmReader, int] | None = None  # and the number of its last pivot
+        self._repairs: Repairs | None = None
+        self._alone = False  # the next pivot's picture has to stand by itself
         self._coming: list[Packet] = []  # of a pivot, not sent yet
         self._room = 0.0  # bits of it that may be sent now
         self._motion: MotionWriter | None = None
@@ -173,6 +207,7 @@ class Sender:
             model_identity(self.model.name), tuple(part.kind for part in space.parts), space.identity, space.counts,
             tuple(settings.step if part.kind == MESH else settings.keypoint_step for part in space.parts),
             settings.slope, self._refresh, self._sound, settings.between, self.control is not None,
+            *(("", b"") if self._repairer is None else (self._repairer.name, model_identity(self._repairer.name))),
         ).to_packet()  # fmt: skip
 
     def push(
@@ -220,6 +255,7 @@ class Sender:
         sent = self.pivots.get(number)
         if sent is None:
             self._end_film()  # what is told from it cannot be read either
+            self._alone = True
             return []
         return [self.header(), *sent.packets]
 
@@ -246,6 +282,8 @@ class Sender:
         self.space = space
         form = motion_format(space, self.settings)
         self._motion = MotionWriter(form, self.settings.dead_zone)
+        if self._repairer is not None:
+            self._repairs = Repairs(self.model, self._repairer, space)
 
     def _counted(self, packets: list[Packet]) -> list[Packet]:
         """Packets that are sent now, told to the rate control."""
@@ -284,13 +322,8 @@ class Sender:
 
     def _take_pivot(self, number: int, frame: Any, pose: Pose) -> list[Packet]:
         """Code a pivot; what of it is sent at once."""
-        assert self.space is not None
-        base = self._base()
-        base_pose = None if base is None else self.pivots[base].pose
-        told = self.space.put_pivot(pose, base_pose)
-        picture, image = self._picture(frame, len(told), number, base)
-        head = bytes([self.settings.still]) if base is None else bytes([NEXT, base])
-        data = head + put_number(len(picture)) + picture + told
+        told = self._pivot_told(frame, pose, number)
+        data = told.data
         pace = self.settings.pivots.bitrate if self.pivots else None
         size = _PART
         if pace is not None:
@@ -298,19 +331,60 @@ class Sender:
         parts = [data[i : i + size] for i in range(0, len(data), size)]
         if len(parts) > PARTS:
             raise ConfigError(f"a pivot of {len(data)} bytes is too large to be sent; lower the quality of pivots")
+        kind = Kind.RESIDUAL if told.repairs else Kind.PIVOT
         packets = [
-            Packet(Kind.PIVOT, self._at, bytes([i]) + part, count=len(parts), pivot=number)
-            for i, part in enumerate(parts)
+            Packet(kind, self._at, bytes([i]) + part, count=len(parts), pivot=number) for i, part in enumerate(parts)
         ]
-        sent = self.pivots[number] = Sent(image, self.space.get_pivot(told, base_pose), packets)
-        if self.settings.pivots.excess is not None and image is not None:
-            keypoints = self.space.pivot_keypoints(sent.pose)
-            sent.encoded = (self.model.encode_source(image.astype(np.float32) / 255, keypoints), 0.0)
-            sent.encoded = (sent.encoded[0], self._excess(number, frame, pose))
+        sent = self.pivots[number] = Sent(told.image, told.got, packets, told.repairs)
+        self._draw_from(sent, frame, pose)
         if self.control is not None:
             self.control.took(self._at, 8 * sum(len(packet.to_bytes()) for packet in packets))
         self._coming, self._room = list(packets), 0.0
         return [self.header(), *self._some_of_pivot(at_once=pace is None)]
+
+    def _draw_from(self, sent: Sent, frame: Any, pose: Pose) -> None:
+        """Keep of a pivot what the sender needs to see what the receiver draws."""
+        looks = self.settings.pivots.excess is not None
+        if sent.image is None or not (looks or self._repairs is not None):
+            return
+        assert self.space is not None
+        own = self.space.pivot_keypoints(sent.pose)
+        sent.encoded = self.model.encode_source(sent.image.astype(np.float32) / 255, own)
+        if looks:
+            sent.off = self._off(sent, frame, pose)
+
+    def _pivot_told(self, frame: Any, pose: Pose, number: int) -> _Told:
+        """A pivot in the form that costs least for what it shows."""
+        assert self.space is not None
+        base = self._base()
+        base_pose = None if base is None else self.pivots[base].pose
+        coded = self.space.put_pivot(pose, base_pose)
+        picture, image = self._picture(frame, len(coded), number, base)
+        head = bytes([self.settings.still]) if base is None else bytes([NEXT, base])
+        told = _Told(head, picture, coded, image, self.space.get_pivot(coded, base_pose))
+        repair = self._repair(frame, pose)
+        if repair is not None:
+            assert self._repairs is not None
+            price = price_of(self.settings.quality)
+            one, other = (self._repairs.cost(frame, t.image, len(t.data), price) for t in (told, repair))
+            told = repair if other < one else told
+        self._alone = False
+        return told
+
+    def _repair(self, frame: Any, pose: Pose) -> _Told | None:
+        """A pivot as a repair of what is drawn from the one in use; None where there is none, or it is of too many
+        repairs already."""
+        number = self._policy.current
+        base = None if number is None or self._alone else self.pivots.get(number)
+        if self._repairs is None or base is None or base.encoded is None or base.repairs >= LONGEST:
+            return None
+        assert self.space is not None
+        assert number is not None
+        coded = self.space.put_pivot(pose, base.pose)
+        got = self.space.get_pivot(coded, base.pose)
+        drawn = self._repairs.drawn(base.encoded, base.pose, got)
+        signs, image = self._repairs.write(frame, drawn, price_of(self.settings.quality))
+        return _Told(bytes([REPAIRED, number]), signs, coded, image, got, base.repairs + 1)
 
     def _base(self) -> int | None:
         """The pivot that the next one is told from: the one before it in the film; None where a film has to begin."""
@@ -369,13 +443,17 @@ class Sender:
 
     def _excess(self, number: int, frame: Any, pose: Pose) -> float:
         """How much further from the frame the receiver draws it than it drew the pivot from its own frame."""
-        assert self.space is not None
         sent = self.pivots[number]
+        return self._off(sent, frame, pose) - sent.off
+
+    def _off(self, sent: Sent, frame: Any, pose: Pose) -> float:
+        """How far from the frame the receiver draws it from a pivot."""
+        assert self.space is not None
         assert sent.encoded is not None
         vector = self.space.vector(pose, sent.pose)[None]
         own, driving = self.space.pivot_keypoints(sent.pose), self.space.keypoints(sent.pose, vector)
-        drawn = np.clip(np.asarray(self.model.animate(sent.encoded[0], own, driving))[0], 0, 1)
-        return float(np.abs(drawn - frame.astype(np.float32) / 255).mean()) - sent.encoded[1]
+        drawn = np.clip(np.asarray(self.model.animate(sent.encoded, own, driving))[0], 0, 1)
+        return float(np.abs(drawn - frame.astype(np.float32) / 255).mean())
 
     # --- motion ---------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import av
 import av.error
 import numpy as np
 
-from avfr_jax.codec.bitstream import BitstreamError, Cursor, Kind, Packet
+from avfr_jax.codec.bitstream import PICTURES, BitstreamError, Cursor, Packet
 from avfr_jax.errors import ConfigError, MissingBackendError
 from avfr_jax.media.video import SCALER
 from avfr_jax.typing import UInt8
@@ -52,9 +52,9 @@ def encode_still(image: UInt8[np.ndarray, "h w 3"], form: Still = Still.AV1, qua
     """
     height, width = image.shape[:2]
     crf = crf_of(form, quality)
+    _require_even(width, height)
     if form is Still.NONE:
         return b""
-    _require_even(width, height)
     if form is Still.WEBP:
         from PIL import Image
 
@@ -129,7 +129,7 @@ def from_video(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
 
 def form_of(packet: Packet) -> int | None:
     """How a pivot's picture is coded, where the packet is the first part of a pivot; else None."""
-    if packet.kind is not Kind.PIVOT or len(packet.payload) < 2 or packet.payload[0] != 0:
+    if packet.kind not in PICTURES or len(packet.payload) < 2 or packet.payload[0] != 0:
         return None
     return packet.payload[1]
 

@@ -11,11 +11,11 @@ import numpy as np
 
 import avfr_jax
 from avfr_jax.codec.bitstream import Packet, write_stream
-from avfr_jax.codec.files import decode_frames, resized
+from avfr_jax.codec.files import REPAIRER, decode_frames, resized
 from avfr_jax.codec.identity import model_identity
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sender import FAITHFUL, FOR_FILES, Sender, SenderSettings, send_all
-from avfr_jax.model_store import load_model
+from avfr_jax.model_store import load_model, load_repairer
 from avfr_jax.reenact import Reenactor
 from avfr_jax.typing import Float, UInt8
 from experiments.rate_distortion.base import Coded
@@ -34,12 +34,14 @@ class Ours:
       model: which draws.
       sending: how it is coded.
       file: it is drawn as a file is, where later pictures are known.
+      repairer: tells later pivots; None sends pictures.
     """
 
     name: str
     model: str
     sending: SenderSettings
     file: bool = False
+    repairer: str | None = None
 
     @property
     def point(self) -> str:
@@ -50,6 +52,8 @@ class Ours:
     def settings(self) -> Mapping[str, str]:
         """All that decides the outcome."""
         known = {"version": avfr_jax.__version__, "model": f"{self.model} {model_identity(self.model).hex()}"}
+        if self.repairer is not None:
+            known["repairer"] = f"{self.repairer} {model_identity(self.repairer).hex()}"
         return known | {"sending": repr(self.sending), "file": str(self.file)}
 
     def code(
@@ -77,7 +81,8 @@ class Ours:
 
     def _packets(self, model: Any, frames: Any, fps: float) -> list[Packet]:
         rate = Fraction(fps).limit_denominator(1001)
-        sender = Sender(model, self.sending, rate=rate.as_integer_ratio())
+        repairer = None if self.repairer is None else load_repairer(self.repairer)
+        sender = Sender(model, self.sending, rate=rate.as_integer_ratio(), repairer=repairer)
         watched = Reenactor(model, crop="none").watch(frames)
         return list(send_all(sender, ((seen.view, seen.landmarks) for seen in watched)))
 
@@ -91,12 +96,14 @@ def _curve(name: str, model: str, base: SenderSettings, file: bool) -> Sequence[
     return points
 
 
-def _faithful_curve(name: str, model: str, base: SenderSettings, file: bool) -> Sequence[Ours]:
+def _faithful_curve(
+    name: str, model: str, base: SenderSettings, file: bool, repairer: str | None = None
+) -> Sequence[Ours]:
     points = []
     for quality, excess in _FAITHFUL_POINTS:
         pivots = dataclasses.replace(FAITHFUL, excess=excess, bitrate=base.pivots.bitrate)
-        sending = dataclasses.replace(base, film=True, quality=quality, pivots=pivots)
-        points.append(Ours(name, model, sending, file))
+        sending = dataclasses.replace(base, film=repairer is None, quality=quality, pivots=pivots)
+        points.append(Ours(name, model, sending, file, repairer))
     return points
 
 
@@ -118,3 +125,8 @@ def faithful_files() -> Sequence[Ours]:
 def faithful_calls() -> Sequence[Ours]:
     """`avfr encode --faithful --call`."""
     return _faithful_curve("avfr-faithful-call", "landmark-warp", SenderSettings(), False)
+
+
+def repaired_files() -> Sequence[Ours]:
+    """`avfr encode --faithful --repairer residual256`."""
+    return _faithful_curve("avfr-repaired", "landmark-warp", FOR_FILES, True, REPAIRER)

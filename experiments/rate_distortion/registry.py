@@ -14,6 +14,7 @@ CODECS: dict[str, Callable[[], Sequence[VideoCodec]]] = {
     "avfr-call": ours.calls,
     "avfr-faithful": ours.faithful_files,
     "avfr-faithful-call": ours.faithful_calls,
+    "avfr-repaired": ours.repaired_files,
     **RIVALS,
 }
 """A codec's points from the lowest rate to the highest, made when they are asked for. One that cannot run here raises
