@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     steps = "coarseness of motion; four more are twice as coarse"
     usual = f"(default: {FOR_FILES.step}; templates: {FOR_TEMPLATES.step})"
     add("--step", type=int, metavar="N", help=f"{steps} {usual}")
-    calls = "for a call instead of a file: refreshed twice a second, a packet every 3 frames"
+    calls = "for a call instead of a file: refreshed four times a second, a packet every 3 frames"
     add("--call", action="store_true", help=calls)
     again = "frames between two places where reading can begin"
     follows = "follow the picture and not the face alone: pivots as a film, a few a second where they are needed"

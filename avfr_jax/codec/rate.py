@@ -21,6 +21,8 @@ _SAVED = 10.0  # seconds of the target that are kept where less is needed
 _LEAST = 0.15  # of the target goes to motion, however deep the debt
 _HEADS = 0.25  # of the target at most goes to the heads of motion's packets, where packets can be longer
 _HEAD_BITS = 60  # of a packet of motion
+_SCARCE = 2000  # bits a second below which refreshes are kept rare: each costs some 50 bits
+_RARE = 12  # frames from one to the next
 _FIRST, _LATER = 16.0, 4.0  # seconds of the target that a pivot may cost
 _SHARE = 0.5  # of the target goes to pivots at most, after the first
 _FILM_SHARE = 0.9  # the same, where they are told from one another
@@ -66,6 +68,11 @@ class RateControl:
         self._pivot_bits = 0.0
         self._film: int | None = None  # the frame with which the film of pivots began
         self._wanted = self._refused = 0  # pivots since then
+
+    @property
+    def refresh(self) -> int:
+        """Frames from one refresh of the motion to the next, at least."""
+        return _RARE if self.bitrate < _SCARCE else 1
 
     def frame(self) -> None:
         """A frame's time has passed."""

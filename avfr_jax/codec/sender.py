@@ -61,7 +61,7 @@ class SenderSettings:
     keypoint_step: int = -4
     slope: int = 64
     dead_zone: float = 0.25
-    refresh: int = 12
+    refresh: int = 6
     packet: int = 3
     between: int = 0
     still: Still = Still.AV1
@@ -261,7 +261,9 @@ class Sender:
 
     @property
     def _refresh(self) -> int:
-        return self.settings.refresh if self.control is None else min(self.settings.refresh, _STEERED)
+        if self.control is None:
+            return self.settings.refresh
+        return min(max(self.settings.refresh, self.control.refresh), _STEERED)
 
     def _look(self, frame: Any, landmarks: Any, mask: Any) -> Pose | None:
         if landmarks is None and "priors" in self.model.needs:

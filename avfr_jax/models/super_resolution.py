@@ -200,6 +200,12 @@ class Enlarger:
         self.config, self.name = config, name
         self._variables = jax.tree.map(jnp.asarray, {"generator": variables["generator"]})
 
+    def with_windows(self, side: int) -> "Enlarger":
+        """The same network in windows of another size, a quarter of which overlaps. Raises ConfigError for a size that
+        the network cannot take."""
+        config = dataclasses.replace(self.config, patch_size=side, overlap=side // 4)
+        return Enlarger(config, self._variables, self.name)
+
     def __call__(self, frames: Any, height: int, width: int) -> Any:
         """Frames at another size, one after the other by one program; see `enlarge`.
 

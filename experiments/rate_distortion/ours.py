@@ -3,19 +3,20 @@
 import dataclasses
 import io
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 import avfr_jax
+from avfr_jax.codec.background import find_embedder
 from avfr_jax.codec.bitstream import Packet, write_stream
-from avfr_jax.codec.files import REPAIRER, decode_frames, resized
+from avfr_jax.codec.files import ENLARGER, INTERPOLATOR, REPAIRER, decode_frames, sized
 from avfr_jax.codec.identity import model_identity
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sender import FAITHFUL, FOR_FILES, Sender, SenderSettings, send_all
-from avfr_jax.model_store import load_model, load_repairer
+from avfr_jax.model_store import load_enlarger, load_interpolator, load_model, load_repairer
 from avfr_jax.reenact import Reenactor
 from avfr_jax.typing import Float, UInt8
 from experiments.rate_distortion.base import Coded
@@ -34,27 +35,39 @@ class Ours:
       model: which draws.
       sending: how it is coded.
       file: it is drawn as a file is, where later pictures are known.
+      label: of the point; empty goes by step and quality.
       repairer: tells later pivots; None sends pictures.
+      background: the sender looks at it.
+      interpolator: makes the frames that are left out; None moves the face.
+      enlarger: makes frames that are shown larger than the model draws them; None enlarges bicubically.
+      windows: of the enlarger, pixels of a side; None takes its own.
     """
 
     name: str
     model: str
     sending: SenderSettings
     file: bool = False
+    label: str = ""
     repairer: str | None = None
+    background: bool = False
+    interpolator: str | None = None
+    enlarger: str | None = None
+    windows: int | None = None
 
     @property
     def point(self) -> str:
-        """The motion's step and the pivots' quality."""
-        return f"{self.sending.step}/{self.sending.quality}"
+        """Its label, or the motion's step and the pivots' quality."""
+        return self.label or f"{self.sending.step}/{self.sending.quality}"
 
     @property
     def settings(self) -> Mapping[str, str]:
         """All that decides the outcome."""
-        known = {"version": avfr_jax.__version__, "model": f"{self.model} {model_identity(self.model).hex()}"}
-        if self.repairer is not None:
-            known["repairer"] = f"{self.repairer} {model_identity(self.repairer).hex()}"
-        return known | {"sending": repr(self.sending), "file": str(self.file)}
+        known = {"version": avfr_jax.__version__, "sending": repr(self.sending)}
+        known |= {name: str(getattr(self, name)) for name in ("file", "background", "windows")}
+        for role in ("model", "repairer", "interpolator", "enlarger"):
+            name = getattr(self, role)
+            known[role] = "" if name is None else f"{name} {model_identity(name).hex()}"
+        return known
 
     def code(
         self, frames: UInt8[np.ndarray, "n h w 3"], fps: float, audio: Float[np.ndarray, " t"] | None = None
@@ -64,27 +77,37 @@ class Ours:
         start = time.perf_counter()
         packets = self._packets(model, frames, fps)
         file = io.BytesIO()
-        size = write_stream(file, packets)
+        size = write_stream(file, packets, lambda: len(frames))
         encoded = time.perf_counter() - start
-        next(self._shown(file.getvalue(), model))  # compiles
+        receive = self._receiving(file.getvalue(), model, frames.shape[2], frames.shape[1])
+        next(receive())  # compiles
         start = time.perf_counter()
-        shown = np.stack(list(self._shown(file.getvalue(), model)))
+        shown = np.stack(list(receive()))
         decoded = time.perf_counter() - start
-        if shown.shape[1:] != frames.shape[1:]:
-            shown = np.stack([resized(one, frames.shape[2], frames.shape[1]) for one in shown])
         return Coded({kind.name.lower(): size[kind] for kind in size if size[kind]}, shown, encoded, decoded)
 
-    def _shown(self, data: bytes, model: Any) -> Iterator[Any]:
-        receiver = Receiver(lambda name: model)
-        receiver.blend = self.file
-        return decode_frames(data, receiver=receiver)
+    def _receiving(self, data: bytes, model: Any, width: int, height: int) -> Callable[[], Iterator[Any]]:
+        """Draws the frames, at the size at which they are shown."""
+        interpolator = None if self.interpolator is None else load_interpolator(self.interpolator)
+        enlarger = None if self.enlarger is None else load_enlarger(self.enlarger)
+        if enlarger is not None and self.windows is not None:
+            enlarger = enlarger.with_windows(self.windows)
+
+        def receive() -> Iterator[Any]:
+            receiver = Receiver(lambda name: model)
+            receiver.blend, receiver.interpolator = self.file, interpolator
+            return sized(decode_frames(data, receiver=receiver), width, height, enlarger)
+
+        return receive
 
     def _packets(self, model: Any, frames: Any, fps: float) -> list[Packet]:
         rate = Fraction(fps).limit_denominator(1001)
         repairer = None if self.repairer is None else load_repairer(self.repairer)
-        sender = Sender(model, self.sending, rate=rate.as_integer_ratio(), repairer=repairer)
+        background = find_embedder() if self.background else None
+        given: Any = {"rate": rate.as_integer_ratio(), "repairer": repairer, "background": background}
+        sender = Sender(model, self.sending, **given)
         watched = Reenactor(model, crop="none").watch(frames)
-        return list(send_all(sender, ((seen.view, seen.landmarks) for seen in watched)))
+        return list(send_all(sender, ((seen.view, seen.landmarks, seen.mask) for seen in watched)))
 
 
 def _curve(name: str, model: str, base: SenderSettings, file: bool) -> Sequence[Ours]:
@@ -103,7 +126,7 @@ def _faithful_curve(
     for quality, excess in _FAITHFUL_POINTS:
         pivots = dataclasses.replace(FAITHFUL, excess=excess, bitrate=base.pivots.bitrate)
         sending = dataclasses.replace(base, film=repairer is None, quality=quality, pivots=pivots)
-        points.append(Ours(name, model, sending, file, repairer))
+        points.append(Ours(name, model, sending, file, repairer=repairer))
     return points
 
 
@@ -113,7 +136,7 @@ def files() -> Sequence[Ours]:
 
 
 def calls() -> Sequence[Ours]:
-    """As a call sends it: refreshed twice a second, a packet every three frames."""
+    """As a call sends it: refreshed four times a second, a packet every three frames."""
     return _curve("avfr-call", "landmark-warp", SenderSettings(), False)
 
 
@@ -130,3 +153,48 @@ def faithful_calls() -> Sequence[Ours]:
 def repaired_files() -> Sequence[Ours]:
     """`avfr encode --faithful --repairer residual256`."""
     return _faithful_curve("avfr-repaired", "landmark-warp", FOR_FILES, True, REPAIRER)
+
+
+# --- the papers' tables -----------------------------------------------------------------------------------------------
+
+_PLAIN = Ours("avfr", "landmark-warp", FOR_FILES, True)
+
+
+def _row(table: str, label: str, between: int = 0, **changed: Any) -> Ours:
+    sending = dataclasses.replace(FOR_FILES, between=between)
+    painted = INTERPOLATOR if between else None
+    return dataclasses.replace(
+        _PLAIN, name=f"avfr-{table}", label=label, sending=sending, interpolator=painted, **changed
+    )
+
+
+def table31() -> Sequence[Ours]:
+    """Table 3.1: motion alone, with every second frame left out, and enlarged by the network too."""
+    return [
+        _row("table3.1", "keypoints"),
+        _row("table3.1", "interpolation", 1),
+        _row("table3.1", "interpolation+enlarged", 1, enlarger=ENLARGER),
+    ]
+
+
+def table32() -> Sequence[Ours]:
+    """Table 3.2: none to three frames left out between two, enlarged by the network."""
+    return [_row("table3.2", str(n), n, enlarger=ENLARGER) for n in range(4)]
+
+
+def table33() -> Sequence[Ours]:
+    """Table 3.3: bicubic, then one network in windows of several sizes (the paper trained one for each)."""
+    by_network = [_row("table3.3", str(side), 1, enlarger=ENLARGER, windows=side) for side in (128, 64, 32, 16)]
+    return [_row("table3.3", "bicubic", 1), *by_network]
+
+
+def table34() -> Sequence[Ours]:
+    """Table 3.4: when a new pivot is taken, by the background and by the head alone."""
+
+    def row(label: str, angle: float | None, background: float | None) -> Ours:
+        plain = _row("table3.4", label, 1, enlarger=ENLARGER, background=background is not None)
+        pivots = dataclasses.replace(FOR_FILES.pivots, angle=angle, background=background)
+        return dataclasses.replace(plain, sending=dataclasses.replace(plain.sending, pivots=pivots))
+
+    behind = [row(f"background-{far}", None, far) for far in (0.05, 0.06, 0.07)]
+    return [*behind, *(row(f"angle-{turn}", float(turn), None) for turn in (15, 30, 45))]

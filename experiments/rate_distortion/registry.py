@@ -15,12 +15,16 @@ CODECS: dict[str, Callable[[], Sequence[VideoCodec]]] = {
     "avfr-faithful": ours.faithful_files,
     "avfr-faithful-call": ours.faithful_calls,
     "avfr-repaired": ours.repaired_files,
+    "avfr-table3.1": ours.table31,
+    "avfr-table3.2": ours.table32,
+    "avfr-table3.3": ours.table33,
+    "avfr-table3.4": ours.table34,
     **RIVALS,
 }
 """A codec's points from the lowest rate to the highest, made when they are asked for. One that cannot run here raises
 MissingBackendError with the sentence that is shown in its place. A new codec is a line here."""
 
-ON_REQUEST = ("x264-fast", "av1-fast")
+ON_REQUEST = ("x264-fast", "av1-fast", "avfr-table3.1", "avfr-table3.2", "avfr-table3.3", "avfr-table3.4")
 """Left out unless they are named."""
 
 

@@ -84,8 +84,11 @@ def test_codecs_by_name():
     assert [(c.name, c.point) for c in codecs] == [("x265", "51"), ("x265", "39"), ("copy", "first")]
     assert all(isinstance(c, VideoCodec) for c in codecs)
     assert {c.name for c in open_codecs([])[0]} >= {"copy", "x264", "x265", "av1", "vp9"}
-    for preset in PRESETS.values():
-        assert {c.point for c in open_codecs(preset.codecs)[0]} == {"first", "51"}
+    rows = {"table3.1": 3, "table3.2": 4, "table3.3": 5, "table3.4": 6}
+    for table, preset in PRESETS.items():
+        opened = open_codecs(preset.codecs)[0]
+        assert [c.point for c in opened[:3]] == ["first", "51", "51"]
+        assert len({c.point for c in opened[3:] if c.name == f"avfr-{table}"}) == rows[table]
     with pytest.raises(ConfigError, match="did you mean x265"):
         open_codecs(["x256"])
     with pytest.raises(ConfigError, match="x265 has no point '60'; it has 51, 47"):
@@ -177,6 +180,18 @@ def test_the_papers_rows_stand_beside_and_are_marked():
     rows = {row.name: row.bpp for row in PRESETS["table3.1"].rows}
     assert rows["keypoints"] == pytest.approx(640 / 256**2, abs=1e-4)
     assert rows["keypoints, interpolation, super-resolution"] == pytest.approx(640 / 2 / 512**2, abs=1e-4)
+
+
+def test_a_row_of_the_papers_tables():
+    """Every second frame sent, the others painted, then enlarged: fewer bits, all frames, as large as the clip."""
+    whole, half, large = (row for row in CODECS["avfr-table3.1"]())
+    frames = _frames(7, 320)
+    coded = [one.code(frames, 25.0) for one in (whole, half, large)]
+    assert coded[0].bytes_by_kind["motion"] > coded[1].bytes_by_kind["motion"] == coded[2].bytes_by_kind["motion"]
+    assert {one.frames.shape for one in coded} == {frames.shape}
+    assert 0.1 < np.abs(coded[1].frames.astype(float) - coded[2].frames).mean() < 6
+    keys = {row.label: row.settings for row in CODECS["avfr-table3.4"]()}
+    assert len({json.dumps(settings) for settings in keys.values()}) == 6  # none is found for another
 
 
 @pytest.fixture(scope="module")
