@@ -18,7 +18,16 @@ import numpy as np
 
 from avfr_jax.errors import ConfigError, FaceError, InputError
 from avfr_jax.model_store import DEFAULT_MODEL, load_model
-from avfr_jax.models.base import Animator, Encoded, Explanation, MotionMode, Priors, can_dub, normalise_landmarks
+from avfr_jax.models.base import (
+    Animator,
+    Encoded,
+    Explanation,
+    MotionMode,
+    Priors,
+    can_dub,
+    listens_for_mouth,
+    normalise_landmarks,
+)
 from avfr_jax.ops.keypoints import Keypoints, hull_area
 from avfr_jax.typing import Float, UInt8
 
@@ -200,9 +209,9 @@ class Reenactor:
       driving_face: the same for the driving clip.
       smooth: steady the driving landmarks over time (One-Euro filter), for clips that are noisy; on good ones it
         costs a little accuracy. Models that read pixels alone are not affected.
-      mouth: what moves the mouth: the `driver`'s, or the `sound` alone, for models trained to do without
-        (`AvfrConfig.hidden_mouths`); `auto` leaves it to the sound where such a model is given another sound than the
-        driving clip's own.
+      mouth: what moves the mouth: the `driver`'s, or the `sound` alone, for models that the face mesh moves
+        (`faces.spoken_mouth`) or that were trained to do without (`AvfrConfig.hidden_mouths`); `auto` leaves it to the
+        sound where such a model is given another sound than the driving clip's own.
       paste_back: put the result back into the whole source picture.
       batch_size: frames at once; None takes what suits the model.
       face_backend: see `avfr_jax.faces.open_priors`.
@@ -249,6 +258,7 @@ class Reenactor:
         if mouth == "sound" and not can_dub(self.model):
             raise ConfigError(f"{self.model.name} cannot leave the mouth to the sound; leave mouth out.")
         self.mouth, self._dubbed = mouth, False
+        self._speech: _Speech | None = None
         self.report = Report()
 
     @contextlib.contextmanager
@@ -274,9 +284,9 @@ class Reenactor:
             first frame.
           driving: a video's path (read at 25 frames a second), an array `[N, H, W, 3]`, or an iterable of images; or an
             `.avfr` file's path, whose motion takes the place of face tracking.
-          audio: what a model that hears is given: `driving` the driving video's own sound, another file's path, mono
-            samples `[T]` in [-1, 1] at 16 kHz, or None for silence. Frame i is heard at i / 25 s. Other models make no
-            use of it.
+          audio: what is heard: `driving` the driving video's own sound, another file's path, mono samples `[T]` in
+            [-1, 1] at 16 kHz, or None for silence. Frame i is heard at i / 25 s. A model that listens is given it, and
+            the mouth is moved by it where it is left to the sound; else it is of no use.
 
         Yields:
           uint8 frames: `[S, S, 3]` with S the model's size, or the source's size with `paste_back`.
@@ -295,8 +305,7 @@ class Reenactor:
         start = time.perf_counter()
         recorded = self._recorded(driving)
         clip = _Clip.of(driving) if recorded is None else recorded
-        sound = self._sound(driving, audio)
-        self._dubbed = recorded is None and self._leaves_mouth(driving, audio)
+        sound = self._begin_sound(driving, audio, recorded is None)
         with contextlib.ExitStack() as stack:
             priors = stack.enter_context(self._priors())
             if recorded is None:
@@ -352,20 +361,19 @@ class Reenactor:
         """
         self.report = Report()
         clip = _Clip.of(driving)
-        sound = self._sound(driving, audio)
-        self._dubbed = self._leaves_mouth(driving, audio)
+        sound = self._begin_sound(driving, audio)
         with self._priors() as priors:
             prepared, samples, faces, view, initial = self._begin(source, clip, _SAMPLES, priors)
             if initial is None:
                 index, frame = samples[0]
-                initial = self._keypoints([self._look(index, frame, priors, view, faces[0] if faces else None)])
+                initial = self._initial(self._look(index, frame, priors, view, faces[0] if faces else None))
             if at is None:
                 index, frame = samples[len(samples) // 2]
             else:
                 index, frame = at, self._frame(clip, at)
             (face,) = self._sampled_faces([(index, frame)], clip, priors) or [None]
             seen = self._look(index, frame, priors, view, face)
-        keypoints = self._keypoints([seen])
+        keypoints = self._keypoints([seen if self._speech is None else self._speech(seen)])
         target = self._retargeted(prepared, keypoints, initial)
         mel = None if sound is None else _heard(sound, [seen])
         behind = self.model.explain(prepared.encoded, prepared.keypoints, target, mel)
@@ -379,10 +387,18 @@ class Reenactor:
         initial = self._reference(clip, samples, faces, view, priors, prepared)
         return _Begun(prepared, samples, faces, view, initial)
 
+    def _begin_sound(self, driving: Any, audio: Any, tracked: bool = True) -> Any:
+        """What the model hears, as a mel spectrogram; None where it hears nothing. The mouth of a tracked driver may be
+        left to it."""
+        self._dubbed, self._speech = tracked and self._leaves_mouth(driving, audio), None
+        by_mesh, hears = self._dubbed and not listens_for_mouth(self.model), "audio" in self.model.needs
+        sound = self._sound(driving, audio) if by_mesh or hears else None
+        if by_mesh:
+            self._speech = _Speech(sound)
+        return sound if hears else None
+
     def _sound(self, driving: Any, audio: Any) -> Any:
-        """What the model hears, as a mel spectrogram; None where it hears nothing."""
-        if "audio" not in self.model.needs:
-            return None
+        """A sound's mel spectrogram; None where there is none."""
         from avfr_jax.media.audio import has_audio, read_audio
         from avfr_jax.media.mel import RATE, mel_spectrogram
 
@@ -396,7 +412,9 @@ class Reenactor:
             is_file = isinstance(driving, str | os.PathLike) and not _is_stream(driving)
             audio = driving if is_file and has_audio(driving) else None
             if audio is None:
-                self._warn("The driving clip has no sound, and this model listens; it is given silence.")
+                hears = "audio" in self.model.needs
+                told = "this model listens; it is given silence" if hears else "the mouth was left to it; it stays shut"
+                self._warn(f"The driving clip has no sound, and {told}.")
         if audio is None:
             return None
         samples = read_audio(audio) if isinstance(audio, str | os.PathLike) else np.asarray(audio, np.float32)
@@ -523,7 +541,13 @@ class Reenactor:
             frame = self._frame(clip, index)
             (face,) = self._sampled_faces([(index, frame)], clip, priors) or [None]
         self.report.reference = index
-        return self._keypoints([self._look(index, frame, priors, view, face)])
+        return self._initial(self._look(index, frame, priors, view, face))
+
+    def _initial(self, seen: Seen) -> Keypoints:
+        """Keypoints of the frame that stands for the source's pose. Its mouth is its own."""
+        if self._speech is not None:
+            self._speech.begin(seen)
+        return self._keypoints([seen])
 
     def _look(self, index: int, frame: Any, priors: Any, view: _View, face: Any) -> Seen:
         """A single driving frame, its face known."""
@@ -605,7 +629,10 @@ class Reenactor:
             found = [s for s in run if not self._is_missing(s)]
             drawn: list[Any] = []
             if found:
-                padded = found + [found[-1]] * (self.batch_size - len(found))
+                if initial is None and self._speech is not None:
+                    initial, self.report.reference = self._initial(found[0]), found[0].index
+                told = found if self._speech is None else [self._speech(seen) for seen in found]
+                padded = told + [told[-1]] * (self.batch_size - len(told))
                 keypoints = self._keypoints(padded)
                 if initial is None:
                     initial, self.report.reference = keypoints[0], found[0].index
@@ -666,6 +693,33 @@ class Reenactor:
     def _warn(self, sentence: str) -> None:
         self.report.warnings.append(sentence)
         _log.warning(sentence)
+
+
+class _Speech:
+    """Driving faces with the mouths that a sound asks for, for models that the mesh moves.
+
+    Args:
+      mel: the sound's spectrogram; None leaves the mouth shut.
+    """
+
+    def __init__(self, mel: Any) -> None:
+        from avfr_jax.faces.spoken_mouth import shipped
+        from avfr_jax.media.mel import COLUMNS_PER_SECOND
+
+        self._mouth = shipped()
+        count = 0 if mel is None else -(-mel.shape[1] * 25 // COLUMNS_PER_SECOND)
+        self._numbers = self._mouth.numbers(mel, np.arange(count)) if count else np.zeros((0, 2))
+        self._rest: Any = None
+
+    def begin(self, seen: Seen) -> None:
+        """The frame that shows what the driver's face is like."""
+        from avfr_jax.faces.spoken_mouth import Placement
+
+        self._rest = self._mouth.shut(Placement.of(seen.landmarks).removed(seen.landmarks))
+
+    def __call__(self, seen: Seen) -> Seen:
+        numbers = self._numbers[seen.index] if seen.index < len(self._numbers) else np.zeros(2)
+        return dataclasses.replace(seen, landmarks=self._mouth.spoken(seen.landmarks, self._rest, numbers))
 
 
 def _heard(sound: Any, frames: Sequence[Seen]) -> Any:

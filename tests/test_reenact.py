@@ -175,3 +175,39 @@ def test_real_clips_keep_length_rate_and_sound(shared_dir, tmp_path):
         assert video.average_rate == 25
         assert abs(float(video.duration * video.time_base) - float(audio.duration * audio.time_base)) < 0.05
         assert sum(1 for _ in container.decode(video)) == pytest.approx(4.575 * 25, abs=1)
+
+
+def _speech(seconds=1.0, since=0.0):
+    """Voiced bursts after a silence."""
+    t = np.arange(int(16000 * seconds)) / 16000
+    loud = np.clip(np.sin(2 * np.pi * 3 * t), 0, None) ** 2 * (t >= since)
+    return (0.3 * loud * sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 20))).astype(np.float32)
+
+
+def test_another_sound_moves_the_mouth_and_little_else(portrait, driving, reenactor):
+    spoken, shut = (
+        np.stack(list(reenactor.reenact(portrait, driving, sound))) for sound in (_speech(), np.zeros(16000))
+    )
+    changed = np.abs(spoken.astype(float) - shut).mean((0, 3))
+    assert changed[140:210, 90:170].mean() > 20 * changed[:120].mean()
+    assert changed[140:210, 90:170].mean() > 1
+    own = np.stack(list(reenactor.reenact(portrait, driving)))
+    driver = warping(batch_size=4, mouth="driver")
+    np.testing.assert_array_equal(np.stack(list(driver.reenact(portrait, driving, _speech()))), own)
+    by_sound = warping(batch_size=4, mouth="sound")
+    np.testing.assert_array_equal(np.stack(list(by_sound.reenact(portrait, driving, None))), shut)
+
+
+def test_a_mouth_that_is_left_to_no_sound_stays_shut_and_that_is_said(portrait, frames):
+    by_sound = warping(crop="none", best_frame="first", mouth="sound")
+    list(by_sound.reenact(frames[0], frames))
+    assert by_sound.report.warnings == ["The driving clip has no sound, and the mouth was left to it; it stays shut."]
+
+
+def test_a_dubbed_frame_is_explained_as_it_is_drawn(portrait, driving):
+    by_sound = warping(mouth="sound", best_frame="first", batch_size=4)
+    drawn, shut = (np.stack(list(by_sound.reenact(portrait, driving, sound)))[9] for sound in (_speech(), None))
+    explained = by_sound.explain(portrait, driving, _speech(), at=9)
+    mouth = slice(140, 210), slice(90, 170)
+    off, shut_off = (np.abs(np.asarray(explained.behind.frames[0]) * 255 - one)[mouth].mean() for one in (drawn, shut))
+    assert off < 0.5 * shut_off

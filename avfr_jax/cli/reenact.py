@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = "of several faces: largest, left, right, center, or a number from the left"
     add("--source-face", type=_face, metavar="WHICH", default=None, help=f"{which} (default: largest)")
     add("--driving-face", type=_face, metavar="WHICH", default=None, help="the same for the driving clip")
-    mouths = "what moves the mouth, with models that were trained for both; auto: the sound, where it is another"
+    mouths = "what moves the mouth; auto: the sound, where it is another than the driving clip's and the model can"
     add("--mouth", choices=("auto", "driver", "sound"), default="auto", help=f"{mouths} {default}")
     add("--smooth", action="store_true", help="steady the driving landmarks over time, for noisy clips")
     add("--paste-back", action="store_true", help="put the result back into the whole source picture")

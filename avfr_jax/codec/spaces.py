@@ -18,7 +18,7 @@ from avfr_jax.codec.range_coder import Reader, Writer
 from avfr_jax.codec.symbols import Contexts, get_vector, put_vector
 from avfr_jax.errors import ConfigError
 from avfr_jax.models import landmark_warp
-from avfr_jax.models.base import Animator
+from avfr_jax.models.base import Animator, moved_by_mesh
 from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.typing import Float, Int
 
@@ -273,7 +273,7 @@ def space_of(model: Animator, components: int = 32, jacobians: bool = True) -> S
     if not 1 <= components <= meshes.MOTIONS:
         raise ConfigError(f"a face mesh moves in 1 to {meshes.MOTIONS} components, not {components}")
     parts: list[Part] = []
-    if model.family in ("landmark-warp", "mesh-fomm"):
+    if moved_by_mesh(model):
         parts.append(MeshPart(components, meshes.shipped()))
     if model.family != "landmark-warp":
         kind = KEYPOINTS_WITH_JACOBIANS if jacobians else KEYPOINTS

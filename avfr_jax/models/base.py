@@ -77,9 +77,19 @@ def face_priors(frames: Any, priors: Priors | None, find: FindPriors | None, *, 
     return found
 
 
-def can_dub(model: "Animator") -> bool:
-    """Whether a model can leave the mouth to the sound (`Priors.dubbed`): such a one says so by an attribute `dubs`."""
+def moved_by_mesh(model: "Animator") -> bool:
+    """Whether the face mesh is what moves a model's pictures."""
+    return model.family in ("landmark-warp", "mesh-fomm")
+
+
+def listens_for_mouth(model: "Animator") -> bool:
+    """Whether a model was trained to leave the mouth to the sound (`Priors.dubbed`); its attribute `dubs` says so."""
     return bool(getattr(model, "dubs", False))
+
+
+def can_dub(model: "Animator") -> bool:
+    """Whether the mouth can be left to the sound: by a model trained for it, or by the mesh that moves it."""
+    return listens_for_mouth(model) or moved_by_mesh(model)
 
 
 _DRAWN = 256  # side at which priors are drawn, at least
