@@ -25,7 +25,6 @@ from avfr_jax.models.base import (
     MotionMode,
     Priors,
     can_dub,
-    listens_for_mouth,
     normalise_landmarks,
 )
 from avfr_jax.ops.keypoints import Keypoints, hull_area
@@ -209,9 +208,9 @@ class Reenactor:
       driving_face: the same for the driving clip.
       smooth: steady the driving landmarks over time (One-Euro filter), for clips that are noisy; on good ones it
         costs a little accuracy. Models that read pixels alone are not affected.
-      mouth: what moves the mouth: the `driver`'s, or the `sound` alone, for models that the face mesh moves
-        (`faces.spoken_mouth`) or that were trained to do without (`AvfrConfig.hidden_mouths`); `auto` leaves it to the
-        sound where such a model is given another sound than the driving clip's own.
+      mouth: what moves the mouth: the `driver`'s, or the `sound` alone (`faces.spoken_mouth`), for models that the face
+        mesh moves or that were trained with hidden mouths (`AvfrConfig.hidden_mouths`); `auto` leaves it to the sound
+        where such a model is given another sound than the driving clip's own.
       paste_back: put the result back into the whole source picture.
       batch_size: frames at once; None takes what suits the model.
       face_backend: see `avfr_jax.faces.open_priors`.
@@ -391,7 +390,7 @@ class Reenactor:
         """What the model hears, as a mel spectrogram; None where it hears nothing. The mouth of a tracked driver may be
         left to it."""
         self._dubbed, self._speech = tracked and self._leaves_mouth(driving, audio), None
-        by_mesh, hears = self._dubbed and not listens_for_mouth(self.model), "audio" in self.model.needs
+        by_mesh, hears = self._dubbed and "priors" in self.model.needs, "audio" in self.model.needs
         sound = self._sound(driving, audio) if by_mesh or hears else None
         if by_mesh:
             self._speech = _Speech(sound)

@@ -27,7 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's words."""
     from avfr_jax.codec.files import REPAIRER
     from avfr_jax.codec.mesh import MOTIONS
-    from avfr_jax.codec.sender import FAITHFUL, FAITHFUL_QUALITY, FOR_FILES, FOR_TEMPLATES, SenderSettings
+    from avfr_jax.codec.sender import (
+        FAITHFUL,
+        FAITHFUL_QUALITY,
+        FOR_FILES,
+        FOR_TEMPLATES,
+        REPAIR_QUALITY,
+        SenderSettings,
+    )
 
     call = SenderSettings()
     parser.epilog = _EPILOG
@@ -61,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--between", type=int, default=FOR_FILES.between, metavar="N", help=f"{left_out} {default}")
     add("--template", action="store_true", help="no picture, motion and sound alone: to drive portraits with")
     add("--pivot-codec", choices=("av1", "hevc", "webp"), default="av1", help=f"coder of pivot pictures {default}")
-    few = f"(default: {FOR_FILES.quality}; --faithful: {FAITHFUL_QUALITY})"
+    few = f"(default: {FOR_FILES.quality}; --faithful: {FAITHFUL_QUALITY}, with --repairer {REPAIR_QUALITY})"
     add("--pivot-quality", type=int, metavar="0-100", help=f"their quality {few}")
     turned = "degrees of head turn after which a new pivot is sent; 0 never"
     add("--pivot-angle", type=float, default=15.0, metavar="DEGREES", help=f"{turned} {default}")
@@ -144,14 +151,23 @@ def _settings(arguments: argparse.Namespace) -> Any:
 
 def _preset(arguments: argparse.Namespace) -> Any:
     """What is not said by itself."""
-    from avfr_jax.codec.sender import FAITHFUL, FAITHFUL_QUALITY, FOR_FILES, FOR_TEMPLATES, SenderSettings
+    from avfr_jax.codec.sender import (
+        FAITHFUL,
+        FAITHFUL_QUALITY,
+        FOR_FILES,
+        FOR_TEMPLATES,
+        REPAIR_QUALITY,
+        SenderSettings,
+    )
 
     if arguments.template and (arguments.call or arguments.faithful):
         raise ConfigError("A template holds no picture: leave --call and --faithful out, or --template.")
     preset = SenderSettings() if arguments.call else FOR_TEMPLATES if arguments.template else FOR_FILES
     if arguments.faithful:
         pivots = dataclasses.replace(FAITHFUL, bitrate=preset.pivots.bitrate)
-        preset = dataclasses.replace(preset, film=arguments.repairer is None, quality=FAITHFUL_QUALITY, pivots=pivots)
+        film = arguments.repairer is None
+        quality = FAITHFUL_QUALITY if film else REPAIR_QUALITY
+        preset = dataclasses.replace(preset, film=film, quality=quality, pivots=pivots)
     return preset
 
 

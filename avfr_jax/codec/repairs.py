@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 REPAIRED = 5
 """The form of a pivot whose picture is another's, moved and repaired; `Still` and `film.NEXT` have the others."""
-_PRICE = 2e-4  # of a bit at quality 0, as mean absolute difference of one cell
+_PRICE = 2.5e-3  # of a bit at quality 0, as mean absolute difference of one cell
 _HALVED = 15  # by so much quality
 _FEWEST = 2  # maps of a cell, at least
 

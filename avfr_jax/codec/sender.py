@@ -87,6 +87,8 @@ FAITHFUL = PivotSettings(excess=0.01, every=6, apart=0.24, background=None)
 """Pivots that follow the picture, told from one another (`film`): a few a second, where the drawn frame needs them."""
 FAITHFUL_QUALITY = 13
 """Of the pictures of such pivots: AV1's CRF 55."""
+REPAIR_QUALITY = 40
+"""Of the first picture and the repairs, where such pivots are repairs instead."""
 FOR_FILES = SenderSettings(refresh=250, packet=125, pivots=PivotSettings())
 """Nothing is lost on the way to a file, and nobody waits."""
 FOR_TEMPLATES = dataclasses.replace(

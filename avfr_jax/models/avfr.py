@@ -77,9 +77,10 @@ class AvfrConfig(FommConfig):
       audio_encoder: the sound as a map of features beside the moved source.
       audio_attention: the sound as attention over the moved source.
       identity_aware_generator: the U-Net of SPADE blocks; else FOMM's decoder.
-      hidden_mouths: share of training pairs in which the keypoint detector does not see the driving mouth
-        (`hide_mouth`), so that the sound alone tells what it does: without, there is next to nothing that the sound
-        could add. A model trained with some can be dubbed. Counts only where the sound is looked at.
+      hidden_mouths: share of training pairs in which the keypoint detector does not see the colours of the driving
+        mouth (`hide_mouth`), so that the drawn mesh and the sound tell what it does. A model trained with some can be
+        dubbed: a mouth that the sound asks for is drawn instead (`faces.spoken_mouth`). Without the structural prior
+        the sound alone tells, and mouths are hidden only where there is some.
       audio: settings of the audio networks.
       identity: settings of the identity-aware generator.
     """
@@ -99,7 +100,7 @@ class AvfrConfig(FommConfig):
     @property
     def dubs(self) -> bool:
         """Whether the mouth can be left to the sound."""
-        return self.hears and self.hidden_mouths > 0
+        return (self.hears or self.structural_prior) and self.hidden_mouths > 0
 
     @property
     def hears(self) -> bool:
@@ -114,6 +115,7 @@ class AvfrConfig(FommConfig):
 
 _FOREHEAD, _NOSE_BASE = 10, 2  # of the face mesh; the jaw moves neither
 _UPPER_LIP, _LOWER_LIP = 13, 14  # their inner edges
+_COLOURS = 3  # channels of a frame; behind them lie the drawing and the mask
 
 
 def mouth_opening(landmarks: Float[Array, "n 478 d"]) -> Float[Array, "n"]:
@@ -126,7 +128,8 @@ def mouth_opening(landmarks: Float[Array, "n 478 d"]) -> Float[Array, "n"]:
 def hide_mouth(
     seen: Float[Array, "n h w c"], landmarks: Float[Array, "n 478 d"], which: Bool[Array, "n"] | None = None
 ) -> Float[Array, "n h w c"]:
-    """Frames, drawings and masks with zeros from the base of the nose to below the chin, and across the jaw.
+    """Frames whose colours are zero from the base of the nose to below the chin, and across the jaw; the mesh's drawing
+    and the mask stay.
 
     Place and size of what is hidden come from forehead and nose alone, and so tell nothing of the mouth.
 
@@ -143,7 +146,7 @@ def hide_mouth(
     hidden = (along > 0.02) & (along < 1) & (jnp.abs(across) < 0.85)  # NaN is in no range
     if which is not None:
         hidden &= which[:, None, None]
-    return jnp.where(hidden[..., None], 0, seen)
+    return jnp.where(hidden[..., None] & (jnp.arange(seen.shape[-1]) < _COLOURS), 0, seen)
 
 
 PARTS = {

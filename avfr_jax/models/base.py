@@ -27,7 +27,7 @@ class Priors:
       landmarks: `[N, 478, 3]` float32, (x, y) in [-1, 1] by pixel centres, z in the units of x; NaN where no face
         was found.
       person_mask: `[N, H, W]` float32 in [0, 1], or None where it was not asked for.
-      dubbed: the mouths are not to be followed: the face is to say what the model hears.
+      dubbed: the mouths in the pictures are not to be looked at: the landmarks are those of what is to be said.
     """
 
     landmarks: Any
@@ -82,14 +82,10 @@ def moved_by_mesh(model: "Animator") -> bool:
     return model.family in ("landmark-warp", "mesh-fomm")
 
 
-def listens_for_mouth(model: "Animator") -> bool:
-    """Whether a model was trained to leave the mouth to the sound (`Priors.dubbed`); its attribute `dubs` says so."""
-    return bool(getattr(model, "dubs", False))
-
-
 def can_dub(model: "Animator") -> bool:
-    """Whether the mouth can be left to the sound: by a model trained for it, or by the mesh that moves it."""
-    return listens_for_mouth(model) or moved_by_mesh(model)
+    """Whether the mouth can be left to the sound: the mesh moves the model, or it was trained not to look at the
+    driver's mouth (`Priors.dubbed`), which an attribute `dubs` says."""
+    return bool(getattr(model, "dubs", False)) or moved_by_mesh(model)
 
 
 _DRAWN = 256  # side at which priors are drawn, at least

@@ -24,6 +24,7 @@ from experiments.rate_distortion.base import Coded
 # (step of the motion, quality of the pivots, degrees between pivots)
 _POINTS = ((20, 30, 30.0), (14, 50, 15.0), (10, 60, 10.0), (6, 70, 7.0))
 _FAITHFUL_POINTS = ((0, 0.02), (6, 0.015), (13, 0.01), (25, 0.006))  # (quality of the pivots, excess)
+_REPAIRED_POINTS = ((10, 0.015), (25, 0.012), (40, 0.01), (55, 0.006))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _faithful_curve(
     name: str, model: str, base: SenderSettings, file: bool, repairer: str | None = None
 ) -> Sequence[Ours]:
     points = []
-    for quality, excess in _FAITHFUL_POINTS:
+    for quality, excess in _FAITHFUL_POINTS if repairer is None else _REPAIRED_POINTS:
         pivots = dataclasses.replace(FAITHFUL, excess=excess, bitrate=base.pivots.bitrate)
         sending = dataclasses.replace(base, film=repairer is None, quality=quality, pivots=pivots)
         points.append(Ours(name, model, sending, file, repairer=repairer))

@@ -207,7 +207,9 @@ def test_a_hidden_mouth_is_gone_and_where_it_was_tells_nothing_of_it(degrees):
     opened = shut.copy()
     opened[jaw, 1] += 0.05
     faces = np.stack([_rolled(f, degrees) for f in (shut, opened, shut * np.nan)])
-    seen = np.asarray(avfr.hide_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces)))
+    whole = np.asarray(avfr.hide_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces)))
+    assert whole[..., 3:].all()  # the drawing and the mask stay
+    seen = whole[..., :3]
     assert seen[2].all()
     np.testing.assert_array_equal(seen[0], seen[1])
     assert 0.05 < 1 - seen[0].mean() < 0.3

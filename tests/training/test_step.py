@@ -95,19 +95,24 @@ def test_every_network_of_avfr_has_its_gradients():
     assert {f"loss/{name}" for name in ("pyramid_l1", "generator_gan", "equivariance_jacobian")} <= found[2].keys()
 
 
-def test_mouths_are_hidden_from_a_share_of_the_pairs_that_have_sound():
-    objective = AvfrObjective(dataclasses.replace(test_avfr.CONFIG, hidden_mouths=0.75), LOSS)
+@pytest.mark.parametrize("structural", [True, False])
+def test_mouths_are_hidden_from_a_share_of_the_pairs_that_tell_what_they_do(structural):
+    config = dataclasses.replace(test_avfr.CONFIG, hidden_mouths=0.75, structural_prior=structural)
+    objective = AvfrObjective(config, LOSS)
     assert objective.example_batch(2)["driving_landmarks"].shape == (2, 478, 3)
     assert "driving_landmarks" not in AvfrObjective(test_avfr.CONFIG, LOSS).example_batch(2)
     hidden = np.concatenate([objective.draw(jax.random.key(i), 100)["hidden"] for i in range(10)])
     assert 0.7 < hidden.mean() < 0.8
     batch = {name: value + 1 for name, value in _avfr_batch(0).items()}
+    if not structural:
+        batch |= {name: batch[name][..., :3] for name in ("source", "driving")}
     batch["mel"][::2] = -4
     batch["driving_landmarks"] = np.repeat(test_avfr.face()[None], BATCH, 0)
     draws = {"hidden": np.arange(BATCH) < BATCH // 2}
     seen = objective.prepare(batch, draws)
     changed = (np.asarray(seen["driving_seen"]) != batch["driving"]).any((1, 2, 3))
-    np.testing.assert_array_equal(np.flatnonzero(changed), range(1, BATCH // 2, 2))
+    told = range(BATCH // 2) if structural else range(1, BATCH // 2, 2)  # by the mesh, or by the sound alone
+    np.testing.assert_array_equal(np.flatnonzero(changed), told)
     np.testing.assert_array_equal(seen["driving"], batch["driving"][..., :3])  # what is to be drawn
     np.testing.assert_array_equal(seen["source_seen"], batch["source"])
     np.testing.assert_array_equal(objective.prepare(batch)["driving_seen"], batch["driving"])  # validation sees all

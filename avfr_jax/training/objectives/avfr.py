@@ -49,7 +49,9 @@ class AvfrObjective(FommObjective):
         colours = {name: batch[name][..., : self.config.num_channels] for name in ("source", "driving")}
         seen = {f"{name}_seen": batch[name] for name in ("source", "driving")}
         if draws is not None and "hidden" in draws:
-            which = draws["hidden"] & avfr.has_sound(batch["mel"])  # what nothing tells cannot be learnt
+            which = draws["hidden"]
+            if not self.config.structural_prior:
+                which &= avfr.has_sound(batch["mel"])  # what nothing tells cannot be learnt
             seen["driving_seen"] = avfr.hide_mouth(seen["driving_seen"], batch["driving_landmarks"], which)
         return {**batch, **colours, **seen}
 
