@@ -41,7 +41,7 @@ from avfr_jax.codec.bitstream import (
     read_stream,
     write_stream,
 )
-from avfr_jax.codec.files import Stream, decode_file, decode_frames, encode_file
+from avfr_jax.codec.files import REPAIRER, Stream, decode_file, decode_frames, encode_file
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.report import describe_stream
 from avfr_jax.codec.sender import FAITHFUL, Sender, SenderSettings
@@ -49,6 +49,7 @@ from avfr_jax.codec.still import Still, encode_still
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.model_store import load_model
 from avfr_jax.models.base import Encoded
+from avfr_jax.models.residual import ResidualConfig
 from avfr_jax.ops.keypoints import Keypoints
 
 CLIP = pathlib.Path(avfr_jax.__file__).with_name("assets") / "driver.mp4"
@@ -83,6 +84,32 @@ class StandIn:
         return np.broadcast_to(source.image, (len(driving.value), SIZE, SIZE, 3))
 
 
+class StandInRepairer:
+    """A residual coder that makes each cell brighter or darker by what its first signs say."""
+
+    name = REPAIRER
+    config = ResidualConfig(image_size=SIZE, fold=2, halvings=2, bits=6)
+
+    def encode(self, true: Any, drawn: Any) -> Any:
+        """Signs `[1, a, a, 6]`."""
+        side, cell = self.config.side, self.config.cell
+        left = (true.astype(np.float32) - drawn).reshape(1, side, cell, side, cell, 3).mean((2, 4, 5))
+        signs = []
+        for bit in range(6):
+            signs.append(np.where(left < 0, -1, 1))
+            left = left - signs[-1] * 64 / 2**bit
+        return np.stack(signs, -1).astype(np.int8)
+
+    def decode(self, signs: Any, drawn: Any) -> Any:
+        """The drawn picture, cell by cell at another level."""
+        level = sum(signs[..., bit] * 64 / 2**bit for bit in range(6))
+        whole = level.repeat(self.config.cell, 1).repeat(self.config.cell, 2)[..., None]
+        return np.clip(drawn + whole, 0, 255).astype(np.uint8)
+
+
+REPAIRING: Any = StandInRepairer()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Base:
     """A sound stream.
@@ -104,17 +131,18 @@ class Base:
 
 
 def bases() -> list[Base]:
-    """Short streams of each family and each form of picture, with a turn of the head and sound; a film of pictures
-    needs faces."""
+    """Short streams of each family and each form of picture, with a turn of the head and sound; a film of pictures, and
+    repairs, need faces."""
     made = []
     time_line = np.arange(_FRAMES) / 4
     short = SenderSettings(components=8, refresh=8)
     settings = [dataclasses.replace(short, still=still) for still in Still]
-    film = dataclasses.replace(short, film=True, pivots=dataclasses.replace(FAITHFUL, every=2, apart=0.1))
-    for family, some in (("fomm", settings), ("landmark-warp", [*settings, film])):
+    follows = dataclasses.replace(short, quality=0, pivots=dataclasses.replace(FAITHFUL, every=2, apart=0.1))
+    film = dataclasses.replace(follows, quality=short.quality, film=True)
+    for family, some in (("fomm", settings), ("landmark-warp", [*settings, film, follows])):
         for one in some:
             model: Any = StandIn(family)
-            sender = Sender(model, one, sound=1)
+            sender = Sender(model, one, sound=1, repairer=REPAIRING if one is follows else None)
             packets: list[Packet] = []
             for i, t in enumerate(time_line):
                 frame = np.full((SIZE, SIZE, 3), 120 + 60 * np.sin(t), np.uint8)
@@ -335,7 +363,7 @@ def read_all(data: bytes, family: str, uses: Sequence[Callable[[bytes, str], int
 
 def _receiver(family: str) -> Receiver:
     model: Any = StandIn(family)
-    return Receiver(lambda name: model)
+    return Receiver(lambda name: model, lambda name: REPAIRING)
 
 
 def _drawn(data: bytes, family: str) -> int:

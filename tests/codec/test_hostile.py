@@ -9,6 +9,7 @@ from avfr_jax.codec.bitstream import (
     LARGEST_PAYLOAD,
     LARGEST_RUN,
     MAGIC,
+    PICTURES,
     BitstreamError,
     Kind,
     Packet,
@@ -22,6 +23,7 @@ from avfr_jax.codec.bitstream import (
 from avfr_jax.codec.files import Stream, decode_frames
 from avfr_jax.codec.film import NEXT
 from avfr_jax.codec.receiver import Receiver
+from avfr_jax.codec.repairs import REPAIRED
 from avfr_jax.codec.sound import decode_sound
 from avfr_jax.codec.still import Still, decode_still, encode_still
 from benchmarks import fuzz_stream
@@ -30,8 +32,9 @@ from benchmarks import fuzz_stream
 @pytest.fixture(scope="module")
 def bases():
     made = fuzz_stream.bases()
-    forms = [[p.payload[1] for p in base.packets if p.kind is Kind.PIVOT and p.payload[0] == 0] for base in made]
-    assert forms[-1].count(NEXT) >= 3
+    forms = [[p.payload[1] for p in base.packets if p.kind in PICTURES and p.payload[0] == 0] for base in made]
+    assert forms[-2].count(NEXT) >= 3
+    assert forms[-1].count(REPAIRED) >= 2
     return made
 
 
@@ -56,7 +59,7 @@ def test_sound_streams_are_read(bases):
 
 
 def _receiver(base) -> Receiver:
-    return Receiver(lambda name: fuzz_stream.StandIn(base.family))
+    return Receiver(lambda name: fuzz_stream.StandIn(base.family), lambda name: fuzz_stream.REPAIRING)
 
 
 def _counted(packets) -> int:
