@@ -151,22 +151,17 @@ def _settings(arguments: argparse.Namespace) -> Any:
 
 def _preset(arguments: argparse.Namespace) -> Any:
     """What is not said by itself."""
-    from avfr_jax.codec.sender import (
-        FAITHFUL,
-        FAITHFUL_QUALITY,
-        FOR_FILES,
-        FOR_TEMPLATES,
-        REPAIR_QUALITY,
-        SenderSettings,
-    )
+    from avfr_jax.codec import sender
 
     if arguments.template and (arguments.call or arguments.faithful):
         raise ConfigError("A template holds no picture: leave --call and --faithful out, or --template.")
-    preset = SenderSettings() if arguments.call else FOR_TEMPLATES if arguments.template else FOR_FILES
+    preset = (
+        sender.SenderSettings() if arguments.call else sender.FOR_TEMPLATES if arguments.template else sender.FOR_FILES
+    )
     if arguments.faithful:
-        pivots = dataclasses.replace(FAITHFUL, bitrate=preset.pivots.bitrate)
+        pivots = dataclasses.replace(sender.FAITHFUL, bitrate=preset.pivots.bitrate)
         film = arguments.repairer is None
-        quality = FAITHFUL_QUALITY if film else REPAIR_QUALITY
+        quality = sender.FAITHFUL_QUALITY if film else sender.REPAIR_QUALITY
         preset = dataclasses.replace(preset, film=film, quality=quality, pivots=pivots)
     return preset
 
