@@ -135,17 +135,16 @@ def test_what_cannot_be_decoded(tmp_path, driving, stream, capsys):
 def test_pivots_that_are_repairs(driving, tmp_path, capsys):
     """By the network in the package: the drawn frame comes nearer to the true one for a few bytes, there and back."""
     plain, mended, out = (tmp_path / name for name in ("plain.avfr", "mended.avfr", "out.mp4"))
-    words = ["--crop", "none", "--audio", "none", "--pivot-quality-check", "0.005", "--pivot-every", "3"]
-    assert (
-        main(["encode", str(driving), str(mended), *words, "--repairer", "residual256", "--pivot-quality", "20"]) == 0
-    )
+    words = ["--crop", "none", "--audio", "none", "--pivot-quality", "0"]
+    often = ["--faithful", "--repairer", "residual256", "--pivot-quality-check", "0.005", "--pivot-every", "3"]
+    assert main(["encode", str(driving), str(mended), *words, *often]) == 0
     repairs = [p for p in read_stream(mended.read_bytes()) if p.kind is Kind.RESIDUAL]
     assert repairs
     assert max(len(p.to_bytes()) for p in repairs) < 1100
     assert main(["encode", str(driving), str(plain), *words]) == 0
     seen = np.stack(list(VideoReader(driving))).astype(float)
     far = [np.abs(np.stack(list(decode_frames(path.read_bytes()))) - seen).mean() for path in (plain, mended)]
-    assert far[1] < 0.9 * far[0]
+    assert far[1] < 0.95 * far[0]
     capsys.readouterr()
     assert main(["inspect", str(mended)]) == 0
     assert "residual256 (" in capsys.readouterr().out
