@@ -6,7 +6,7 @@ on how far the lips are apart and how wide the mouth is. Network: a perceptron o
 opening and width in units of each clip's own range, levels and bands disturbed.
 
 Expected: a correlation of 0.35 between the opening that is heard and the one that is seen, on people that nothing was
-fitted on, with under three minutes of eighteen people. Time: half a minute on one core.
+fitted on, with two minutes of eighteen people. Time: half a minute on one core.
 """
 
 import argparse

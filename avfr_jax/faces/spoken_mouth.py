@@ -1,8 +1,8 @@
 """The mouth that a sound asks for: lips and jaw of the face mesh from speech, for models that the mesh moves.
 
-A small network hears a quarter of a second before and after each frame and says how far the lips are apart and how wide
+A small network hears an eighth of a second before and after each frame and says how far the lips are apart and how wide
 the mouth is; two fitted shapes make a mesh of that, in the pose that the head has. `experiments.fit_spoken_mouth` made
-the numbers, which come with the package.
+the numbers, which come with the package, from two minutes of eighteen people.
 """
 
 import dataclasses
