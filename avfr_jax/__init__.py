@@ -10,28 +10,34 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from avfr_jax.model_store import list_models, load_enlarger, load_interpolator, load_model, load_repairer
-    from avfr_jax.ops.keypoints import Keypoints
+    from avfr_jax.model_store import (
+        list_models,
+        load_interpolator,
+        load_model,
+        load_residual_codec,
+        load_super_resolver,
+    )
+    from avfr_jax.motion import Keypoints
     from avfr_jax.reenact import Reenactor
 
 __all__ = [
     "Keypoints",
     "Reenactor",
     "list_models",
-    "load_enlarger",
     "load_interpolator",
     "load_model",
-    "load_repairer",
+    "load_residual_codec",
+    "load_super_resolver",
 ]
 
 _WHERE = {
-    "Keypoints": "avfr_jax.ops.keypoints",
+    "Keypoints": "avfr_jax.motion",
     "Reenactor": "avfr_jax.reenact",
     "list_models": "avfr_jax.model_store",
-    "load_enlarger": "avfr_jax.model_store",
+    "load_super_resolver": "avfr_jax.model_store",
     "load_interpolator": "avfr_jax.model_store",
     "load_model": "avfr_jax.model_store",
-    "load_repairer": "avfr_jax.model_store",
+    "load_residual_codec": "avfr_jax.model_store",
 }
 
 

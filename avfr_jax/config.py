@@ -29,7 +29,7 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "config") -> T
 
     Args:
       kind: the dataclass.
-      values: names and values.
+      values: names and values; a name that was given up is taken for the one in the class variable `RENAMED`.
       where: what to call the place in an error message.
 
     Raises:
@@ -37,6 +37,8 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "config") -> T
     """
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(kind)
+    renamed: dict[str, str] = getattr(kind, "RENAMED", {})
+    values = {renamed.get(name, name): value for name, value in values.items()}
     for name in values:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)

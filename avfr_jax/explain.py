@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.ops.grids import pixel_grid
-from avfr_jax.ops.keypoints import gaussian_heatmaps
+from avfr_jax.ops.heatmaps import gaussian_heatmaps
 from avfr_jax.ops.resize import resize_linear
 from avfr_jax.reenact import Explained
 from avfr_jax.training import panels
@@ -38,8 +38,8 @@ def _first_row(explained: Explained) -> list[tuple[str, Any]]:
     behind, shape = explained.behind, explained.source.shape[:2]
     frame = np.asarray(behind.frames[0])
     tiles = [
-        ("source", _with_keypoints(explained.source, explained.source_keypoints.value)),
-        (f"driving frame {explained.index}", _with_keypoints(explained.driving, explained.driving_keypoints.value)),
+        ("source", _with_keypoints(explained.source, explained.source_keypoints.positions)),
+        (f"driving frame {explained.index}", _with_keypoints(explained.driving, explained.driving_keypoints.positions)),
         ("result", frame),
         ("flow", panels.draw_displacement(behind.displacement[:1], shape)[0]),
     ]
@@ -56,7 +56,7 @@ def _with_keypoints(image: UInt8[np.ndarray, "h w 3"], value: Any) -> Any:
 
 
 def _heatmaps(explained: Explained) -> list[tuple[str, Any]]:
-    value = explained.driving_keypoints.value[:1]
+    value = explained.driving_keypoints.positions[:1, :, :2]
     if value.shape[1] > _MOST_HEATMAPS:
         return []
     size, image = explained.driving.shape[0], explained.driving.astype(np.float32) / 255

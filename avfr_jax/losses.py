@@ -15,7 +15,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from avfr_jax.ops.keypoints import inverse_2x2
+from avfr_jax.ops.matrices import small_inverse
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import pyramid
 from avfr_jax.ops.tps import RandomWarp, warp_jacobian, warp_points
@@ -239,7 +239,7 @@ def equivariance_jacobian(
     """
     at = warp_jacobian(warp, widen(kp_transformed))
     carried = jnp.einsum("nkij,nkjl->nkil", at, widen(jacobian_transformed), precision="highest")
-    ratio = jnp.einsum("nkij,nkjl->nkil", inverse_2x2(widen(jacobian_driving)), carried, precision="highest")
+    ratio = jnp.einsum("nkij,nkjl->nkil", small_inverse(widen(jacobian_driving)), carried, precision="highest")
     return jnp.abs(jnp.eye(2, dtype=ratio.dtype) - ratio).mean()
 
 

@@ -19,21 +19,22 @@ from avfr_jax.checkpoints import restore_tree, save_tree, tree_digest
 from avfr_jax.config import from_dict, to_dict
 from avfr_jax.errors import AvfrError, CheckpointError, ConfigError, OutputError
 from avfr_jax.folders import cache_folder
-from avfr_jax.models.base import Animator, Priors, normalise_landmarks
+from avfr_jax.landmarks import normalise_landmarks
+from avfr_jax.models.base import Animator, Priors
 from avfr_jax.models.registry import KINDS, Kind, family, make_model
 
 if TYPE_CHECKING:
     from avfr_jax.models.interpolation import Interpolator
-    from avfr_jax.models.residual import Repairer
-    from avfr_jax.models.super_resolution import Enlarger
+    from avfr_jax.models.residual import ResidualCodec
+    from avfr_jax.models.super_resolution import SuperResolver
 
 DEFAULT_MODEL = "mesh-fomm"
 _FORMAT = 1
 _DOES: dict[Kind, str] = {
     "animator": "animates a source",
     "interpolator": "makes frames between frames",
-    "enlarger": "enlarges frames",
-    "repairer": "codes what a drawn frame lacks",
+    "super_resolver": "enlarges frames",
+    "residual_codec": "codes what a drawn frame lacks",
 }
 _BUILT_IN: dict[str, dict[str, Any]] = {
     "landmark-warp": {
@@ -150,15 +151,15 @@ def load_interpolator(name_or_folder: str | os.PathLike[str]) -> "Interpolator":
     return model
 
 
-def load_enlarger(name_or_folder: str | os.PathLike[str]) -> "Enlarger":
+def load_super_resolver(name_or_folder: str | os.PathLike[str]) -> "SuperResolver":
     """Load a model that enlarges frames; arguments and errors as for `load_model`."""
-    model: Enlarger = _load(name_or_folder, "enlarger")
+    model: SuperResolver = _load(name_or_folder, "super_resolver")
     return model
 
 
-def load_repairer(name_or_folder: str | os.PathLike[str]) -> "Repairer":
+def load_residual_codec(name_or_folder: str | os.PathLike[str]) -> "ResidualCodec":
     """Load a model that codes what drawn frames lack; arguments and errors as for `load_model`."""
-    model: Repairer = _load(name_or_folder, "repairer")
+    model: ResidualCodec = _load(name_or_folder, "residual_codec")
     return model
 
 
@@ -256,9 +257,9 @@ class _FindPriors:
         Raises:
           MissingBackendError: no face backend is installed.
         """
-        from avfr_jax.faces import open_priors
+        from avfr_jax.faces import open_face_backend
 
-        self._backend = self._backend or open_priors()
+        self._backend = self._backend or open_face_backend()
         images = (np.clip(np.asarray(frames), 0, 1) * 255 + 0.5).astype(np.uint8)
         landmarks = np.full((len(images), 478, 3), np.nan, np.float32)
         for i, image in enumerate(images):

@@ -17,17 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.errors import ConfigError, FaceError, InputError
+from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.model_store import DEFAULT_MODEL, load_model
-from avfr_jax.models.base import (
-    Animator,
-    Encoded,
-    Explanation,
-    MotionMode,
-    Priors,
-    can_dub,
-    normalise_landmarks,
-)
-from avfr_jax.ops.keypoints import Keypoints, hull_area
+from avfr_jax.models.base import Animator, EncodedSource, Explanation, Priors
+from avfr_jax.motion import Motion, MotionMode
+from avfr_jax.ops.matrices import hull_area
 from avfr_jax.typing import Float, UInt8
 
 T = TypeVar("T")
@@ -108,8 +102,8 @@ class Explained:
 
     source: Any
     driving: Any
-    source_keypoints: Keypoints
-    driving_keypoints: Keypoints
+    source_keypoints: Motion
+    driving_keypoints: Motion
     index: int
     behind: Explanation
 
@@ -170,8 +164,8 @@ class _Source:
     full: Any
     view: Any
     crop: Any
-    keypoints: Keypoints
-    encoded: Encoded
+    keypoints: Motion
+    encoded: EncodedSource
     landmarks: Any
 
 
@@ -183,7 +177,7 @@ class _Begun(NamedTuple):
     samples: Sequence[tuple[int, Any]]
     faces: Sequence[Any]
     view: _View
-    initial: Keypoints | None
+    initial: Motion | None
 
 
 class Reenactor:
@@ -209,11 +203,11 @@ class Reenactor:
       smooth: steady the driving landmarks over time (One-Euro filter), for clips that are noisy; on good ones it
         costs a little accuracy. Models that read pixels alone are not affected.
       mouth: what moves the mouth: the `driver`'s, or the `sound` alone (`faces.spoken_mouth`), for models that the face
-        mesh moves or that were trained with hidden mouths (`AvfrConfig.hidden_mouths`); `auto` leaves it to the sound
+        mesh moves or that were trained with hidden mouths (`AvfrConfig.mouth_masking`); `auto` leaves it to the sound
         where such a model is given another sound than the driving clip's own.
       paste_back: put the result back into the whole source picture.
       batch_size: frames at once; None takes what suits the model.
-      face_backend: see `avfr_jax.faces.open_priors`.
+      face_backend: see `avfr_jax.faces.open_face_backend`.
 
     Raises:
       ConfigError: a setting is impossible, or there is no such model.
@@ -254,7 +248,7 @@ class Reenactor:
         self.crop, self.missing_face, self.smooth, self.paste_back = crop, missing_face, smooth, paste_back
         self.source_face, self.driving_face, self.face_backend = source_face, driving_face, face_backend
         self.batch_size = batch_size or self.model.batch_size
-        if mouth == "sound" and not can_dub(self.model):
+        if mouth == "sound" and not self.model.capabilities.dubbing:
             raise ConfigError(f"{self.model.name} cannot leave the mouth to the sound; leave mouth out.")
         self.mouth, self._dubbed = mouth, False
         self._speech: _Speech | None = None
@@ -266,14 +260,14 @@ class Reenactor:
         if not self._needs_faces:
             yield None
             return
-        from avfr_jax.faces import open_priors
+        from avfr_jax.faces import open_face_backend
 
-        with open_priors(self.face_backend) as priors:
+        with open_face_backend(self.face_backend) as priors:
             yield priors
 
     @property
     def _needs_faces(self) -> bool:
-        return self.crop == "auto" or "priors" in self.model.needs
+        return self.crop == "auto" or self.model.capabilities.landmarks
 
     def reenact(self, source: Any, driving: Any, audio: Any = "driving") -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """Draw the frames one after another.
@@ -390,7 +384,7 @@ class Reenactor:
         """What the model hears, as a mel spectrogram; None where it hears nothing. The mouth of a tracked driver may be
         left to it."""
         self._dubbed, self._speech = tracked and self._leaves_mouth(driving, audio), None
-        by_mesh, hears = self._dubbed and "priors" in self.model.needs, "audio" in self.model.needs
+        by_mesh, hears = self._dubbed and self.model.capabilities.landmarks, self.model.capabilities.audio
         sound = self._sound(driving, audio) if by_mesh or hears else None
         if by_mesh:
             self._speech = _Speech(sound)
@@ -411,7 +405,7 @@ class Reenactor:
             is_file = isinstance(driving, str | os.PathLike) and not _is_stream(driving)
             audio = driving if is_file and has_audio(driving) else None
             if audio is None:
-                hears = "audio" in self.model.needs
+                hears = self.model.capabilities.audio
                 told = "this model listens; it is given silence" if hears else "the mouth was left to it; it stays shut"
                 self._warn(f"The driving clip has no sound, and {told}.")
         if audio is None:
@@ -422,7 +416,7 @@ class Reenactor:
 
     def _leaves_mouth(self, driving: Any, audio: Any) -> bool:
         """Whether the mouth is left to the sound."""
-        if self.mouth != "auto" or not can_dub(self.model):
+        if self.mouth != "auto" or not self.model.capabilities.dubbing:
             return self.mouth == "sound"
         paths = [value for value in (driving, audio) if isinstance(value, str | os.PathLike)]
         same = len(paths) == 2 and pathlib.Path(paths[0]) == pathlib.Path(paths[1])
@@ -446,7 +440,7 @@ class Reenactor:
                 view = crop = crop_for_face(face, image.shape)
             landmarks = self._placed_landmarks(face.landmarks, view)
         square = view.apply(image, size)
-        if priors is not None and "priors" in self.model.needs:
+        if priors is not None and self.model.capabilities.landmarks:
             mask = priors.person_mask(square)
         given = None if landmarks is None else Priors(landmarks[None], None if mask is None else mask[None])
         pixels = square.astype(np.float32) / 255
@@ -524,7 +518,7 @@ class Reenactor:
         view: _View,
         priors: Any,
         source: _Source,
-    ) -> Keypoints | None:
+    ) -> Motion | None:
         """Keypoints of the driving frame that stands for the source's pose; None leaves it to the first one."""
         if self.best_frame == "first":
             return None
@@ -542,7 +536,7 @@ class Reenactor:
         self.report.reference = index
         return self._initial(self._look(index, frame, priors, view, face))
 
-    def _initial(self, seen: Seen) -> Keypoints:
+    def _initial(self, seen: Seen) -> Motion:
         """Keypoints of the frame that stands for the source's pose. Its mouth is its own."""
         if self._speech is not None:
             self._speech.begin(seen)
@@ -557,7 +551,7 @@ class Reenactor:
         return Seen(index, seen, landmarks, self._person_mask(seen, priors))
 
     def _person_mask(self, seen: Any, priors: Any) -> Any:
-        return priors.person_mask(seen) if "person_masks" in self.model.needs else None
+        return priors.person_mask(seen) if self.model.capabilities.person_masks else None
 
     def _frame(self, clip: "_Clip", index: int) -> Any:
         if not clip.repeatable:
@@ -583,7 +577,7 @@ class Reenactor:
         """The motion in an `.avfr` file; None for any other driving clip."""
         if not _is_stream(driving):
             return None
-        from avfr_jax.codec.driving import RecordedMotion
+        from avfr_jax.codec.stream_source import RecordedMotion
 
         for name, used in (
             ("driving_face", self.driving_face is not None),
@@ -595,7 +589,7 @@ class Reenactor:
                 raise ConfigError(f"{driving} holds one face, tracked when it was made; leave {name} out.")
         return RecordedMotion(driving, self.model)
 
-    def _recorded_reference(self, recorded: Any, source: _Source) -> Keypoints | None:
+    def _recorded_reference(self, recorded: Any, source: _Source) -> Motion | None:
         """As `_reference`."""
         if self.best_frame == "first":
             return None
@@ -611,18 +605,18 @@ class Reenactor:
 
     # --- drawing --------------------------------------------------------------------------------------------------
 
-    def _keypoints(self, seen: Sequence[Seen]) -> Keypoints:
+    def _keypoints(self, seen: Sequence[Seen]) -> Motion:
         if seen[0].pose is not None:
-            from avfr_jax.codec.spaces import keypoints_of
+            from avfr_jax.codec.spaces import motion_of
 
-            return keypoints_of([s.pose for s in seen])
+            return motion_of(self.model.motion_spec, [s.pose for s in seen])
         frames = np.stack([s.view for s in seen]).astype(np.float32) / 255
         if seen[0].landmarks is None:
             return self.model.keypoints(frames, None)
         masks = None if seen[0].mask is None else np.stack([s.mask for s in seen])
         return self.model.keypoints(frames, Priors(np.stack([s.landmarks for s in seen]), masks, self._dubbed))
 
-    def _draw(self, frames: Iterable[Seen], source: _Source, initial: Keypoints | None, sound: Any) -> Iterator[Step]:
+    def _draw(self, frames: Iterable[Seen], source: _Source, initial: Motion | None, sound: Any) -> Iterator[Step]:
         last = source.view
         for run in self._batches(frames):
             found = [s for s in run if not self._is_missing(s)]
@@ -647,12 +641,13 @@ class Reenactor:
                     last = drawn.pop(0)
                 yield Step(self._placed(last, source), last, seen.view, source.view, seen.index, missing)
 
-    def _animate(self, source: _Source, keypoints: Keypoints, initial: Keypoints, mel: Any) -> Any:
+    def _animate(self, source: _Source, keypoints: Motion, initial: Motion, mel: Any) -> Any:
         target = self._retargeted(source, keypoints, initial)
         return np.asarray(_to_bytes(self.model.animate(source.encoded, source.keypoints, target, mel)))
 
-    def _retargeted(self, source: _Source, keypoints: Keypoints, initial: Keypoints) -> Keypoints:
-        return self.model.retarget(source.keypoints, keypoints, initial, mode=self.motion, adapt_scale=self.adapt_scale)
+    def _retargeted(self, source: _Source, keypoints: Motion, initial: Motion) -> Motion:
+        spec = self.model.motion_spec
+        return spec.retarget(source.keypoints, keypoints, initial, mode=self.motion, adapt_scale=self.adapt_scale)
 
     def _is_missing(self, seen: Seen) -> bool:
         return self._needs_faces and seen.landmarks is None and seen.pose is None

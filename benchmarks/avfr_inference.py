@@ -20,9 +20,8 @@ import numpy as np
 from avfr_jax.models import avfr, fomm
 from avfr_jax.models import avfr_inference as inference
 from avfr_jax.models.avfr import AvfrConfig, with_parts
-from avfr_jax.models.base import Priors, structure
+from avfr_jax.motion import Keypoints
 from avfr_jax.nn.allocator import keep_freed_memory
-from avfr_jax.ops.keypoints import Keypoints
 from benchmarks.fomm_inference import processor, random_weights, timed
 
 WHOLE = AvfrConfig()
@@ -64,11 +63,11 @@ def host_calls(batch: int) -> dict[str, Callable[[], Any]]:
 
     rng = np.random.default_rng(0)
     face = rng.uniform(-0.6, 0.6, (batch, 478, 3)).astype(np.float32)
-    priors = Priors(face, np.zeros((batch, 256, 256), np.float32))
+    masks = np.zeros((batch, 256, 256), np.float32)
     sound = rng.normal(0, 0.1, RATE * 10).clip(-1, 1).astype(np.float32)
     mel_spectrogram(sound)
     return {
-        "drawing the mesh": lambda: structure(priors, 256),
+        "drawing the mesh": lambda: structural_prior(face, masks, 256),
         # Ten seconds at once, of which a batch is this part.
         "the spectrogram": lambda: mel_spectrogram(sound),
     }

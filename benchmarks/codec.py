@@ -22,14 +22,14 @@ import numpy as np
 import avfr_jax
 from avfr_jax.codec import files
 from avfr_jax.codec.bitstream import Kind, Packet, read_packet
-from avfr_jax.codec.mesh import to_pixels
 from avfr_jax.codec.motion import MotionReader, MotionWriter
 from avfr_jax.codec.range_coder import Reader, Writer
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sender import Sender, SenderSettings, motion_format, send_all
 from avfr_jax.codec.spaces import Pose, space_of
+from avfr_jax.landmarks import landmarks_to_pixels
 from avfr_jax.models.interpolation import Interpolator
-from avfr_jax.models.super_resolution import Enlarger
+from avfr_jax.models.super_resolution import SuperResolver
 from avfr_jax.nn.allocator import keep_freed_memory
 from avfr_jax.reenact import Reenactor
 from benchmarks.fomm_inference import processor, random_weights
@@ -66,7 +66,7 @@ def stream_rows(seen: Sequence[Any], rounds: int) -> list[Row]:
     """Seconds a frame of writing and of reading the motion of `landmark-warp`, as a call sends it."""
     space = space_of(avfr_jax.load_model("landmark-warp"), CALL.components)
     form = motion_format(space, CALL)
-    poses = [Pose(to_pixels(one.landmarks)) for one in seen if one.landmarks is not None]
+    poses = [Pose(landmarks_to_pixels(one.landmarks, 256)) for one in seen if one.landmarks is not None]
     sent: list[bytes] = []
 
     def write() -> None:
@@ -139,10 +139,10 @@ def _drain(end: Receiver, count: int) -> np.ndarray:
 def helper_rows(seen: Sequence[Any], rounds: int) -> list[Row]:
     """Seconds a frame of what a receiver can do to drawn frames of 256 × 256."""
     frames = np.stack([one.view for one in seen[:8]])
-    enlarger = files.choose_enlarger(None) or _untrained(super_resolution64.CONFIG, Enlarger)
+    super_resolver = files.choose_super_resolver(None) or _untrained(super_resolution64.CONFIG, SuperResolver)
     between = _untrained(interpolation128.CONFIG, Interpolator)
     rows = []
-    for what, network in (("bicubic", None), (f"network ({enlarger.name})", enlarger)):
+    for what, network in (("bicubic", None), (f"network ({super_resolver.name})", super_resolver)):
         sized = lambda network=network: list(files.sized(frames, 512, 512, network))  # noqa: E731
         sized()
         rows.append((f"256² to 512²: {what}", seconds(sized, rounds).over(len(frames))))

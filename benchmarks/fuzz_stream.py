@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 import avfr_jax
-from avfr_jax.codec import files, mesh
+from avfr_jax.codec import files, mesh_basis
 from avfr_jax.codec.bitstream import (
     MAGIC,
     Header,
@@ -41,16 +41,17 @@ from avfr_jax.codec.bitstream import (
     read_stream,
     write_stream,
 )
-from avfr_jax.codec.files import REPAIRER, Stream, decode_file, decode_frames, encode_file
+from avfr_jax.codec.files import RESIDUAL_CODEC, Stream, decode_file, decode_frames, encode_file
+from avfr_jax.codec.intra_coding import ImageCodec, encode_image
 from avfr_jax.codec.receiver import Receiver
-from avfr_jax.codec.report import describe_stream
 from avfr_jax.codec.sender import FAITHFUL, Sender, SenderSettings
-from avfr_jax.codec.still import Still, encode_still
+from avfr_jax.codec.stream_statistics import describe_stream
 from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.model_store import load_model
-from avfr_jax.models.base import Encoded
+from avfr_jax.models.base import EncodedSource
 from avfr_jax.models.residual import ResidualConfig
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import Keypoints
 
 CLIP = pathlib.Path(avfr_jax.__file__).with_name("assets") / "driver.mp4"
 SIZE = 64
@@ -75,9 +76,9 @@ class StandIn:
         level = np.asarray(frames).mean((1, 2, 3))
         return Keypoints(np.stack([np.stack([level, -level], -1), np.stack([level / 2, level / 3], -1)], 1))
 
-    def encode_source(self, source: Any, keypoints: Any, priors: Any = None) -> Encoded:
+    def encode_source(self, source: Any, keypoints: Any, priors: Any = None) -> EncodedSource:
         """The source."""
-        return Encoded(np.asarray(source), ())
+        return EncodedSource(np.asarray(source), ())
 
     def animate(self, source: Any, source_keypoints: Any, driving: Any, mel: Any = None) -> Any:
         """The source, once for each frame."""
@@ -87,7 +88,7 @@ class StandIn:
 class StandInRepairer:
     """A residual coder that makes each cell brighter or darker by what its first signs say."""
 
-    name = REPAIRER
+    name = RESIDUAL_CODEC
     config = ResidualConfig(image_size=SIZE, fold=2, halvings=2, bits=6)
 
     def encode(self, true: Any, drawn: Any) -> Any:
@@ -136,19 +137,19 @@ def bases() -> list[Base]:
     made = []
     time_line = np.arange(_FRAMES) / 4
     short = SenderSettings(components=8, refresh=8)
-    settings = [dataclasses.replace(short, still=still) for still in Still]
+    settings = [dataclasses.replace(short, still=still) for still in ImageCodec]
     follows = dataclasses.replace(short, quality=0, pivots=dataclasses.replace(FAITHFUL, every=2, apart=0.1))
     film = dataclasses.replace(follows, quality=short.quality, film=True)
     for family, some in (("fomm", settings), ("landmark-warp", [*settings, film, follows])):
         for one in some:
             model: Any = StandIn(family)
-            sender = Sender(model, one, sound=1, repairer=REPAIRING if one is follows else None)
+            sender = Sender(model, one, sound=1, residual_codec=REPAIRING if one is follows else None)
             packets: list[Packet] = []
             for i, t in enumerate(time_line):
                 frame = np.full((SIZE, SIZE, 3), 120 + 60 * np.sin(t), np.uint8)
                 frame[8:40, 8:40] //= 2
-                points = mesh.shipped().mean + np.float32(8 * np.sin(t))
-                packets += sender.push(frame, None if family == "fomm" else mesh.to_normalised(points))
+                points = mesh_basis.shipped().mean + np.float32(8 * np.sin(t))
+                packets += sender.push(frame, None if family == "fomm" else normalise_landmarks(points, 256, 256))
                 if i % 12 == 0:
                     packets.append(Packet(Kind.SOUND, i, put_number(24 * i // 12) + b"\x04\xf8\xff\xfe\x00" * 24, 24))
             made.append(Base(packets + sender.finish(), family))
@@ -309,11 +310,11 @@ def _make_bomb(which: int) -> bytes:
 
     flat, large = (np.full((side, side, 3), 90, np.uint8) for side in (SIZE, 2048))
     if which == 0:
-        return encode_still(flat, Still.AV1) * 5000
+        return encode_image(flat, ImageCodec.AV1) * 5000
     if which == 1:
-        return encode_still(flat, Still.HEVC) * 1000
+        return encode_image(flat, ImageCodec.HEVC) * 1000
     if which in (2, 3, 4):
-        return encode_still(large, (Still.WEBP, Still.AV1, Still.HEVC)[which - 2], 1)
+        return encode_image(large, (ImageCodec.WEBP, ImageCodec.AV1, ImageCodec.HEVC)[which - 2], 1)
     out = io.BytesIO()
     if which == 5:
         frames = [Image.fromarray(np.full((SIZE, SIZE, 3), i, np.uint8)) for i in range(200)]
@@ -473,7 +474,7 @@ def _real() -> list[Base]:
     """The bundled clip, with each form of picture."""
     made = []
     with tempfile.TemporaryDirectory() as folder:
-        for still in (Still.AV1, Still.HEVC, Still.WEBP):
+        for still in (ImageCodec.AV1, ImageCodec.HEVC, ImageCodec.WEBP):
             path = pathlib.Path(folder) / f"{still}.avfr"
             encode_file(CLIP, path, settings=SenderSettings(still=still, packet=25, refresh=50), sound=CLIP)
             made.append(Base(list(read_stream(path.read_bytes())), "landmark-warp"))

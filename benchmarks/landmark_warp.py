@@ -16,10 +16,11 @@ import jax
 import numpy as np
 
 import avfr_jax
-from avfr_jax.faces.priors import FacePriors, open_priors
+from avfr_jax.faces.backend import FaceBackend, open_face_backend
+from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.media.video import VideoReader
 from avfr_jax.models import landmark_warp
-from avfr_jax.models.base import normalise_landmarks
+from avfr_jax.motion import FaceMesh
 from avfr_jax.nn.allocator import keep_freed_memory
 from benchmarks.fomm_inference import processor
 
@@ -27,7 +28,7 @@ CLIP = pathlib.Path(avfr_jax.__file__).with_name("assets") / "driver.mp4"
 CONFIG = landmark_warp.LandmarkWarpConfig()
 
 
-def find_source(priors: FacePriors) -> tuple[Any, Any]:
+def find_source(priors: FaceBackend) -> tuple[Any, Any]:
     """The encoded source and its keypoints."""
     from skimage.data import astronaut
 
@@ -37,10 +38,10 @@ def find_source(priors: FacePriors) -> tuple[Any, Any]:
         raise SystemExit("no face was found in the source picture")
     landmarks = normalise_landmarks(faces[0].landmarks, 256, 256)
     encoded = landmark_warp.encode(CONFIG, image.astype(np.float32) / 255, landmarks, priors.person_mask(image))
-    return encoded, landmark_warp.keypoints_from_landmarks(landmarks[None])
+    return encoded, FaceMesh.from_landmarks(landmarks[None])
 
 
-def track(priors: FacePriors, frames: Sequence[np.ndarray]) -> np.ndarray:
+def track(priors: FaceBackend, frames: Sequence[np.ndarray]) -> np.ndarray:
     """Landmarks [N, 478, 3] in [-1, 1] of a clip; a frame without a face keeps those before it."""
     priors.reset()
     found: list[np.ndarray] = []
@@ -56,7 +57,7 @@ def track(priors: FacePriors, frames: Sequence[np.ndarray]) -> np.ndarray:
 def measure(rounds: int, batches: Sequence[int]) -> list[tuple[str, float]]:
     """(what, seconds a frame) of tracking, and of keypoints and animation at each batch size."""
     frames = list(VideoReader(CLIP))
-    with open_priors() as priors:
+    with open_face_backend() as priors:
         encoded, source = find_source(priors)
         tracking, landmarks = [], track(priors, frames[:8])
         for _ in range(rounds):
@@ -68,7 +69,7 @@ def measure(rounds: int, batches: Sequence[int]) -> list[tuple[str, float]]:
         whole = [landmarks[i : i + batch] for i in range(0, len(landmarks) - batch + 1, batch)]
 
         def animate(part: np.ndarray) -> Any:
-            return landmark_warp.animate(CONFIG, encoded, source, landmark_warp.keypoints_from_landmarks(part))
+            return landmark_warp.animate(CONFIG, encoded, source, FaceMesh.from_landmarks(part))
 
         jax.block_until_ready(animate(whole[0]))
         seconds = []

@@ -25,9 +25,10 @@ import jax
 import numpy as np
 
 from avfr_jax.errors import InputError
+from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.metrics import image as image_metrics
-from avfr_jax.models.base import MotionMode, can_dub, normalise_landmarks
+from avfr_jax.motion import MotionMode
 from experiments.program import run_program
 from pipelines.sources import Clip as PreparedClip
 from pipelines.sources import ClipDataset, CorruptFrameError, open_dataset
@@ -40,10 +41,10 @@ _BATCH = 16
 
 def _landmarks(frames: np.ndarray) -> np.ndarray:
     """The mesh in each frame, [N, 478, 3] in [-1, 1], by a tracker that starts afresh; NaN where no face is found."""
-    from avfr_jax.faces import open_priors
+    from avfr_jax.faces import open_face_backend
     from avfr_jax.faces.clip import track_clip
 
-    priors = open_priors()
+    priors = open_face_backend()
     try:
         found = track_clip([frames[0]] * _SETTLE + list(frames), priors).landmarks[_SETTLE:]
     finally:
@@ -200,7 +201,7 @@ def animate(
     from avfr_jax.reenact import Reenactor
 
     size, own = source.shape[0], model.image_size
-    moved_by: Literal["driver", "sound"] = mouth if can_dub(model) else "driver"
+    moved_by: Literal["driver", "sound"] = mouth if model.capabilities.dubbing else "driver"
     reenactor = Reenactor(model, crop="none", best_frame="first", motion=motion, mouth=moved_by)
     made = reenactor.reenact(resized(source, own), np.stack([resized(frame, own) for frame in frames]), sound)
     return np.stack([resized(frame, size) for frame in made])

@@ -68,7 +68,7 @@ class ScheduleConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class HeldBackConfig:
+class HeldOutConfig:
     """Which clips validation sees and training never does.
 
     Attributes:
@@ -130,7 +130,7 @@ class Experiment:
       data: what is read; `data.batch_size` counts over all devices.
       augment: what is changed on the way in.
       synthetic: the dataset to render where `data.path` is empty.
-      held_back: the clips to validate on.
+      held_out: the clips to validate on.
       validation: which of their frames.
       loop: what happens when; `loop.steps` = 0 goes by the schedule.
       step: accumulation, averaging, per-device view.
@@ -153,7 +153,7 @@ class Experiment:
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
-    held_back: HeldBackConfig = HeldBackConfig()
+    held_out: HeldOutConfig = HeldOutConfig()
     validation: ValidationConfig = ValidationConfig()
     loop: LoopConfig = LoopConfig()
     step: StepConfig = StepConfig()
@@ -183,9 +183,9 @@ def check(experiment: Experiment) -> None:
     if experiment.family == "fomm" and experiment.data.priors:
         raise ConfigError("The family fomm reads colours alone: set data.priors false.")
     if isinstance(experiment.model, AvfrConfig):
-        if experiment.model.dubs and not experiment.data.landmarks:
-            raise ConfigError("model.hidden_mouths hides what the landmarks tell, which needs data.landmarks.")
-        for name, wanted in (("priors", experiment.model.structural_prior), ("mel", experiment.model.hears)):
+        if experiment.model.masks_mouths and not experiment.data.landmarks:
+            raise ConfigError("model.mouth_masking hides what the landmarks tell, which needs data.landmarks.")
+        for name, wanted in (("priors", experiment.model.structural_prior), ("mel", experiment.model.uses_audio)):
             if getattr(experiment.data, name) != wanted:
                 raise ConfigError(
                     f"This model {'needs' if wanted else 'makes no use of'} data.{name}: set it {wanted}."
@@ -296,7 +296,7 @@ def fixed_settings(experiment: Experiment, dataset: ClipDataset, notes: Sequence
         "loop",
         "validation",
         "synthetic",
-        "held_back",
+        "held_out",
         "mesh",
         "schedule",
         "prefetch",
@@ -315,14 +315,14 @@ def fixed_settings(experiment: Experiment, dataset: ClipDataset, notes: Sequence
 
 
 def split(experiment: Experiment) -> tuple[ClipDataset, ClipDataset | None]:
-    """The clips to train on, and those that are held back.
+    """The clips to train on, and those that are held out.
 
     Raises:
       InputError: a dataset is missing or broken, or nothing is left to train on.
       ConfigError: a name that is not in the dataset.
     """
     everything = choose_clips(experiment.data)
-    held = experiment.held_back
+    held = experiment.held_out
     named = bool(held.identities or held.clips)
     if held.path:
         other = dataclasses.replace(experiment.data, path=held.path, identities=held.identities, clips=held.clips)
@@ -338,8 +338,8 @@ def split(experiment: Experiment) -> tuple[ClipDataset, ClipDataset | None]:
     return rest, everything.select(identities=identities, clips=clips)
 
 
-class HeldBackClips:
-    """Held-back clips as validation reads them."""
+class HeldOutClips:
+    """Held-out clips as validation reads them."""
 
     def __init__(self, dataset: ClipDataset, config: DataConfig) -> None:
         """Frames are read as `config` says."""
@@ -375,7 +375,7 @@ def build_augment(experiment: Experiment, names: Sequence[str]) -> Any:
     """The augmentation as a function of a key and a batch, which keeps the entries `names`."""
     mirror = None
     if experiment.data.landmarks:
-        from avfr_jax.faces.topology import mirror_indices
+        from avfr_jax.landmarks import mirror_indices
 
         mirror = jnp.asarray(mirror_indices())
 
@@ -405,14 +405,14 @@ def build_run(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment
       InputError, ConfigError, MissingBackendError: see `split`, `with_schedule`, `build_objective`.
     """
     check(experiment)
-    train, held_back = split(experiment)
+    train, held_out = split(experiment)
     groups = train.identities if experiment.data.balance == "identity" else train.clips
     experiment = with_schedule(experiment, len(groups))
     objective = build_objective(experiment)
     mesh = make_mesh(experiment.mesh.data, experiment.mesh.fsdp)
     validator = None
-    if held_back is not None and experiment.loop.validate_every:
-        clips = HeldBackClips(held_back, experiment.data)
+    if held_out is not None and experiment.loop.validate_every:
+        clips = HeldOutClips(held_out, experiment.data)
         validator = Validator(objective, clips, mesh, experiment.validation, experiment.data.batch_size)
     run = Run(
         objective=objective,
@@ -430,12 +430,12 @@ def build_run(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment
         config=to_dict(experiment),
         init_from=pathlib.Path(experiment.init_from) if experiment.init_from else None,
         export=functools.partial(_export, experiment, objective.averaged, workdir / "model"),
-        provenance=provenance(experiment, train, held_back),
+        provenance=provenance(experiment, train, held_out),
     )
     return experiment, run
 
 
-def provenance(experiment: Experiment, train: ClipDataset, held_back: ClipDataset | None) -> dict[str, Any]:
+def provenance(experiment: Experiment, train: ClipDataset, held_out: ClipDataset | None) -> dict[str, Any]:
     """What a model's card says of where it comes from."""
 
     def about(dataset: ClipDataset) -> dict[str, Any]:
@@ -450,7 +450,7 @@ def provenance(experiment: Experiment, train: ClipDataset, held_back: ClipDatase
     return {
         "source": f"trained by avfr-jax's experiments.train, config {experiment.name}",
         "training_data": about(train),
-        "validation_data": about(held_back) if held_back else None,
+        "validation_data": about(held_out) if held_out else None,
         "batch_size": experiment.data.batch_size,
         "config": to_dict(experiment),
     }

@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 
-from avfr_jax.codec.mesh import FACES, MOTIONS, MeshSpace, weights
+from avfr_jax.codec.mesh_basis import FACES, MOTIONS, MeshSpace, weights
 from avfr_jax.errors import InputError
 from avfr_jax.media.files import atomic_file
 from avfr_jax.typing import Float

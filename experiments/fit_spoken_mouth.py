@@ -1,4 +1,4 @@
-"""Fit the mouth that a sound asks for: `python -m experiments.fit_spoken_mouth DATASET OUT.npz --held-back DATASET`.
+"""Fit the mouth that a sound asks for: `python -m experiments.fit_spoken_mouth DATASET OUT.npz --held-out DATASET`.
 
 DATASET is a folder that `python -m data.clip_folder` prepared. Clips whose sound is not the person's, or not in time
 with the picture, teach the wrong thing: name them after --leave-out. Shapes: regression of the mesh, its pose removed,
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.fit_spoken_mouth", description=__doc__.split("\n")[0])
     parser.add_argument("dataset", type=pathlib.Path, metavar="DATASET", help="a prepared folder of clips")
     parser.add_argument("output", type=pathlib.Path, metavar="OUT.npz")
-    parser.add_argument("--held-back", type=pathlib.Path, metavar="DATASET", help="clips to be measured on")
+    parser.add_argument("--held-out", type=pathlib.Path, metavar="DATASET", help="clips to be measured on")
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="CLIP", help="clips whose sound is not theirs")
     parser.add_argument("--gain", type=float, default=1.0, help="of motion (default: %(default)s; the shipped one 1.5)")
     options = parser.parse_args(argv)
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
         mouth = fit(tracks(options.dataset, options.leave_out), options.gain)
         with atomic_file(options.output, overwrite=True) as scratch:
             mouth.save(scratch)
-        for name, folder in (("fitted on", options.dataset), ("held back", options.held_back)):
+        for name, folder in (("fitted on", options.dataset), ("held out", options.held_out)):
             if folder is not None:
                 clips = tracks(folder, options.leave_out)
                 true, late = (correlations(mouth, clips, n) for n in (0, 25))

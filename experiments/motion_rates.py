@@ -22,14 +22,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.codec import mesh
+from avfr_jax.codec import mesh_basis as mesh
 from avfr_jax.codec.motion import FULL, MotionFormat, MotionWriter, Precision, step_of
 from avfr_jax.codec.range_coder import Writer
 from avfr_jax.codec.spaces import KEYPOINTS, KEYPOINTS_WITH_JACOBIANS, KeypointPart, Pose
 from avfr_jax.metrics.image import psnr
 from avfr_jax.model_store import load_model
 from avfr_jax.models.base import Animator, Priors
-from avfr_jax.ops.keypoints import Keypoints, concatenate
+from avfr_jax.motion import Keypoints, concatenate
 from avfr_jax.typing import Float, Int
 from experiments.fit_mesh_motion import clips
 from experiments.program import run_program
@@ -165,7 +165,7 @@ class Learned:
     """A clip as a model sees it: frames `[N, S, S, 3]` in [0, 1] and its keypoints of them."""
 
     frames: Any
-    keypoints: Keypoints
+    keypoints: Any
     encoded: Any
 
 
@@ -204,10 +204,9 @@ def model_rows(name: str, dataset: ClipDataset, frames: int, refresh: int) -> It
     model = load_model(name)
     seen = [_learned(model, dataset.shrunk(model.image_size), clip, frames) for clip in dataset.clips]
     clean = _quality(model, seen, [clip.keypoints for clip in seen])
-    count = model.num_keypoints
-    kinds = {KEYPOINTS: 2 * count}
+    kinds = {KEYPOINTS: 2 * seen[0].keypoints.value.shape[1]}
     if seen[0].keypoints.jacobian is not None:
-        kinds[KEYPOINTS_WITH_JACOBIANS] = 6 * count
+        kinds[KEYPOINTS_WITH_JACOBIANS] = 3 * kinds[KEYPOINTS]
     for kind, numbers in kinds.items():
         part = KeypointPart(numbers, kind)
         pivots = [Pose(None, *_first(clip.keypoints)) for clip in seen]

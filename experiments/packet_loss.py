@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from avfr_jax.codec.bitstream import Kind, Packet
-from avfr_jax.codec.mesh import to_normalised
-from avfr_jax.codec.network import Network, play_call
+from avfr_jax.codec.channel import Channel, play_call
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sender import Sender, SenderSettings, send_all
 from avfr_jax.errors import ConfigError, MissingBackendError, OutputError
+from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.media.files import atomic_file
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.model_store import load_model
@@ -65,13 +65,13 @@ class Line:
         """As it is shown."""
         return f"{BURST:g} s" if self.loss is None else f"{100 * self.loss:g} %"
 
-    def network(self, seconds: float) -> Network:
+    def network(self, seconds: float) -> Channel:
         """For a call of that many seconds, in which a burst begins after the first and ends half a second before its
         last."""
         if self.loss is not None:
-            return Network(self.loss, JITTER, seed=self.seed)
+            return Channel(self.loss, JITTER, seed=self.seed)
         start = np.random.default_rng(self.seed).uniform(1.0, max(1.0, seconds - BURST - 0.5))
-        return Network(0.0, JITTER, bursts=((start, start + BURST),), seed=self.seed)
+        return Channel(0.0, JITTER, bursts=((start, start + BURST),), seed=self.seed)
 
 
 def lines(seeds: int) -> list[Line]:
@@ -102,7 +102,7 @@ class PoseReference:
 
     def score(self, shown: Sequence[Any]) -> Row:
         """Distances of all points and of the lips, in pixels of a 256 x 256 frame."""
-        meshes: Any = to_normalised(np.stack([pose.mesh for pose in shown])[self._found])
+        meshes: Any = normalise_landmarks(np.stack([pose.mesh for pose in shown])[self._found], 256, 256)
         return {
             "lmd": float(face_metrics.landmark_distance(self._landmarks, meshes).mean()),
             "mouth": float(face_metrics.mouth_distance(self._landmarks, meshes).mean()),

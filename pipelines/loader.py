@@ -30,8 +30,9 @@ import grain
 import numpy as np
 
 from avfr_jax.errors import CheckpointError, ConfigError, InputError
+from avfr_jax.landmarks import NUM_LANDMARKS
 from pipelines.sampling import PairSampler
-from pipelines.sources import LANDMARKS, MEL, Clip, ClipDataset, CorruptFrameError, join_datasets, open_dataset
+from pipelines.sources import MEL, Clip, ClipDataset, CorruptFrameError, join_datasets, open_dataset
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +260,7 @@ def blank_pair(dataset: ClipDataset, config: DataConfig) -> dict[str, np.ndarray
     for name in config.names:
         out[name] = np.zeros((dataset.size, dataset.size, 5 if config.priors else 3), np.uint8)
         if config.landmarks:
-            out[f"{name}_landmarks"] = np.zeros((LANDMARKS, 3), np.float32)
+            out[f"{name}_landmarks"] = np.zeros((NUM_LANDMARKS, 3), np.float32)
     if config.mel:
         out["mel"] = np.zeros(MEL, np.float32)
     return out

@@ -21,12 +21,11 @@ import numpy as np
 
 from avfr_jax.config import from_dict
 from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.landmarks import NUM_LANDMARKS, normalise_landmarks
 from avfr_jax.media import mel as mel_scale
-from avfr_jax.models.base import normalise_landmarks
 
 FORMAT, VERSION = "avfr-clips", 1
 STORAGES = ("folder", "arrayrecord")
-LANDMARKS = 478
 MEL = (mel_scale.BANDS, mel_scale.WINDOW_COLUMNS)
 WHAT = ("image", "priors", "landmarks", "mel")
 
@@ -175,7 +174,7 @@ class ClipDataset:
         Returns:
           `image`: uint8 [H, W, 3], RGB; with `priors` [H, W, 5], the mesh drawing and the head mask behind RGB.
           `landmarks`: float32 [478, 3], x and y in [-1, 1] (the frame's edges: `normalise_landmarks` of
-          `avfr_jax.models.base`), z in x's unit; NaN where no face was found.
+          `avfr_jax.landmarks`), z in x's unit; NaN where no face was found.
           `mel`: float32 [80, 16], the 200 ms around the frame.
 
         Raises:
@@ -381,7 +380,7 @@ def _read_folder_frame(dataset: ClipDataset, clip: Clip, index: int, what: froze
         out["image"] = _decode_frame({k: _read_bytes(folder / v) for k, v in places.items()}, dataset)
     if "landmarks" in what:
         landmarks = _load_array(folder / "landmarks.npy")
-        if landmarks.shape[1:] != (LANDMARKS, 3) or len(landmarks) < clip.frames:
+        if landmarks.shape[1:] != (NUM_LANDMARKS, 3) or len(landmarks) < clip.frames:
             raise CorruptFrameError(f"its landmarks.npy has shape {landmarks.shape}")
         out["landmarks"] = _normalised(landmarks[index], dataset.stored_size)
     if "mel" in what:
@@ -454,7 +453,7 @@ def _read_record(dataset: ClipDataset, clip: Clip, index: int, what: frozenset[s
             names = ("image", "mesh", "mask") if "priors" in what else ("image",)
             out["image"] = _decode_frame({name: record[name] for name in names}, dataset)
         if "landmarks" in what:
-            landmarks = np.frombuffer(record["landmarks"], np.float32).reshape(LANDMARKS, 3)
+            landmarks = np.frombuffer(record["landmarks"], np.float32).reshape(NUM_LANDMARKS, 3)
             out["landmarks"] = _normalised(landmarks, dataset.stored_size)
         if "mel" in what:
             out["mel"] = np.frombuffer(record["mel"], np.float32).reshape(MEL).copy()

@@ -47,7 +47,7 @@ def test_equivariance_equals_the_reference(shared_dir):
 def test_adversarial_and_feature_matching_equal_the_reference(shared_dir):
     from avfr_jax.convert.fomm import import_checkpoint
     from avfr_jax.models.discriminators import MultiScaleDiscriminator
-    from avfr_jax.ops.keypoints import Keypoints
+    from avfr_jax.motion import Keypoints
 
     golden = shared_dir / "golden"
     step, forward = np.load(golden / "fomm_tiny_losses.npz"), np.load(golden / "fomm_tiny_train_fwd.npz")

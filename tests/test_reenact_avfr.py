@@ -43,7 +43,7 @@ def test_it_hears_what_it_is_given(reenactor, portrait, driving):
 
 
 def test_another_sound_moves_the_mouth_of_a_model_that_can_leave_it(tmp_path, portrait, driving, reenactor):
-    config = dataclasses.replace(CONFIG, hidden_mouths=0.5)
+    config = dataclasses.replace(CONFIG, mouth_masking=0.5)
     path = tmp_path / "dubbing"
     model_store.save_model(path, "avfr", config, lively(config))
     model = model_store.load_model(path)

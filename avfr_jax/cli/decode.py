@@ -4,10 +4,12 @@ import argparse
 import sys
 from typing import Any
 
+from avfr_jax.cli.options import deprecate
+
 _EPILOG = """\
 example:
   avfr decode talk.avfr talk.mp4
-  avfr decode talk.avfr talk.mp4 --size 512 --enlarger bicubic
+  avfr decode talk.avfr talk.mp4 --size 512 --super-resolver bicubic
   avfr decode talk.avfr talk.mp4 --interpolate pictures --interpolator runs/between/model
   avfr decode call.avfr call.mp4 --loss 0.1 --jitter 40ms --burst 3-5
 """
@@ -15,7 +17,7 @@ example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's words."""
-    from avfr_jax.codec.files import ENLARGER, INTERPOLATOR
+    from avfr_jax.codec.files import INTERPOLATOR, SUPER_RESOLVER
 
     parser.epilog = _EPILOG
     add = parser.add_argument
@@ -24,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("output", metavar="OUT.mp4", help=".mp4, .mov, .mkv or .webm")
     add("--size", type=int, default=None, metavar="PIXELS", help="side of the frames (default: what the stream says)")
     larger = "model that enlarges, or bicubic"
-    add("--enlarger", metavar="NAME", help=f"{larger} (default: {ENLARGER} where it is found, else bicubic)")
+    add(
+        "--super-resolver", metavar="NAME", help=f"{larger} (default: {SUPER_RESOLVER} where it is found, else bicubic)"
+    )
     made = "frames that the sender left out: the face moves from one pose to the next, or a network makes pictures"
     add("--interpolate", choices=("motion", "pictures"), default="motion", help=f"{made} {default}")
     network = "model that makes them with --interpolate pictures"
@@ -36,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     marks = ("both", "visible", "invisible", "none")
     add("--watermark", choices=marks, default="both", help=f"mark the result as generated {default}")
     add("--crf", type=int, choices=range(52), metavar="0-51", default=18, help=f"H.264 quality {default}")
+    deprecate(parser, "--enlarger", "--super-resolver")
     add("--overwrite", action="store_true", help="replace an existing output")
 
 
@@ -58,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Decode and tell what it came to."""
     from tqdm import tqdm
 
-    from avfr_jax.codec.files import choose_enlarger, choose_interpolator, decode_file
+    from avfr_jax.codec.files import choose_interpolator, choose_super_resolver, decode_file
     from avfr_jax.media.video import check_output
     from avfr_jax.media.watermark import Watermark, payload_from_text, provenance
     from avfr_jax.nn.allocator import keep_freed_memory
@@ -66,13 +71,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     check_output(arguments.output, arguments.overwrite)
     enable_compilation_cache()
-    enlarger = choose_enlarger(arguments.enlarger)
+    super_resolver = choose_super_resolver(arguments.super_resolver)
     interpolator = choose_interpolator(arguments.interpolate, arguments.interpolator)
     keep_freed_memory()
     mark = Watermark(arguments.watermark, payload_from_text("avfr-jax codec"))
     with tqdm(unit=" frames", desc=arguments.output, disable=None, file=sys.stderr) as bar:
         done = decode_file(
-            arguments.input, arguments.output, size=arguments.size, enlarger=enlarger, interpolator=interpolator,
+            arguments.input, arguments.output, size=arguments.size, super_resolver=super_resolver,
+            interpolator=interpolator,
             network=_network(arguments), mark=mark.apply, metadata=provenance("codec"), crf=arguments.crf,
             overwrite=arguments.overwrite, progress=lambda n: bar.update(n - bar.n),
         )  # fmt: skip
@@ -87,8 +93,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _network(arguments: argparse.Namespace) -> Any:
-    from avfr_jax.codec.network import Network
+    from avfr_jax.codec.channel import Channel
 
     if not (arguments.loss or arguments.jitter or arguments.burst):
         return None
-    return Network(arguments.loss, arguments.jitter, bursts=arguments.burst)
+    return Channel(arguments.loss, arguments.jitter, bursts=arguments.burst)

@@ -94,7 +94,7 @@ def _reenact(model: Any, driving: pathlib.Path, folder: pathlib.Path) -> list[An
 
 def _measure(model: Any, driving: pathlib.Path) -> dict[str, dict[str, float]]:
     """The clip redrawn from its own first frame, and that frame standing still, against the clip itself."""
-    from avfr_jax.faces import open_priors, track_clip
+    from avfr_jax.faces import open_face_backend, track_clip
     from avfr_jax.media.video import VideoReader
     from avfr_jax.reenact import Reenactor
 
@@ -105,7 +105,7 @@ def _measure(model: Any, driving: pathlib.Path) -> dict[str, dict[str, float]]:
         drawn.append(step.generated)
     clips = {"copy of the first frame": [truth[0]] * len(truth), model.name: drawn}
     out = {}
-    with open_priors() as priors:
+    with open_face_backend() as priors:
         reference = track_clip(truth, priors).landmarks
         for name, frames in clips.items():
             priors.reset()
@@ -116,8 +116,8 @@ def _measure(model: Any, driving: pathlib.Path) -> dict[str, dict[str, float]]:
 def _scores(truth: list[Any], reference: Any, frames: list[Any], landmarks: Any) -> dict[str, float]:
     import jax.numpy as jnp
 
+    from avfr_jax.landmarks import normalise_landmarks
     from avfr_jax.metrics import faces, image
-    from avfr_jax.models.base import normalise_landmarks
 
     a, b = (jnp.asarray(np.stack(f), jnp.float32) / 255 for f in (truth, frames))
     size = a.shape[1]

@@ -58,12 +58,12 @@ def _version(name: str) -> str:
 
 def _faces() -> dict[str, str]:
     from avfr_jax.errors import AvfrError
-    from avfr_jax.faces import open_priors
+    from avfr_jax.faces import open_face_backend
 
     out = {}
     for name in ("solutions", "tasks"):
         try:
-            with open_priors(name):
+            with open_face_backend(name):
                 out[name] = "works"
         except AvfrError as error:
             out[name] = str(error)

@@ -5,7 +5,8 @@ import dataclasses
 import sys
 from typing import Any
 
-from avfr_jax.cli.sound import chosen_sound
+from avfr_jax.cli.audio import chosen_sound
+from avfr_jax.cli.options import deprecate
 from avfr_jax.errors import ConfigError
 
 _EPILOG = """\
@@ -14,7 +15,7 @@ example:
   avfr encode talk.mp4 talk.avfr --step 10 --pivot-quality 60 --audio none
   avfr encode talk.mp4 talk.avfr --call --bitrate 2000
   avfr encode talk.mp4 talk.avfr --faithful
-  avfr encode talk.mp4 talk.avfr --faithful --repairer residual256
+  avfr encode talk.mp4 talk.avfr --faithful --residual-codec residual256
   avfr encode talk.mp4 talk.avfr --template
 
 A stream holds pivot pictures, the motion of the face between them, and sound; the receiver draws the rest.
@@ -25,8 +26,8 @@ it all byte by byte.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's words."""
-    from avfr_jax.codec.files import REPAIRER
-    from avfr_jax.codec.mesh import MOTIONS
+    from avfr_jax.codec.files import RESIDUAL_CODEC
+    from avfr_jax.codec.mesh_basis import MOTIONS
     from avfr_jax.codec.sender import (
         FAITHFUL,
         FAITHFUL_QUALITY,
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--between", type=int, default=FOR_FILES.between, metavar="N", help=f"{left_out} {default}")
     add("--template", action="store_true", help="no picture, motion and sound alone: to drive portraits with")
     add("--pivot-codec", choices=("av1", "hevc", "webp"), default="av1", help=f"coder of pivot pictures {default}")
-    few = f"(default: {FOR_FILES.quality}; --faithful: {FAITHFUL_QUALITY}, with --repairer {REPAIR_QUALITY})"
+    few = f"(default: {FOR_FILES.quality}; --faithful: {FAITHFUL_QUALITY}, with --residual-codec {REPAIR_QUALITY})"
     add("--pivot-quality", type=int, metavar="0-100", help=f"their quality {few}")
     turned = "degrees of head turn after which a new pivot is sent; 0 never"
     add("--pivot-angle", type=float, default=15.0, metavar="DEGREES", help=f"{turned} {default}")
@@ -85,7 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pace = "bits a second at which a pivot is sent beside the motion; 0 at once"
     add("--pivot-bitrate", type=int, metavar="BITS", help=f"{pace} (default: 0; calls: {call.pivots.bitrate})")
     mends = "model that tells later pivots as repairs of what is drawn, instead of as a film where there is --faithful"
-    add("--repairer", metavar="NAME", help=f"{mends} (default: none; {REPAIRER} is one)")
+    add("--residual-codec", metavar="NAME", help=f"{mends} (default: none; {RESIDUAL_CODEC} is one)")
+    deprecate(parser, "--repairer", "--residual-codec")
     add("--overwrite", action="store_true", help="replace an existing output")
 
 
@@ -96,19 +98,19 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.codec.files import encode_file
     from avfr_jax.media.files import check_input
     from avfr_jax.media.video import VideoReader
-    from avfr_jax.model_store import load_repairer
+    from avfr_jax.model_store import load_residual_codec
     from avfr_jax.runtime import enable_compilation_cache
 
     settings = _settings(arguments)
     check_input(arguments.input)
     sound = chosen_sound(arguments.audio, "input", arguments.input)
     enable_compilation_cache()
-    repairer = None if arguments.repairer is None else load_repairer(arguments.repairer)
+    residual_codec = None if arguments.residual_codec is None else load_residual_codec(arguments.residual_codec)
     total = VideoReader(arguments.input).info.frames
     with tqdm(total=total, unit=" frames", desc=arguments.output, disable=None, file=sys.stderr) as bar:
         done = encode_file(
             arguments.input, arguments.output, arguments.model, settings, crop=arguments.crop, sound=sound,
-            bitrate=arguments.audio_bitrate, background=_background(arguments), repairer=repairer,
+            bitrate=arguments.audio_bitrate, background=_background(arguments), residual_codec=residual_codec,
             overwrite=arguments.overwrite, progress=lambda n: bar.update(n - bar.n),
         )  # fmt: skip
     print(arguments.output)
@@ -128,8 +130,8 @@ def _background(arguments: argparse.Namespace) -> Any:
 
 
 def _settings(arguments: argparse.Namespace) -> Any:
-    from avfr_jax.codec.mesh import MOTIONS
-    from avfr_jax.codec.still import Still
+    from avfr_jax.codec.intra_coding import ImageCodec
+    from avfr_jax.codec.mesh_basis import MOTIONS
 
     preset = _preset(arguments)
     components = preset.components if arguments.components is None else arguments.components
@@ -142,7 +144,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
         refresh=preset.refresh if arguments.refresh is None else arguments.refresh,
         packet=preset.packet if arguments.packet is None else arguments.packet,
         between=arguments.between,
-        still=Still.NONE if arguments.template else Still[arguments.pivot_codec.upper()],
+        still=ImageCodec.NONE if arguments.template else ImageCodec[arguments.pivot_codec.upper()],
         quality=preset.quality if arguments.pivot_quality is None else arguments.pivot_quality,
         pivots=_pivots(arguments, preset.pivots),
         bitrate=arguments.bitrate,
@@ -160,7 +162,7 @@ def _preset(arguments: argparse.Namespace) -> Any:
     )
     if arguments.faithful:
         pivots = dataclasses.replace(sender.FAITHFUL, bitrate=preset.pivots.bitrate)
-        film = arguments.repairer is None
+        film = arguments.residual_codec is None
         quality = sender.FAITHFUL_QUALITY if film else sender.REPAIR_QUALITY
         preset = dataclasses.replace(preset, film=film, quality=quality, pivots=pivots)
     return preset

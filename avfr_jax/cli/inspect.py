@@ -47,7 +47,7 @@ def _stream(path: pathlib.Path, arguments: argparse.Namespace) -> dict[str, Any]
     """What a stream holds; nothing where the file is none."""
     from avfr_jax.codec.bitstream import MAGIC
     from avfr_jax.codec.files import read_file
-    from avfr_jax.codec.report import describe_stream, plot_stream
+    from avfr_jax.codec.stream_statistics import describe_stream, plot_stream
     from avfr_jax.media.files import check_input
 
     with open(check_input(path), "rb") as file:

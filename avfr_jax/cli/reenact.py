@@ -6,7 +6,7 @@ import pathlib
 import sys
 from typing import Any
 
-from avfr_jax.cli.sound import chosen_sound
+from avfr_jax.cli.audio import chosen_sound
 from avfr_jax.errors import ConfigError
 
 _EPILOG = """\

@@ -216,8 +216,8 @@ class Header:
       sound: channels of the sound; 0 without sound.
       between: frames shown between two whose motion is sent, 0 to 3; the receiver makes them.
       adaptive: whether each refresh states its own precision.
-      repairer: name of the model that repairs, "" where no pivot is told as a repair, and its identity (eight bytes).
-      repairer_identity: as `model_identity`.
+      residual_codec: name of the model that codes residuals; "" where there are none.
+      residual_codec_fingerprint: its, as `model_identity`.
     """
 
     width: int
@@ -235,8 +235,8 @@ class Header:
     sound: int = 0
     between: int = 0
     adaptive: bool = False
-    repairer: str = ""
-    repairer_identity: bytes = b""
+    residual_codec: str = ""
+    residual_codec_fingerprint: bytes = b""
 
     def to_packet(self) -> Packet:
         """As a packet."""
@@ -248,8 +248,8 @@ class Header:
             out += bytes([kind]) + put_number(count) + bytes([step + 128])
         out += b"".join(put_number(f) for f in (self.slope, self.refresh, self.sound, self.between))
         out += bytes([self.adaptive])
-        if self.repairer:
-            out += _put_name(self.repairer) + self.repairer_identity
+        if self.residual_codec:
+            out += _put_name(self.residual_codec) + self.residual_codec_fingerprint
         return Packet(Kind.HEADER, 0, out)
 
     @classmethod
@@ -271,7 +271,9 @@ class Header:
             steps.append(cursor.byte() - 128)
         slope, refresh, sound = cursor.number(256), cursor.number(), cursor.number(2)
         between, adaptive = cursor.number(MOST_BETWEEN), cursor.byte()
-        repairer, repairer_identity = (_get_name(cursor), cursor.take(8)) if cursor.at < len(cursor.data) else ("", b"")
+        residual_codec, residual_codec_fingerprint = (
+            (_get_name(cursor), cursor.take(8)) if cursor.at < len(cursor.data) else ("", b"")
+        )
         if not (width and height and size >= 16 and rate[0] and rate[1] and parts and refresh):
             raise BitstreamError("the stream's header holds a zero where none can be")
         if adaptive > 1:
@@ -280,7 +282,7 @@ class Header:
             raise BitstreamError(f"the stream has {rate[0]}/{rate[1]} frames a second; 1 to 240 can be shown")
         return cls(
             width, height, rate, size, model, identity, tuple(kinds), space_identity, tuple(counts),
-            tuple(steps), slope, refresh, sound, between, bool(adaptive), repairer, repairer_identity,
+            tuple(steps), slope, refresh, sound, between, bool(adaptive), residual_codec, residual_codec_fingerprint,
         )  # fmt: skip
 
 

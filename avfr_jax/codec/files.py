@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from avfr_jax.codec.audio_coding import BLOCK, RATE, decode_sound, encode_sound
 from avfr_jax.codec.background import BackgroundEmbedder, find_embedder
 from avfr_jax.codec.bitstream import (
     LARGEST_SIDE,
@@ -27,23 +28,22 @@ from avfr_jax.codec.bitstream import (
     read_stream,
     write_stream,
 )
-from avfr_jax.codec.network import Network, come_through, play_call
+from avfr_jax.codec.channel import Channel, come_through, play_call
+from avfr_jax.codec.intra_coding import ImageCodec, form_of
 from avfr_jax.codec.receiver import Received, Receiver
 from avfr_jax.codec.sender import FOR_FILES, Sender, SenderSettings
-from avfr_jax.codec.sound import BLOCK, RATE, decode_sound, encode_sound
-from avfr_jax.codec.still import Still, form_of
 from avfr_jax.errors import ConfigError, FaceError, InputError
 from avfr_jax.media.audio import write_wav
 from avfr_jax.media.files import atomic_file, check_input, check_output
-from avfr_jax.model_store import list_models, load_enlarger, load_interpolator
+from avfr_jax.model_store import list_models, load_interpolator, load_super_resolver
 from avfr_jax.models.base import Animator
 from avfr_jax.models.interpolation import Interpolator
-from avfr_jax.models.residual import Repairer
-from avfr_jax.models.super_resolution import Enlarger
+from avfr_jax.models.residual import ResidualCodec
+from avfr_jax.models.super_resolution import SuperResolver
 from avfr_jax.typing import UInt8
 
-ENLARGER, INTERPOLATOR, BICUBIC = "super_resolution64", "interpolation128", "bicubic"
-REPAIRER = "residual256"
+SUPER_RESOLVER, INTERPOLATOR, BICUBIC = "super_resolution64", "interpolation128", "bicubic"
+RESIDUAL_CODEC = "residual256"
 _AT_ONCE = 4  # frames that are enlarged together
 LARGEST_FILE = 1 << 27
 """Bytes of a file that is read: a day, with sound."""
@@ -83,7 +83,7 @@ def encode_file(
     sound: str | os.PathLike[str] | None = None,
     bitrate: int = 12000,
     background: BackgroundEmbedder | None = None,
-    repairer: Repairer | None = None,
+    residual_codec: ResidualCodec | None = None,
     overwrite: bool = False,
     progress: Callable[[int], Any] | None = None,
 ) -> Encoded:
@@ -98,7 +98,7 @@ def encode_file(
       sound: a file whose sound goes along; None sends none.
       bitrate: of the sound, bits a second.
       background: embeds backgrounds where `settings.pivots.background` asks for it; None takes `find_embedder`'s.
-      repairer: as in `Sender`.
+      residual_codec: as in `Sender`.
       overwrite: replace an existing file.
       progress: told how many frames are done.
 
@@ -116,7 +116,7 @@ def encode_file(
         background = find_embedder()
     sender = Sender(
         watcher.model, settings, shown=shown, sound=0 if sound is None else 1, background=background, indexed=True,
-        repairer=repairer,
+        residual_codec=residual_codec,
     )  # fmt: skip
     count = {"frames": 0, "missing": 0, "pivots": 0}
 
@@ -166,15 +166,15 @@ def _counted(packets: list[Packet], count: dict[str, int], spoken: _Ahead) -> It
         yield from spoken.until(packet.frame)
 
 
-def choose_enlarger(name: str | None) -> Enlarger | None:
+def choose_super_resolver(name: str | None) -> SuperResolver | None:
     """What enlarges frames: the model of that name or folder; None, bicubic, for `bicubic`. Where no name is given, the
-    model `ENLARGER` if there is one.
+    model `SUPER_RESOLVER` if there is one.
 
     Raises:
-      ConfigError, CheckpointError: see `load_enlarger`.
+      ConfigError, CheckpointError: see `load_super_resolver`.
     """
-    name = name or _present(ENLARGER) or BICUBIC
-    return None if name == BICUBIC else load_enlarger(name)
+    name = name or _present(SUPER_RESOLVER) or BICUBIC
+    return None if name == BICUBIC else load_super_resolver(name)
 
 
 def choose_interpolator(how: Literal["motion", "pictures"], name: str | None) -> Interpolator | None:
@@ -242,7 +242,7 @@ class Stream:
             raise BitstreamError("the stream has no header")
         with contextlib.suppress(BitstreamError):
             frames = max(frames, min(read_index(data).frames, largest_length(len(data))))
-        return cls(data, header, frames, forms - {None} == {int(Still.NONE)}, sound, damage.skipped)
+        return cls(data, header, frames, forms - {None} == {int(ImageCodec.NONE)}, sound, damage.skipped)
 
     @property
     def rate(self) -> Fraction:
@@ -343,7 +343,7 @@ def _drawn(packets: Iterable[Packet], frames: int, result: Decoded, receiver: Re
 
 
 def _called(
-    stream: Stream, network: Network, result: Decoded, interpolator: Interpolator | None = None
+    stream: Stream, network: Channel, result: Decoded, interpolator: Interpolator | None = None
 ) -> Iterator[Any]:
     """The frames that come through a network."""
     receiver = Receiver()
@@ -366,9 +366,9 @@ def decode_file(
     output: str | os.PathLike[str],
     *,
     size: int | tuple[int, int] | None = None,
-    enlarger: Enlarger | None = None,
+    super_resolver: SuperResolver | None = None,
     interpolator: Interpolator | None = None,
-    network: Network | None = None,
+    network: Channel | None = None,
     mark: Callable[[Any, int], Any] | None = None,
     metadata: dict[str, str] | None = None,
     crf: int = 18,
@@ -381,7 +381,7 @@ def decode_file(
       stream: an `.avfr` file.
       output: the video.
       size: side, or (width, height), of its frames; None takes what the stream says.
-      enlarger: makes frames larger, where they are to be; None enlarges bicubically.
+      super_resolver: makes frames larger, where they are to be; None enlarges bicubically.
       interpolator: makes the frames between two that were sent from the drawn ones; None moves the face between them.
       network: that the stream goes through as a call; None reads the file as it is.
       mark: draws a watermark on a frame of that number.
@@ -418,7 +418,7 @@ def decode_file(
             drawn = _called(held, network, result, interpolator)
         frames = stack.enter_context(contextlib.closing(drawn))
         writer: Any = None
-        for i, shown in enumerate(sized(frames, width, height, enlarger)):
+        for i, shown in enumerate(sized(frames, width, height, super_resolver)):
             if writer is None:
                 writer = stack.enter_context(
                     VideoWriter(output, width, height, float(held.rate), spoken, crf, overwrite, metadata)
@@ -429,14 +429,14 @@ def decode_file(
     return result
 
 
-def sized(frames: Iterable[Any], width: int, height: int, enlarger: Enlarger | None) -> Iterator[Any]:
+def sized(frames: Iterable[Any], width: int, height: int, super_resolver: SuperResolver | None) -> Iterator[Any]:
     """Frames at another size, a few at a time."""
     left = iter(frames)
     while some := list(itertools.islice(left, _AT_ONCE)):
-        if enlarger is None or some[0].shape[0] >= height or some[0].shape[1] >= width:
+        if super_resolver is None or some[0].shape[0] >= height or some[0].shape[1] >= width:
             yield from (resized(frame, width, height) for frame in some)
         else:
-            yield from enlarger(np.stack(some), height, width)
+            yield from super_resolver(np.stack(some), height, width)
 
 
 def resized(frame: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[np.ndarray, "h2 w2 3"]:

@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from avfr_jax.codec.audio_features import AHEAD, AudioFeatureBuffer
 from avfr_jax.codec.bitstream import PICTURES, BitstreamError, Cursor, Header, Kind, Packet, read_packet
-from avfr_jax.codec.film import NEXT, FilmReader
-from avfr_jax.codec.hearing import AHEAD, Hearing
 from avfr_jax.codec.identity import model_identity
+from avfr_jax.codec.inter_coding import NEXT, InterDecoder
+from avfr_jax.codec.intra_coding import ImageCodec, decode_image
 from avfr_jax.codec.motion import MotionFormat, MotionReader
 from avfr_jax.codec.pivots import KEPT, PARTS
 from avfr_jax.codec.range_coder import Reader
-from avfr_jax.codec.repairs import REPAIRED, Repairs
-from avfr_jax.codec.spaces import Pose, Space, moves, space_from
-from avfr_jax.codec.still import Still, decode_still
+from avfr_jax.codec.residual_coding import REPAIRED, ResidualCoding
+from avfr_jax.codec.spaces import Pose, Space, motion_of, moves, space_from
 from avfr_jax.errors import ConfigError
-from avfr_jax.model_store import load_model, load_repairer
-from avfr_jax.models.base import Animator, Encoded
+from avfr_jax.model_store import load_model, load_residual_codec
+from avfr_jax.models.base import Animator, EncodedSource
 from avfr_jax.typing import UInt8
 
 if TYPE_CHECKING:
     from avfr_jax.models.interpolation import Interpolator
-    from avfr_jax.models.residual import Repairer
+    from avfr_jax.models.residual import ResidualCodec
 
 _WAITING = 256  # packets kept for what must come before them
 _FRAMES = 1 << 15  # frames of motion kept for being drawn
@@ -43,7 +43,7 @@ class _Pivot:
     frame: int
     pose: Pose
     keypoints: Any = None
-    encoded: Encoded | None = None
+    encoded: EncodedSource | None = None
 
 
 class _Shot(NamedTuple):
@@ -88,7 +88,7 @@ class Receiver:
     Args:
       find_model: gives the model that a header names; None looks for none: the motion can be followed (`poses`), and
         nothing is drawn.
-      find_repairer: gives the model that a header names for repairs.
+      find_residual_codec: gives the model that a header names for repairs.
 
     Attributes:
       header: what the stream says of itself; None before it has come.
@@ -100,9 +100,9 @@ class Receiver:
     def __init__(
         self,
         find_model: Callable[[str], Animator] | None = load_model,
-        find_repairer: "Callable[[str], Repairer]" = load_repairer,
+        find_residual_codec: "Callable[[str], ResidualCodec]" = load_residual_codec,
     ) -> None:
-        self._find, self._find_repairer = find_model, find_repairer
+        self._find, self._find_residual_codec = find_model, find_residual_codec
         self.header: Header | None = None
         self.model: Animator | None = None
         self.space: Space | None = None
@@ -110,13 +110,13 @@ class Receiver:
         self.batch_size: int | None = None
         self.interpolator: Interpolator | None = None
         self.blend = False
-        self._hearing: Hearing | None = None
-        self._repairs: Repairs | None = None
+        self._hearing: AudioFeatureBuffer | None = None
+        self._repairs: ResidualCoding | None = None
         self._early: list[Packet] = []  # what overtook the header
         self._form: MotionFormat | None = None
         self._parts: dict[int, dict[int, bytes]] = {}
         self._whole: dict[int, tuple[int, bytes]] = {}  # pivots that cannot be read yet, and their frames
-        self._film: tuple[FilmReader, int] | None = None  # and the number of its last pivot
+        self._film: tuple[InterDecoder, int] | None = None  # and the number of its last pivot
         self._pivots: dict[int, _Pivot] = {}
         self._waiting: dict[int, Packet] = {}
         # Motion that goes on: by the frame that is next, its reader and its pivot. A refresh begins one.
@@ -237,14 +237,14 @@ class Receiver:
         if space.identity != header.space_identity:
             raise ConfigError("the stream was made with other components of the face mesh than this version ships")
         self.model = None if self._find is None else _checked_model(header, space, self._find)
-        if self.model is not None and header.repairer:
-            _require_identity(header.repairer, header.repairer_identity)
-            self._repairs = Repairs(self.model, self._find_repairer(header.repairer), space)
+        if self.model is not None and header.residual_codec:
+            _require_identity(header.residual_codec, header.residual_codec_fingerprint)
+            self._repairs = ResidualCoding(self.model, self._find_residual_codec(header.residual_codec), space)
         steps = np.repeat(header.steps, header.components)
         self.header, self.space = header, space
         self._form = MotionFormat(space.levels, steps, header.slope, space.rank, header.adaptive)
-        if self.model is not None and "audio" in self.model.needs and header.sound:
-            self._hearing = Hearing(header.rate[0] / header.rate[1])
+        if self.model is not None and self.model.capabilities.audio and header.sound:
+            self._hearing = AudioFeatureBuffer(header.rate[0] / header.rate[1])
 
     def _take_part(self, packet: Packet) -> None:
         number = packet.pivot
@@ -293,14 +293,14 @@ class Receiver:
         pose = self.space.get_pivot(data[cursor.at :], None if base is None else self._pivots[base].pose)
         if self.model is None:
             return _Pivot(frame, pose)
-        if form == Still.NONE:
+        if form == ImageCodec.NONE:
             raise BitstreamError("a pivot has no picture that could be drawn from")
         if form == REPAIRED:
             assert base is not None
             image = self._repaired(self._pivots[base], pose, picture)
         else:
             image = self._picture(number, form, base, picture)
-        keypoints = self.space.pivot_keypoints(pose)
+        keypoints = motion_of(self.model.motion_spec, [pose])
         return _Pivot(frame, pose, keypoints, self.model.encode_source(image.astype(np.float32) / 255, keypoints))
 
     def _repaired(self, base: _Pivot, pose: Pose, data: bytes) -> Any:
@@ -311,7 +311,7 @@ class Receiver:
 
     def _picture(self, number: int, form: int, base: int | None, data: bytes) -> Any:
         assert self.header is not None
-        if form not in (*Still, NEXT):
+        if form not in (*ImageCodec, NEXT):
             raise BitstreamError(f"there is no picture coder {form}")
         if form == NEXT:
             film, self._film = self._film, None  # a film ends with a picture that cannot be read
@@ -320,9 +320,9 @@ class Receiver:
             image = film[0].get(data)
             self._film = film[0], number
             return image
-        if form != Still.AV1:
-            return decode_still(data, form, self.header.size)
-        reader = FilmReader(self.header.size)  # any still of AV1 may be the first of a film
+        if form != ImageCodec.AV1:
+            return decode_image(data, form, self.header.size)
+        reader = InterDecoder(self.header.size)  # any still of AV1 may be the first of a film
         image = reader.get(data)
         self._film = reader, number
         return image
@@ -485,7 +485,7 @@ class Receiver:
         missing = self._batch - len(shots)
         stacked = np.stack([shot.vector for shot in [*shots, *[shots[-1]] * missing]])
         used = self._pivots[shots[0].pivot]
-        driving = self.space.keypoints(used.pose, stacked)
+        driving = self.space.motion(self.model.motion_spec, used.pose, stacked)
         mel = None
         if self._hearing is not None:
             mel = self._hearing.windows(np.array([*frames, *[frames[-1]] * missing]))

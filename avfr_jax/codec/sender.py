@@ -8,24 +8,25 @@ import numpy as np
 
 from avfr_jax.codec.background import Background
 from avfr_jax.codec.bitstream import LARGEST_RUN, MOST_BETWEEN, Header, Kind, Packet, padded, put_number
-from avfr_jax.codec.film import LONGEST, NEXT, FilmReader, FilmWriter
 from avfr_jax.codec.identity import model_identity
-from avfr_jax.codec.mesh import FRAME, MOTIONS, to_pixels
+from avfr_jax.codec.inter_coding import LONGEST, NEXT, InterDecoder, InterEncoder
+from avfr_jax.codec.intra_coding import ImageCodec, decode_image, encode_image
+from avfr_jax.codec.mesh_basis import FRAME, MOTIONS
 from avfr_jax.codec.motion import FULL, MotionFormat, MotionWriter
 from avfr_jax.codec.pivots import PARTS, PivotPolicy, PivotSettings, View
 from avfr_jax.codec.range_coder import Writer
 from avfr_jax.codec.rate import RateControl
-from avfr_jax.codec.repairs import REPAIRED, Repairs, price_of
-from avfr_jax.codec.spaces import MESH, Pose, Space, needs_learned, space_of
-from avfr_jax.codec.still import Still, decode_still, encode_still
+from avfr_jax.codec.residual_coding import REPAIRED, ResidualCoding, price_of
+from avfr_jax.codec.spaces import MESH, Pose, Space, motion_of, needs_learned, space_of
 from avfr_jax.errors import ConfigError
 from avfr_jax.faces.pose import head_pose
-from avfr_jax.models.base import Animator, Encoded, Priors
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.landmarks import landmarks_to_pixels
+from avfr_jax.models.base import Animator, EncodedSource, Priors
+from avfr_jax.motion import Motion
 from avfr_jax.typing import Float, UInt8
 
 if TYPE_CHECKING:
-    from avfr_jax.models.residual import Repairer
+    from avfr_jax.models.residual import ResidualCodec
 
 _PART = 1100  # bytes of a pivot in one packet: a datagram passes every network unbroken
 _SMALL_PART = 200  # bytes, where a pivot is spread over frames
@@ -48,7 +49,7 @@ class SenderSettings:
       packet: frames in one packet: what the sender waits for.
       between: frames left out between two whose motion is sent, 0 to 3; the receiver makes them. `refresh` and `packet`
         count frames that are shown, these included, and are rounded up to whole ones that are sent.
-      still: coder of pivot pictures; `Still.NONE` makes a template, which moves other portraits than the sender's.
+      still: coder of pivot pictures; `ImageCodec.NONE` makes a template, which moves other portraits than the sender's.
       quality: of pivot pictures, 0 to 100.
       film: code the picture of a pivot from the one before it, which makes it a third or less as large; AV1 alone.
       pivots: when to take a new one.
@@ -64,7 +65,7 @@ class SenderSettings:
     refresh: int = 6
     packet: int = 3
     between: int = 0
-    still: Still = Still.AV1
+    still: ImageCodec = ImageCodec.AV1
     quality: int = 50
     film: bool = False
     pivots: PivotSettings = PivotSettings(bitrate=32000)
@@ -77,9 +78,9 @@ class SenderSettings:
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} must be {low} to {high}, not {getattr(self, name)}")
-        if self.film and self.still is not Still.AV1:
+        if self.film and self.still is not ImageCodec.AV1:
             raise ConfigError("pivots can be told from one another in AV1 alone")
-        if self.still is Still.NONE and self.pivots.excess is not None:
+        if self.still is ImageCodec.NONE and self.pivots.excess is not None:
             raise ConfigError("a template has no pictures that the sender could compare")
 
 
@@ -92,7 +93,7 @@ REPAIR_QUALITY = 40
 FOR_FILES = SenderSettings(refresh=250, packet=125, pivots=PivotSettings())
 """Nothing is lost on the way to a file, and nobody waits."""
 FOR_TEMPLATES = dataclasses.replace(
-    FOR_FILES, still=Still.NONE, components=MOTIONS, step=4, pivots=PivotSettings(background=None)
+    FOR_FILES, still=ImageCodec.NONE, components=MOTIONS, step=4, pivots=PivotSettings(background=None)
 )
 """There is no picture to be paid for, and other faces are moved than the one that was seen: as exact as is of use."""
 
@@ -114,7 +115,7 @@ class Sent:
     pose: Pose
     packets: list[Packet]
     repairs: int = 0
-    encoded: Encoded | None = None
+    encoded: EncodedSource | None = None
     off: float = 0.0
 
 
@@ -148,11 +149,11 @@ class Sender:
       sound: channels of the sound that goes along.
       background: embeds a frame's background, see `find_embedder`; None looks at the head alone.
       indexed: whether a file's index will tell every refresh, which counts towards the bit rate.
-      repairer: tells pivots as repairs of what the receiver would draw, where that is worth more than a picture by
-        itself; None sends pictures alone.
+      residual_codec: codes pivots as residuals of the frame that the receiver renders, where that is worth more than an
+        intra-coded picture; None sends pictures alone.
 
     Raises:
-      ConfigError: a repairer beside a film or a template, or one of another size than the model's.
+      ConfigError: a residual_codec beside a film or a template, or one of another size than the model's.
     """
 
     def __init__(
@@ -165,11 +166,11 @@ class Sender:
         sound: int = 0,
         background: Callable[[Any], Background] | None = None,
         indexed: bool = False,
-        repairer: "Repairer | None" = None,
+        residual_codec: "ResidualCodec | None" = None,
     ) -> None:
-        if repairer is not None and (settings.film or settings.still is Still.NONE):
+        if residual_codec is not None and (settings.film or settings.still is ImageCodec.NONE):
             raise ConfigError("a template has nothing to be repaired, and a film tells its pictures in its own way")
-        self.model, self.settings, self._repairer = model, settings, repairer
+        self.model, self.settings, self._residual_codec = model, settings, residual_codec
         self.space: Space | None = None
         self._shown = shown or (model.image_size, model.image_size)
         self._rate, self._sound = rate, sound
@@ -180,11 +181,11 @@ class Sender:
         self._indexed = indexed
         self.control: RateControl | None = None
         if settings.bitrate is not None:
-            told = settings.film or repairer is not None  # from one another
+            told = settings.film or residual_codec is not None  # from one another
             self.control = RateControl(settings.bitrate, self._fps, settings.step, settings.quality, told)
         self.pivots: dict[int, Sent] = {}
-        self._film: tuple[FilmWriter, FilmReader, int] | None = None  # and the number of its last pivot
-        self._repairs: Repairs | None = None
+        self._film: tuple[InterEncoder, InterDecoder, int] | None = None  # and the number of its last pivot
+        self._repairs: ResidualCoding | None = None
         self._alone = False  # the next pivot's picture has to stand by itself
         self._coming: list[Packet] = []  # of a pivot, not sent yet
         self._room = 0.0  # bits of it that may be sent now
@@ -209,8 +210,13 @@ class Sender:
             model_identity(self.model.name), tuple(part.kind for part in space.parts), space.identity, space.counts,
             tuple(settings.step if part.kind == MESH else settings.keypoint_step for part in space.parts),
             settings.slope, self._refresh, self._sound, settings.between, self.control is not None,
-            *(("", b"") if self._repairer is None else (self._repairer.name, model_identity(self._repairer.name))),
+            *self._residual_identity(),
         ).to_packet()  # fmt: skip
+
+    def _residual_identity(self) -> tuple[str, bytes]:
+        if self._residual_codec is None:
+            return "", b""
+        return self._residual_codec.name, model_identity(self._residual_codec.name)
 
     def push(
         self,
@@ -268,26 +274,26 @@ class Sender:
         return min(max(self.settings.refresh, self.control.refresh), _STEERED)
 
     def _look(self, frame: Any, landmarks: Any, mask: Any) -> Pose | None:
-        if landmarks is None and "priors" in self.model.needs:
+        if landmarks is None and self.model.capabilities.landmarks:
             return self._pose
-        keypoints: Keypoints | None = None
+        keypoints: Motion | None = None
         if self.space is None or needs_learned(self.space):
             priors = (
                 None if landmarks is None else Priors(np.asarray(landmarks)[None], None if mask is None else mask[None])
             )
             keypoints = self.model.keypoints(frame[None].astype(np.float32) / 255, priors)
         if self.space is None:
-            self._begin(space_of(self.model, self.settings.components, _has_jacobians(keypoints)))
+            self._begin(space_of(self.model, self.settings.components))
         assert self.space is not None
-        self._pose = self.space.pose(landmarks, keypoints)
+        self._pose = self.space.pose(landmarks, keypoints, self.model.motion_spec)
         return self._pose
 
     def _begin(self, space: Space) -> None:
         self.space = space
         form = motion_format(space, self.settings)
         self._motion = MotionWriter(form, self.settings.dead_zone)
-        if self._repairer is not None:
-            self._repairs = Repairs(self.model, self._repairer, space)
+        if self._residual_codec is not None:
+            self._repairs = ResidualCoding(self.model, self._residual_codec, space)
 
     def _counted(self, packets: list[Packet]) -> list[Packet]:
         """Packets that are sent now, told to the rate control."""
@@ -352,7 +358,7 @@ class Sender:
         if sent.image is None or not (looks or self._repairs is not None):
             return
         assert self.space is not None
-        own = self.space.pivot_keypoints(sent.pose)
+        own = motion_of(self.model.motion_spec, [sent.pose])
         sent.encoded = self.model.encode_source(sent.image.astype(np.float32) / 255, own)
         if looks:
             sent.off = self._off(sent, frame, pose)
@@ -400,11 +406,11 @@ class Sender:
         """A pivot's picture, coded and as it comes back."""
         if not self.settings.film:
             picture, still = self._still(frame, beside), self.settings.still
-            return picture, None if still is Still.NONE else decode_still(picture, still, self.model.image_size)
+            return picture, None if still is ImageCodec.NONE else decode_image(picture, still, self.model.image_size)
         if base is None:
             self._end_film()
             quality = self.settings.quality if self.control is None else self.control.begin_film(self._at)
-            writer, reader = FilmWriter(self.model.image_size, quality), FilmReader(self.model.image_size)
+            writer, reader = InterEncoder(self.model.image_size, quality), InterDecoder(self.model.image_size)
         else:
             assert self._film is not None
             writer, reader, _ = self._film
@@ -421,13 +427,13 @@ class Sender:
         """A picture of the quality that can be afforded; `beside` bytes go with it."""
         settings, control = self.settings, self.control
         if control is None:
-            return encode_still(frame, settings.still, settings.quality)
-        picture = encode_still(frame, settings.still, control.quality)
+            return encode_image(frame, settings.still, settings.quality)
+        picture = encode_image(frame, settings.still, control.quality)
         other = control.other_quality(8 * (len(picture) + beside))
         if other is None:
             return picture
         control.quality = other
-        return encode_still(frame, settings.still, other)
+        return encode_image(frame, settings.still, other)
 
     def _some_of_pivot(self, at_once: bool = False) -> list[Packet]:
         """What may be sent now of a pivot that is being sent."""
@@ -455,7 +461,8 @@ class Sender:
         assert self.space is not None
         assert sent.encoded is not None
         vector = self.space.vector(pose, sent.pose)[None]
-        own, driving = self.space.pivot_keypoints(sent.pose), self.space.keypoints(sent.pose, vector)
+        spec = self.model.motion_spec
+        own, driving = motion_of(spec, [sent.pose]), self.space.motion(spec, sent.pose, vector)
         drawn = np.clip(np.asarray(self.model.animate(sent.encoded, own, driving))[0], 0, 1)
         return float(np.abs(drawn - frame.astype(np.float32) / 255).mean())
 
@@ -507,12 +514,8 @@ def motion_format(space: Space, settings: SenderSettings) -> MotionFormat:
 
 
 def _angles(landmarks: Any) -> Any:
-    pose = head_pose(to_pixels(np.asarray(landmarks)), FRAME, FRAME)
+    pose = head_pose(landmarks_to_pixels(np.asarray(landmarks), FRAME), FRAME, FRAME)
     return np.array([pose.yaw, pose.pitch, pose.roll])
-
-
-def _has_jacobians(keypoints: Keypoints | None) -> bool:
-    return keypoints is not None and keypoints.jacobian is not None
 
 
 def send_all(sender: Sender, frames: Iterable[tuple[Any, ...]]) -> Iterator[Packet]:

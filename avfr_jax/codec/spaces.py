@@ -9,17 +9,16 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.codec import mesh as meshes
+from avfr_jax.codec import mesh_basis as meshes
 from avfr_jax.codec.motion import LARGEST, step_of
 from avfr_jax.codec.range_coder import Reader, Writer
 from avfr_jax.codec.symbols import Contexts, get_vector, put_vector
 from avfr_jax.errors import ConfigError
-from avfr_jax.models import landmark_warp
-from avfr_jax.models.base import Animator, moved_by_mesh
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.landmarks import landmarks_to_pixels, normalise_landmarks
+from avfr_jax.models.base import Animator
+from avfr_jax.motion import Motion, MotionSpec
 from avfr_jax.typing import Float, Int
 
 MESH, KEYPOINTS, KEYPOINTS_WITH_JACOBIANS = 1, 2, 3
@@ -187,9 +186,9 @@ class Space:
         """How far a pose is from the pivot's, in pixels or what counts as much."""
         return np.concatenate([part.vector(pose, pivot) for part in self.parts])
 
-    def keypoints(self, pivot: Pose, vectors: Float[np.ndarray, "n c"]) -> Keypoints:
-        """The keypoints of N frames: what a model is given to draw."""
-        return _keypoints(self._fields(pivot, vectors))
+    def motion(self, spec: MotionSpec, pivot: Pose, vectors: Float[np.ndarray, "n c"]) -> Motion:
+        """The motion of N frames for a model of that specification."""
+        return _motion(spec, self._fields(pivot, vectors))
 
     def _fields(self, pivot: Pose, vectors: Float[np.ndarray, "n c"]) -> dict[str, Any]:
         fields: dict[str, Any] = {}
@@ -202,10 +201,6 @@ class Space:
     def pose_at(self, pivot: Pose, vector: Float[np.ndarray, "c"]) -> Pose:
         """The pose that is so far from the pivot's: the inverse of `vector`, but for what is not sent."""
         return Pose(**{name: value[0] for name, value in self._fields(pivot, vector[None]).items()})
-
-    def pivot_keypoints(self, pivot: Pose) -> Keypoints:
-        """The pivot's own, one frame."""
-        return _keypoints({k: v[None] for k, v in pivot._asdict().items() if v is not None})
 
     def put_pivot(self, pose: Pose, base: Pose | None = None) -> bytes:
         """A pivot's pose as bytes: by itself, or as what has changed since another pivot's, which costs a tenth."""
@@ -225,33 +220,36 @@ class Space:
             fields |= part.get(reader) if base is None else part.get_moved(reader, base)
         return Pose(**fields)
 
-    def pose(self, landmarks: Any, keypoints: Keypoints | None) -> Pose:
-        """A frame's pose, from its landmarks `[478, 3]` in [-1, 1] and the model's keypoints of that one frame."""
+    def pose(self, landmarks: Any, motion: Motion | None, spec: MotionSpec) -> Pose:
+        """A frame's pose, from its landmarks `[478, 3]` in [-1, 1] and the model's motion of that one frame."""
         mesh = None
         if any(isinstance(part, MeshPart) for part in self.parts):
-            mesh = meshes.to_pixels(np.asarray(landmarks, np.float32))
-        if not any(isinstance(part, KeypointPart) for part in self.parts) or keypoints is None:
+            mesh = landmarks_to_pixels(np.asarray(landmarks, np.float32), meshes.FRAME)
+        if not needs_learned(self) or motion is None:
             return Pose(mesh)
-        jacobian = None if keypoints.jacobian is None else np.asarray(keypoints.jacobian)[0]
-        return Pose(mesh, np.asarray(keypoints.value)[0], jacobian)
+        numbers = spec.split(np.asarray(spec.flatten(motion)))
+        jacobian = numbers["jacobians"][0] if "jacobians" in numbers else None
+        return Pose(mesh, numbers["keypoints"][0], jacobian)
 
 
-def keypoints_of(poses: Sequence[Pose]) -> Keypoints:
-    """The keypoints of N frames of which each is known by its pose."""
+def motion_of(spec: MotionSpec, poses: Sequence[Pose]) -> Motion:
+    """The motion of N frames of which each is known by its pose."""
     told = [{k: v for k, v in pose._asdict().items() if v is not None} for pose in poses]
-    return _keypoints({name: np.stack([fields[name] for fields in told]) for name in told[0]})
+    return _motion(spec, {name: np.stack([fields[name] for fields in told]) for name in told[0]})
 
 
-def _keypoints(fields: dict[str, Any]) -> Keypoints:
-    value, jacobian = fields.get("value"), fields.get("jacobian")
-    if "mesh" not in fields:
-        return Keypoints(jnp.asarray(value), None if jacobian is None else jnp.asarray(jacobian))
-    shape = landmark_warp.keypoints_from_landmarks(meshes.to_normalised(fields["mesh"]))
-    if value is None:
-        return shape
-    return dataclasses.replace(
-        shape, value=jnp.asarray(value), jacobian=None if jacobian is None else jnp.asarray(jacobian)
-    )
+_FIELDS = {"mesh": "mesh", "keypoints": "value", "jacobians": "jacobian"}
+
+
+def _motion(spec: MotionSpec, fields: dict[str, Any]) -> Motion:
+    parts = []
+    for component in spec.components:
+        part = fields[_FIELDS[component.name]]
+        if component.name == "mesh":
+            part = normalise_landmarks(part, meshes.FRAME, meshes.FRAME)
+        parts.append(np.asarray(part, np.float32).reshape(len(part), -1))
+    motion: Motion = spec.unflatten(np.concatenate(parts, axis=1))
+    return motion
 
 
 def needs_learned(space: Space) -> bool:
@@ -259,31 +257,31 @@ def needs_learned(space: Space) -> bool:
     return any(isinstance(part, KeypointPart) for part in space.parts)
 
 
-def space_of(model: Animator, components: int = 32, jacobians: bool = True) -> Space:
+def space_of(model: Animator, components: int = 32) -> Space:
     """What is sent for a model.
 
     Args:
-      model: which draws at the receiver.
+      model: which renders at the receiver.
       components: of the mesh, 1 to 48, where the model has one.
-      jacobians: whether the model's keypoints have any.
 
     Raises:
       ConfigError: so many components do not exist.
     """
     if not 1 <= components <= meshes.MOTIONS:
         raise ConfigError(f"a face mesh moves in 1 to {meshes.MOTIONS} components, not {components}")
+    sizes = {component.name: component.size for component in model.motion_spec.components}
     parts: list[Part] = []
-    if moved_by_mesh(model):
+    if "mesh" in sizes:
         parts.append(MeshPart(components, meshes.shipped()))
-    if model.family != "landmark-warp":
-        kind = KEYPOINTS_WITH_JACOBIANS if jacobians else KEYPOINTS
-        parts.append(KeypointPart(model.num_keypoints * (6 if jacobians else 2), kind))
+    if "keypoints" in sizes:
+        kind = KEYPOINTS_WITH_JACOBIANS if "jacobians" in sizes else KEYPOINTS
+        parts.append(KeypointPart(sizes["keypoints"] + sizes.get("jacobians", 0), kind))
     return Space(tuple(parts))
 
 
 def moves(space: Space, model: Animator) -> bool:
     """Whether the motion of a space is what a model draws from."""
-    wanted = space_of(model, jacobians=any(part.kind == KEYPOINTS_WITH_JACOBIANS for part in space.parts))
+    wanted = space_of(model)
     return [(p.kind, p.kind == MESH or p.count) for p in space.parts] == [
         (p.kind, p.kind == MESH or p.count) for p in wanted.parts
     ]

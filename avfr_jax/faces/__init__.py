@@ -1,30 +1,42 @@
-"""What mediapipe knows of a face: landmarks, mask, head pose; cropping to it, following it, pasting it back.
+"""Faces in images: landmarks, masks, head pose; cropping to a face, following it, pasting it back.
 
-Images are RGB, uint8, [H, W, 3]; points are 0-based pixel coordinates with pixel centres at whole numbers.
+Images are RGB, uint8, [H, W, 3]; points are 0-based pixel coordinates with pixel centres at whole numbers. What needs
+OpenCV or mediapipe is imported when it is first used.
 """
 
-import importlib.util as _util
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from avfr_jax.errors import MissingBackendError as _MissingBackendError
+from avfr_jax.errors import MissingBackendError
 
-if _util.find_spec("cv2") is None:
-    raise _MissingBackendError("avfr_jax.faces needs OpenCV, which is not installed: pip install 'avfr-jax[media]'")
+if TYPE_CHECKING:
+    from avfr_jax.faces.backend import Face, FaceBackend, open_face_backend
+    from avfr_jax.faces.choose import SMALLEST_FACE, choose_face
+    from avfr_jax.faces.clip import ClipFaces, track_clip
+    from avfr_jax.faces.crop import Crop, crop_for_clip, crop_for_face
+    from avfr_jax.faces.mesh import mesh_image, structural_prior
+    from avfr_jax.faces.paste import face_mask, paste_back
+    from avfr_jax.faces.pose import HeadPose, head_pose
+    from avfr_jax.faces.smoothing import LandmarkFilter, smooth_landmarks
 
-from avfr_jax.faces.choose import SMALLEST_FACE, choose_face
-from avfr_jax.faces.clip import ClipFaces, track_clip
-from avfr_jax.faces.crop import Crop, crop_for_clip, crop_for_face
-from avfr_jax.faces.mesh import mesh_image
-from avfr_jax.faces.paste import face_mask, paste_back
-from avfr_jax.faces.pose import HeadPose, head_pose
-from avfr_jax.faces.priors import Face, FacePriors, open_priors
-from avfr_jax.faces.smoothing import LandmarkFilter, smooth_landmarks
+_MODULES = {
+    "backend": ("Face", "FaceBackend", "open_face_backend"),
+    "choose": ("SMALLEST_FACE", "choose_face"),
+    "clip": ("ClipFaces", "track_clip"),
+    "crop": ("Crop", "crop_for_clip", "crop_for_face"),
+    "mesh": ("mesh_image", "structural_prior"),
+    "paste": ("face_mask", "paste_back"),
+    "pose": ("HeadPose", "head_pose"),
+    "smoothing": ("LandmarkFilter", "smooth_landmarks"),
+}
+_WHERE = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "SMALLEST_FACE",
     "ClipFaces",
     "Crop",
     "Face",
-    "FacePriors",
+    "FaceBackend",
     "HeadPose",
     "LandmarkFilter",
     "choose_face",
@@ -33,8 +45,22 @@ __all__ = [
     "face_mask",
     "head_pose",
     "mesh_image",
-    "open_priors",
+    "open_face_backend",
     "paste_back",
     "smooth_landmarks",
+    "structural_prior",
     "track_clip",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'avfr_jax.faces' has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"avfr_jax.faces.{_WHERE[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "cv2":
+            raise
+        raise MissingBackendError(
+            "avfr_jax.faces needs OpenCV, which is not installed: pip install 'avfr-jax[media]'"
+        ) from None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from avfr_jax.errors import ConfigError, FaceError
-from avfr_jax.faces.priors import Face
+from avfr_jax.faces.backend import Face
 
 SMALLEST_FACE = 32  # pixels
 
@@ -17,7 +17,7 @@ _logger = logging.getLogger("avfr_jax")
 def choose_face(
     faces: Sequence[Face], which: Which | None = None, *, name: str = "the image", width: int | None = None
 ) -> Face:
-    """The face that is meant among those of one image (`FacePriors.detect`, the largest first).
+    """The face that is meant among those of one image (`FaceBackend.detect`, the largest first).
 
     which: "largest"; "left" or "right", the outermost on that side of the image; "center", the nearest to the
         middle of the image (of `width` pixels; without it, of the faces); a number, counted from 0 at the left;

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from avfr_jax.errors import FaceError, InputError
+from avfr_jax.faces.backend import Box, Face, FaceBackend
 from avfr_jax.faces.choose import Which, check_size, choose_face
-from avfr_jax.faces.priors import LANDMARKS, Box, Face, FacePriors
+from avfr_jax.landmarks import NUM_LANDMARKS
 from avfr_jax.typing import Bool, Float, UInt8
 
 
@@ -67,7 +68,7 @@ class ClipFaces:
 
 def track_clip(
     frames: Iterable[UInt8[np.ndarray, "h w 3"]],
-    priors: FacePriors,
+    priors: FaceBackend,
     which: Which | None = None,
     *,
     name: str = "the clip",
@@ -81,7 +82,7 @@ def track_clip(
     A clip in which no face is found is no error here: see `ClipFaces.check`.
     """
     landmarks, scores = [], []
-    nobody = np.full((LANDMARKS, 3), np.nan, np.float32)
+    nobody = np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
     chosen = False
     shape: tuple[int, ...] | None = None
     priors.reset()
@@ -105,7 +106,7 @@ def track_clip(
     return ClipFaces(points, found, np.array(scores, np.float32), shape[0], shape[1])
 
 
-def _choose(frame: UInt8[np.ndarray, "h w 3"], priors: FacePriors, which: Which | None, name: str) -> bool:
+def _choose(frame: UInt8[np.ndarray, "h w 3"], priors: FaceBackend, which: Which | None, name: str) -> bool:
     """Names the face to follow if the frame shows one."""
     # Following looks for small faces now and then only: in a clip without a face, that saves seconds.
     faces = [] if priors.track(frame) is None else priors.detect(frame)

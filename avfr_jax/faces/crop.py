@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from avfr_jax.errors import ConfigError, FaceError
-from avfr_jax.faces.priors import LANDMARKS, MESH_VERTICES, Face
+from avfr_jax.faces.backend import Face
+from avfr_jax.landmarks import NUM_LANDMARKS, NUM_VERTICES
 from avfr_jax.typing import Float, UInt8
 
 UNION_TO_SIDE = 1.5  # side of the crop over the longer side of the union of boxes
@@ -156,7 +157,7 @@ def _boxes(
         landmarks = np.array([face.landmarks for face in faces if face is not None], np.float32)
     else:
         landmarks = faces.landmarks
-    points = landmarks.reshape(-1, LANDMARKS, 3)[:, :MESH_VERTICES, :2]
+    points = landmarks.reshape(-1, NUM_LANDMARKS, 3)[:, :NUM_VERTICES, :2]
     points = points[np.isfinite(points).all((1, 2))]
     if len(points) == 0:
         raise FaceError("no frame has a face to crop to: use a clip that shows one, or crop none")

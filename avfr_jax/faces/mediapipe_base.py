@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from avfr_jax.faces.priors import Box, Face
+from avfr_jax.faces.backend import Box, Face
 from avfr_jax.faces.windows import Window, check_image
 from avfr_jax.typing import Float, UInt8
 
@@ -52,7 +52,7 @@ def overlap(a: Box, b: Box) -> float:
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
-class MediapipePriors(abc.ABC):
+class MediapipeBackend(abc.ABC):
     """What both interfaces share. A subclass runs single networks on square images, in their pixels."""
 
     name = "mediapipe"
@@ -78,7 +78,7 @@ class MediapipePriors(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None: ...
 
-    def __enter__(self) -> "MediapipePriors":
+    def __enter__(self) -> "MediapipeBackend":
         return self
 
     def __exit__(

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from avfr_jax.faces.mediapipe_base import Detection, MediapipePriors
-from avfr_jax.faces.quiet import quiet_stderr
+from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend
+from avfr_jax.faces.native_logging import silence_native_logging
 from avfr_jax.typing import Float, UInt8
 
 MODEL_FILES = (
@@ -26,14 +26,14 @@ def missing_solution_models() -> list[str]:
     return [name for name in MODEL_FILES if not any((pathlib.Path(f) / name).is_file() for f in folders)]
 
 
-class SolutionsPriors(MediapipePriors):
+class SolutionsBackend(MediapipeBackend):
     """FaceMesh with refined eyes and lips, both ranges of face detection, and selfie segmentation."""
 
     name = "mediapipe solutions"
 
     def __init__(self) -> None:
         super().__init__()
-        with quiet_stderr():
+        with silence_native_logging():
             import mediapipe
 
             solutions: Any = mediapipe.solutions
@@ -60,7 +60,7 @@ class SolutionsPriors(MediapipePriors):
         """One call of a graph, silent until it has first answered: that is when its parts log."""
         if name in self._answered:
             return getattr(self._graphs[name].process(image), field)
-        with quiet_stderr():
+        with silence_native_logging():
             answer = getattr(self._graph(name).process(image), field)
         if answer is not None:
             self._answered.add(name)
@@ -86,7 +86,7 @@ class SolutionsPriors(MediapipePriors):
 
     def _restart_video(self) -> None:
         if "video" in self._graphs:
-            with quiet_stderr():
+            with silence_native_logging():
                 self._graphs["video"].reset()
             self._answered.discard("video")
 

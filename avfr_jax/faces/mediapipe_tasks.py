@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from avfr_jax.errors import MissingBackendError
-from avfr_jax.faces.mediapipe_base import Detection, MediapipePriors
-from avfr_jax.faces.priors import LANDMARKS
-from avfr_jax.faces.quiet import quiet_stderr
+from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend
+from avfr_jax.faces.native_logging import silence_native_logging
+from avfr_jax.landmarks import NUM_LANDMARKS
 from avfr_jax.typing import Float, UInt8
 
 _STORE = "https://storage.googleapis.com/mediapipe-models"
@@ -32,7 +32,7 @@ def weights_folder() -> pathlib.Path:
     return pathlib.Path(os.environ.get("AVFR_WEIGHTS") or "~/.cache/avfr-jax/weights").expanduser()
 
 
-class TasksPriors(MediapipePriors):
+class TasksBackend(MediapipeBackend):
     """FaceLandmarker (stills and video), short-range face detection and selfie segmentation.
 
     Raises MissingBackendError naming the model files that are not in the weights folder, with their addresses.
@@ -43,7 +43,7 @@ class TasksPriors(MediapipePriors):
     def __init__(self) -> None:
         super().__init__()
         self._files = _model_files()
-        with quiet_stderr():
+        with silence_native_logging():
             import mediapipe
 
         self._mediapipe: Any = mediapipe
@@ -53,7 +53,7 @@ class TasksPriors(MediapipePriors):
     def _runner(self, name: str) -> Any:
         """Builds a task on first use: a program that never asks for a mask does not load its model."""
         if name not in self._runners:
-            with quiet_stderr():
+            with silence_native_logging():
                 self._runners[name] = self._build(name)
         return self._runners[name]
 
@@ -84,7 +84,7 @@ class TasksPriors(MediapipePriors):
 
     def _detections(self, image: UInt8[np.ndarray, "h w 3"], near: bool) -> list[Detection]:
         runner = self._runner("detector")
-        with quiet_stderr():
+        with silence_native_logging():
             answer = runner.detect(self._image(image))
         found = []
         for detection in answer.detections:
@@ -95,20 +95,20 @@ class TasksPriors(MediapipePriors):
 
     def _still_meshes(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Float[np.ndarray, "478 3"]]:
         runner = self._runner("still")
-        with quiet_stderr():
+        with silence_native_logging():
             answer = runner.detect(self._image(image))
         return [_points(face, image) for face in answer.face_landmarks]
 
     def _video_mesh(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "478 3"] | None:
         runner = self._runner("video")
         self._time += FRAME_MS
-        with quiet_stderr():
+        with silence_native_logging():
             answer = runner.detect_for_video(self._image(image), self._time)
         return _points(answer.face_landmarks[0], image) if answer.face_landmarks else None
 
     def _soft_mask(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
         runner = self._runner("mask")
-        with quiet_stderr():
+        with silence_native_logging():
             answer = runner.segment(self._image(image))
         # One mask (person), or two (background, person), by the model.
         mask = np.array(answer.confidence_masks[-1].numpy_view(), np.float32)
@@ -136,9 +136,9 @@ def _points(face: Any, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "
     """Landmarks relative to the image's extent → 0-based pixels (the extent begins half a pixel earlier)."""
     height, width = image.shape[:2]
     points = np.array([(point.x, point.y, point.z) for point in face], np.float32)
-    if points.shape != (LANDMARKS, 3):
+    if points.shape != (NUM_LANDMARKS, 3):
         raise MissingBackendError(
-            f"face_landmarker.task gives {len(points)} landmarks where {LANDMARKS} are needed: fetch "
+            f"face_landmarker.task gives {len(points)} landmarks where {NUM_LANDMARKS} are needed: fetch "
             f"{MODELS['face_landmarker.task']} into {weights_folder()}"
         )
     return points * np.array([width, height, width], np.float32) - np.array([0.5, 0.5, 0], np.float32)

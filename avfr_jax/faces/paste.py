@@ -7,7 +7,7 @@ import numpy as np
 
 from avfr_jax.errors import ConfigError
 from avfr_jax.faces.crop import Crop
-from avfr_jax.faces.topology import FACE_OVAL
+from avfr_jax.landmarks import FACE_OVAL
 from avfr_jax.typing import Float, UInt8
 
 FEATHER = 0.08  # width of the blend along the border, as a share of the side

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from avfr_jax.errors import FaceError
-from avfr_jax.faces.topology import RIGID, canonical_face
+from avfr_jax.landmarks import RIGID, canonical_face
 from avfr_jax.typing import Float
 
 

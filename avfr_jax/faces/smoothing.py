@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from avfr_jax.errors import ConfigError
-from avfr_jax.faces.priors import MESH_VERTICES
+from avfr_jax.landmarks import NUM_VERTICES
 from avfr_jax.typing import Float
 
 
@@ -50,7 +50,7 @@ class LandmarkFilter:
         if self._smooth is None or self._raw is None or self._velocity is None:
             self._smooth, self._raw, self._velocity = raw, raw, np.zeros_like(raw)
             return landmarks.astype(np.float32)
-        size = max(1e-6, float(np.ptp(raw[:MESH_VERTICES, :2], axis=0).max()))
+        size = max(1e-6, float(np.ptp(raw[:NUM_VERTICES, :2], axis=0).max()))
         step = (raw - self._raw) * (self.fps / size)
         self._velocity = self._velocity + self._share(self.speed_cutoff) * (step - self._velocity)
         speed = np.linalg.norm(self._velocity, axis=1, keepdims=True)

@@ -13,12 +13,11 @@ import pathlib
 import numpy as np
 
 from avfr_jax.errors import CheckpointError
-from avfr_jax.faces.topology import LIPS, RIGID, canonical_face
+from avfr_jax.landmarks import LIPS, LOWER_LIP, MOUTH_CORNERS, RIGID, UPPER_LIP, canonical_face
 from avfr_jax.media.mel import COLUMNS_PER_SECOND, SILENCE
 from avfr_jax.typing import Float, Int
 
 SHIPPED = pathlib.Path(__file__).with_name("spoken_mouth.npz")
-UPPER_LIP, LOWER_LIP, CORNERS = 13, 14, (61, 291)  # inner edges; corners of the mouth
 _BANDS, _CONTEXT = 16, 6  # of the spectrogram; half frames to either side
 _QUIET = 0.1  # above the floor: no sound
 _FULL = 0.15  # of the largest shift: points that move so far with the jaw are the sound's alone
@@ -62,7 +61,9 @@ class Placement:
 def mouth_numbers(face: Float[np.ndarray, "*n 478 3"]) -> Float[np.ndarray, "*n 2"]:
     """How far the lips are apart and how wide the mouth is, of faces without their pose; centimetres."""
     apart = np.linalg.norm(face[..., UPPER_LIP, :] - face[..., LOWER_LIP, :], axis=-1)
-    return np.stack([apart, np.linalg.norm(face[..., CORNERS[0], :] - face[..., CORNERS[1], :], axis=-1)], -1)
+    return np.stack(
+        [apart, np.linalg.norm(face[..., MOUTH_CORNERS[0], :] - face[..., MOUTH_CORNERS[1], :], axis=-1)], -1
+    )
 
 
 def features(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.models import _face_points as points
+from avfr_jax import landmarks as points
 from avfr_jax.typing import Array, Float
 
 Outline = tuple[tuple[int, ...], tuple[int, ...]]
@@ -177,12 +177,13 @@ def paint_apertures(
         edges = (at_256[:, np.array(outline[0])], at_256[:, np.array(outline[1])])
         return _opening(source[None], outline), _opening(driving, outline), edges
 
-    mouth, left, right = points.APERTURES
+    mouth, right, left = points.APERTURES
     ours, theirs, edges = part(mouth)
     # A source mouth that shows its inside is stretched; paint takes over where it would have to stretch far.
     amount = _step(theirs - ours, 0.05, 0.15) * _step(theirs / (ours + 0.02), 1.6, 3.0)
     image = _paint(image, amount, edges, (size // 2, 9 * size // 16), lambda at: _mouth(palette, at))
-    for outline, ring in ((left, points.LEFT_IRIS), (right, points.RIGHT_IRIS)):
+    irises = ((right, (points.RIGHT_PUPIL, *points.RIGHT_IRIS)), (left, (points.LEFT_PUPIL, *points.LEFT_IRIS)))
+    for outline, ring in irises:
         ours, theirs, edges = part(outline)
         amount = (1 - _step(ours, 0.09, 0.17)) * _step(theirs, 0.12, 0.24)
         iris = at_256[:, np.array(ring)]

@@ -7,20 +7,21 @@ of FOMM's decoder. With all of them off the networks are FOMM's, parameter for p
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from avfr_jax.errors import ConfigError
+from avfr_jax.landmarks import FOREHEAD, LOWER_LIP, NOSE_BASE, UPPER_LIP
 from avfr_jax.models import fomm
 from avfr_jax.models.dense_motion import Motion
 from avfr_jax.models.fomm import FommConfig, SourceFeatures
+from avfr_jax.motion import Keypoints
 from avfr_jax.nn.blocks import DownBlock, SameBlock, UpBlock
 from avfr_jax.nn.layers import Conv
 from avfr_jax.nn.spade import NormKind, SpadeResBlock
 from avfr_jax.ops.grids import pixel_grid
-from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import average_pool
 from avfr_jax.typing import Array, Bool, Float
@@ -77,33 +78,34 @@ class AvfrConfig(FommConfig):
       audio_encoder: the sound as a map of features beside the moved source.
       audio_attention: the sound as attention over the moved source.
       identity_aware_generator: the U-Net of SPADE blocks; else FOMM's decoder.
-      hidden_mouths: share of training pairs in which the keypoint detector does not see the colours of the driving
-        mouth (`hide_mouth`), so that the drawn mesh and the sound tell what it does. A model trained with some can be
+      mouth_masking: share of training pairs in which the keypoint detector does not see the colours of the driving
+        mouth (`mask_mouth`), so that the drawn mesh and the sound tell what it does. A model trained with some can be
         dubbed: a mouth that the sound asks for is drawn instead (`faces.spoken_mouth`). Without the structural prior
         the sound alone tells, and mouths are hidden only where there is some.
       audio: settings of the audio networks.
       identity: settings of the identity-aware generator.
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {"hidden_mouths": "mouth_masking"}
     structural_prior: bool = True
     audio_encoder: bool = True
     audio_attention: bool = True
     identity_aware_generator: bool = True
-    hidden_mouths: float = 0.0
+    mouth_masking: float = 0.0
     audio: AudioConfig = AudioConfig()
     identity: IdentityConfig = IdentityConfig()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.hidden_mouths <= 1:
-            raise ConfigError(f"hidden_mouths is a share, 0 to 1, not {self.hidden_mouths}.")
+        if not 0 <= self.mouth_masking <= 1:
+            raise ConfigError(f"mouth_masking is a share, 0 to 1, not {self.mouth_masking}.")
 
     @property
-    def dubs(self) -> bool:
+    def masks_mouths(self) -> bool:
         """Whether the mouth can be left to the sound."""
-        return (self.hears or self.structural_prior) and self.hidden_mouths > 0
+        return (self.uses_audio or self.structural_prior) and self.mouth_masking > 0
 
     @property
-    def hears(self) -> bool:
+    def uses_audio(self) -> bool:
         """Whether the sound is looked at at all."""
         return self.audio_encoder or self.audio_attention
 
@@ -113,19 +115,17 @@ class AvfrConfig(FommConfig):
         return self.num_channels + 2 * self.structural_prior
 
 
-_FOREHEAD, _NOSE_BASE = 10, 2  # of the face mesh; the jaw moves neither
-_UPPER_LIP, _LOWER_LIP = 13, 14  # their inner edges
 _COLOURS = 3  # channels of a frame; behind them lie the drawing and the mask
 
 
 def mouth_opening(landmarks: Float[Array, "n 478 d"]) -> Float[Array, "n"]:
     """How far the lips are apart, in units of the distance from the forehead to the base of the nose."""
-    apart = landmarks[:, _UPPER_LIP, :2] - landmarks[:, _LOWER_LIP, :2]
-    height = landmarks[:, _FOREHEAD, :2] - landmarks[:, _NOSE_BASE, :2]
+    apart = landmarks[:, UPPER_LIP, :2] - landmarks[:, LOWER_LIP, :2]
+    height = landmarks[:, FOREHEAD, :2] - landmarks[:, NOSE_BASE, :2]
     return jnp.linalg.norm(apart, axis=-1) / jnp.maximum(jnp.linalg.norm(height, axis=-1), 1e-6)
 
 
-def hide_mouth(
+def mask_mouth(
     seen: Float[Array, "n h w c"], landmarks: Float[Array, "n 478 d"], which: Bool[Array, "n"] | None = None
 ) -> Float[Array, "n h w c"]:
     """Frames whose colours are zero from the base of the nose to below the chin, and across the jaw; the mesh's drawing
@@ -138,8 +138,8 @@ def hide_mouth(
       landmarks: of the faces, (x, y[, z]) in [-1, 1] by pixel centres; nothing is hidden where they are NaN.
       which: of the frames; None hides all.
     """
-    base = landmarks[:, None, None, _NOSE_BASE, :2]
-    down = base - landmarks[:, None, None, _FOREHEAD, :2]
+    base = landmarks[:, None, None, NOSE_BASE, :2]
+    down = base - landmarks[:, None, None, FOREHEAD, :2]
     square = jnp.sum(down**2, -1)
     places = pixel_grid(*seen.shape[1:3]) - base
     along, across = jnp.sum(places * down, -1) / square, jnp.cross(places, down) / square
@@ -336,7 +336,7 @@ class AvfrGenerator(fomm.Generator):
         if c.identity_aware_generator:
             self.identity_encoder = IdentityEncoder(c.identity, c.generator.num_down_blocks + 1, **shared)
             self.identity_decoder = IdentityDecoder(c.identity, c.num_channels, **shared)
-        elif c.hears:
+        elif c.uses_audio:
             self.join = Conv(moved, (1, 1), dtype=self.dtype)
 
     def encode_source(self, source: Float[Array, "n h w c"], train: bool = False) -> Encoded:
@@ -390,8 +390,8 @@ class AvfrGenerator(fomm.Generator):
             query = self.audio_attention(sound, train)
             attention = nn.sigmoid(jnp.einsum("nc,nhwc->nhw", query, moved)[..., None])
             parts.append(attention.astype(moved.dtype))
-        fused = jnp.concatenate(parts, axis=-1) if c.hears else moved
-        return self.join(fused) if c.hears and not c.identity_aware_generator else fused, attention, heard
+        fused = jnp.concatenate(parts, axis=-1) if c.uses_audio else moved
+        return self.join(fused) if c.uses_audio and not c.identity_aware_generator else fused, attention, heard
 
     def _placed(self, level: Array, flow: Array) -> Array:
         """A level of the identity encoder for each of N frames."""

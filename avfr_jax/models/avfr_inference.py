@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from avfr_jax.models import avfr
 from avfr_jax.models import fomm_inference as base
 from avfr_jax.models.avfr import AvfrConfig, AvfrGenerator, Encoded, Generated
+from avfr_jax.motion import Keypoints
 from avfr_jax.nn.inference import quick_convolutions
-from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.typing import Array, Float
 
 _OWN = ("audio_encoder", "audio_attention", "identity_encoder", "identity_decoder", "join")

@@ -5,18 +5,20 @@ objectives, the codec and the evaluation read that declaration, so that a new mo
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avfr_jax.checkpoints import tree_digest
+from avfr_jax.config import to_dict
 from avfr_jax.errors import FaceError, MissingBackendError
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import Motion, MotionSpec
 from avfr_jax.typing import Float
-
-MotionMode = Literal["absolute", "relative"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +29,12 @@ class Priors:
       landmarks: `[N, 478, 3]` float32, (x, y) in [-1, 1] by pixel centres, z in the units of x; NaN where no face
         was found.
       person_mask: `[N, H, W]` float32 in [0, 1], or None where it was not asked for.
-      dubbed: the mouths in the pictures are not to be looked at: the landmarks are those of what is to be said.
+      mask_mouth: hide the mouths in the frames from the network: the landmarks are those of the speech to be shown.
     """
 
     landmarks: Any
     person_mask: Any = None
-    dubbed: bool = False
+    mask_mouth: bool = False
 
     def require(self) -> None:
         """Raises FaceError if any frame has no face."""
@@ -42,13 +44,6 @@ class Priors:
                 f"No face was found in {missing.size} of {len(self.landmarks)} frames, the first of them frame "
                 f"{missing[0]}; give frames in which a face is in view."
             )
-
-
-def normalise_landmarks(landmarks: Float[np.ndarray, "*n 3"], width: int, height: int) -> Float[np.ndarray, "*n 3"]:
-    """Landmarks in pixels (centres at whole numbers) -> x and y in [-1, 1], z in the units of x; NaN stays NaN."""
-    scale = np.asarray([2 / width, 2 / height, 2 / width], np.float32)
-    offset = np.asarray([1 / width - 1, 1 / height - 1, 0], np.float32)
-    return (landmarks * scale + offset).astype(np.float32)
 
 
 # Frames [N, H, W, 3] float32 in [0, 1] -> their priors. A model that needs priors is given one.
@@ -77,38 +72,6 @@ def face_priors(frames: Any, priors: Priors | None, find: FindPriors | None, *, 
     return found
 
 
-def moved_by_mesh(model: "Animator") -> bool:
-    """Whether the face mesh is what moves a model's pictures."""
-    return model.family in ("landmark-warp", "mesh-fomm")
-
-
-def can_dub(model: "Animator") -> bool:
-    """Whether the mouth can be left to the sound: the mesh moves the model, or it was trained not to look at the
-    driver's mouth (`Priors.dubbed`), which an attribute `dubs` says."""
-    return bool(getattr(model, "dubs", False)) or moved_by_mesh(model)
-
-
-_DRAWN = 256  # side at which priors are drawn, at least
-
-
-def structure(priors: Priors, size: int) -> Float[np.ndarray, "n size size 2"]:
-    """The structural prior of N square frames: the mesh drawn as lines, and the person's mask, both in [0, 1]. A frame
-    without a face (NaN) has no lines.
-
-    Lines are a pixel wide in a drawing of some 256 × 256, of which smaller frames get the mean: datasets are drawn at
-    their own size and read at a fraction of it.
-    """
-    from avfr_jax.faces.mesh import mesh_image
-
-    fold = max(1, _DRAWN // size)
-    drawn = size * fold
-    scale = np.asarray([drawn / 2, drawn / 2, drawn / 2], np.float32)
-    offset = np.asarray([(drawn - 1) / 2, (drawn - 1) / 2, 0], np.float32)
-    meshes = np.stack([mesh_image(one * scale + offset, drawn) for one in np.asarray(priors.landmarks)])
-    meshes = meshes.reshape(-1, size, fold, size, fold).mean((2, 4))
-    return np.stack([meshes, np.asarray(priors.person_mask, np.float32)], axis=-1)
-
-
 def person_mask(image: Any, priors: Priors | None, find: FindPriors | None) -> Any:
     """The person's mask [H, W] of a source picture [H, W, 3] in [0, 1]: the one in `priors`, else one that is found.
 
@@ -121,7 +84,7 @@ def person_mask(image: Any, priors: Priors | None, find: FindPriors | None) -> A
     return jnp.asarray(find(np.asarray(image)[None], True).person_mask[0])
 
 
-class Encoded(NamedTuple):
+class EncodedSource(NamedTuple):
     """A source with everything that a model computes once for it; `content` is the model's own pytree."""
 
     image: Any
@@ -144,63 +107,94 @@ class Explanation(NamedTuple):
     attention: Any = None
 
 
+def model_fingerprint(family: str, config: Any, variables: Any) -> bytes:
+    """Eight bytes that two models share only if they compute the same, from what makes inference: family, config and
+    the weights of its networks, the discriminator left out.
+
+    Args:
+      family: its registry record.
+      config: its config dataclass.
+      variables: weights by network, or None.
+    """
+    digest = hashlib.sha256(json.dumps([family, to_dict(config)], sort_keys=True).encode())
+    if variables is not None:
+        networks = {name: tree for name, tree in variables.items() if name != "discriminator"}
+        digest.update(tree_digest(networks).encode())
+    return digest.digest()[:8]
+
+
+@dataclasses.dataclass(frozen=True)
+class Capabilities:
+    """What a model needs beyond pixels, and what it can do.
+
+    Attributes:
+      landmarks: it needs the landmarks of every frame and the person's mask of the source (`Priors`).
+      person_masks: it needs the person's mask of every frame.
+      audio: it needs the audio around every driving frame, as mel windows.
+      mesh_driven: the face mesh moves its frames.
+      mouth_masking: it was trained with masked mouths (`Priors.mask_mouth`), so that audio alone can drive the mouth.
+      free_view: its head can be turned to any pose (`avfr reenact --rotate`).
+    """
+
+    landmarks: bool = False
+    person_masks: bool = False
+    audio: bool = False
+    mesh_driven: bool = False
+    mouth_masking: bool = False
+    free_view: bool = False
+
+    @property
+    def dubbing(self) -> bool:
+        """Whether audio can drive the mouth."""
+        return self.mesh_driven or self.mouth_masking
+
+
 @runtime_checkable
 class Animator(Protocol):
-    """A model that animates a source image by keypoints.
+    """A model that animates a source image.
 
     Attributes:
       name: by which it is found.
-      family: which implementation it is (`landmark-warp`, `fomm`, …).
-      needs: what it wants beyond pixels, of {"priors", "person_masks", "audio"}: landmarks of every frame and the
-        person's mask of the source; the mask of every frame; the sound around every driving frame.
+      family: its registry record (`avfr_jax.families`).
+      fingerprint: eight bytes that two models share only if they compute the same: of family, config and weights.
+      capabilities: what it needs and can do.
+      motion_spec: layout, interpolation and retargeting of its motion.
       image_size: side of the square frames it was made for, in pixels.
-      num_keypoints: K.
       batch_size: frames at once that suit a small machine.
     """
 
     name: str
     family: str
-    needs: frozenset[str]
+    fingerprint: bytes
+    capabilities: Capabilities
+    motion_spec: MotionSpec
     image_size: int
-    num_keypoints: int
     batch_size: int
 
-    def keypoints(self, frames: Any, priors: Priors | None = None) -> Keypoints:
-        """Keypoints of frames `[N, H, W, 3]` float32 in [0, 1]. Priors that are needed and not given are found."""
+    def keypoints(self, frames: Any, priors: Priors | None = None) -> Motion:
+        """The motion of frames `[N, H, W, 3]` float32 in [0, 1]. Priors that are needed and not given are computed."""
         ...
 
-    def encode_source(self, source: Any, source_keypoints: Keypoints, priors: Priors | None = None) -> Encoded:
-        """What depends on the source `[H, W, 3]` alone, for reuse with many driving frames."""
+    def encode_source(self, source: Any, source_keypoints: Motion, priors: Priors | None = None) -> EncodedSource:
+        """Everything that depends on the source `[H, W, 3]` alone, for reuse with many driving frames."""
         ...
 
-    def animate(self, source: Any, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None) -> Any:
-        """Frames `[N, H, W, 3]` float32 in [0, 1]: the source `[H, W, 3]` (or its `Encoded`) posed as the driving
-        keypoints of N frames say, `mel` `[N, 80, 16]` being heard around each."""
+    def animate(self, source: Any, source_keypoints: Motion, driving_keypoints: Motion, mel: Any = None) -> Any:
+        """Render frames.
+
+        Args:
+          source: `[H, W, 3]` float32 in [0, 1], or its `EncodedSource`.
+          source_keypoints: motion of the source, one frame.
+          driving_keypoints: motion of N frames, retargeted if wanted.
+          mel: `[N, 80, 16]`, the mel window around each frame, for models with `Capabilities.audio`; None is silence.
+
+        Returns:
+          `[N, H, W, 3]` float32 in [0, 1].
+        """
         ...
 
     def explain(
-        self, source: Encoded, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None
+        self, source: EncodedSource, source_keypoints: Motion, driving_keypoints: Motion, mel: Any = None
     ) -> Explanation:
-        """As `animate`, with what lies behind the frames."""
-        ...
-
-    def retarget(
-        self,
-        source: Keypoints,
-        driving: Keypoints,
-        initial: Keypoints,
-        *,
-        mode: MotionMode = "relative",
-        adapt_scale: bool = True,
-    ) -> Keypoints:
-        """Driving keypoints of N frames as keypoints for this source.
-
-        Args:
-          source: of the source, one frame.
-          driving: of N driving frames.
-          initial: of the driving frame that shows the source's pose, one frame.
-          mode: `absolute` takes the driving keypoints as they are; `relative` moves the source's own as the driving
-            ones have moved since `initial`.
-          adapt_scale: scale relative motion by the ratio of the two faces' sizes.
-        """
+        """`animate` with its intermediate results."""
         ...

@@ -7,11 +7,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.motion import Keypoints
 from avfr_jax.nn.blocks import Hourglass
 from avfr_jax.nn.layers import Conv
+from avfr_jax.ops.flow import dense_flow, sparse_motions, warp_by_each
 from avfr_jax.ops.grids import corner_grid
-from avfr_jax.ops.keypoints import Keypoints
-from avfr_jax.ops.motion import dense_flow, heatmap_difference, sparse_motions, warp_by_each
+from avfr_jax.ops.heatmaps import heatmap_difference
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import antialias_downsample
 from avfr_jax.typing import Array, Float
@@ -91,9 +92,9 @@ class DenseMotion(nn.Module):
         """
         n, (h, w) = driving.value.shape[0], small.shape[1:3]
         grid = corner_grid(h, w)
-        motions = sparse_motions(source, driving, grid)
+        motions = sparse_motions(source.value, driving.value, grid, source.jacobian, driving.jacobian)
         deformed = warp_by_each(small, motions, align_corners=self.align_corners)
-        heat = heatmap_difference(source, driving, grid, self.config.keypoint_variance)
+        heat = heatmap_difference(source.value, driving.value, grid, self.config.keypoint_variance)
         # Interleaved a keypoint: one heatmap, then the channels of the warped image.
         inputs = jnp.concatenate([heat[..., None], jnp.moveaxis(deformed, 1, 3)], axis=-1)
         features = self.hourglass(inputs.reshape(n, h, w, -1), train)

@@ -7,9 +7,10 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from avfr_jax.motion import Keypoints
 from avfr_jax.nn.layers import Conv, InstanceNorm
 from avfr_jax.ops.grids import corner_grid
-from avfr_jax.ops.keypoints import Keypoints, gaussian_heatmaps
+from avfr_jax.ops.heatmaps import gaussian_heatmaps
 from avfr_jax.ops.resize import antialias_downsample, average_pool
 from avfr_jax.typing import Array, Float
 

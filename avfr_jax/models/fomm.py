@@ -11,13 +11,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avfr_jax.models.base import MotionMode
 from avfr_jax.models.dense_motion import DenseMotion, DenseMotionConfig, Motion
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.models.keypoints import KeypointDetector, KeypointDetectorConfig
+from avfr_jax.motion import Keypoints, KeypointSpec
 from avfr_jax.nn.blocks import DownBlock, ResBlock, SameBlock, UpBlock
 from avfr_jax.nn.layers import Conv
-from avfr_jax.ops.keypoints import Keypoints, movement_scale, relative_motion
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import resize_linear
 from avfr_jax.ops.sampling import grid_sample_2d
@@ -235,11 +234,6 @@ def init_with(config: FommConfig, key: Array, module: Generator, channels: int) 
     }
 
 
-def retarget(
-    source: Keypoints, driving: Keypoints, initial: Keypoints, *, mode: MotionMode, adapt_scale: bool
-) -> Keypoints:
-    """Driving keypoints of N frames for a source (FOMM, section 3.3); see `Animator.retarget`."""
-    if mode == "absolute":
-        return driving
-    scale = movement_scale(source, initial) if adapt_scale else 1.0
-    return relative_motion(source, driving, initial, scale)
+def motion_spec(config: FommConfig) -> KeypointSpec:
+    """Layout of the keypoints that a config's detector gives."""
+    return KeypointSpec(config.num_keypoints, config.estimate_jacobian)

@@ -22,11 +22,12 @@ import numpy as np
 
 from avfr_jax.models.dense_motion import Motion
 from avfr_jax.models.fomm import FommConfig, SourceFeatures
+from avfr_jax.motion import Keypoints
 from avfr_jax.nn import fast
 from avfr_jax.nn.inference import worth_winograd
+from avfr_jax.ops.flow import dense_flow, sparse_motions, warp_by_each
 from avfr_jax.ops.grids import corner_grid
-from avfr_jax.ops.keypoints import Keypoints, soft_argmax, spatial_softmax
-from avfr_jax.ops.motion import dense_flow, heatmap_difference, sparse_motions, warp_by_each
+from avfr_jax.ops.heatmaps import heatmap_difference, soft_argmax, spatial_softmax
 from avfr_jax.ops.resize import antialias_kernel, resize_linear
 from avfr_jax.ops.sampling import grid_sample_2d
 from avfr_jax.typing import Array, Float
@@ -284,9 +285,9 @@ def estimate_motion(
     """Dense motion of N frames; as `DenseMotion`."""
     n, (h, w), k = driving.value.shape[0], encoded.small.shape[1:3], config.num_keypoints
     grid = corner_grid(h, w)
-    motions = sparse_motions(source, driving, grid)
+    motions = sparse_motions(source.value, driving.value, grid, source.jacobian, driving.jacobian)
     deformed = warp_by_each(encoded.small, motions, align_corners=config.align_corners)
-    heat = heatmap_difference(source, driving, grid, config.dense_motion.keypoint_variance)
+    heat = heatmap_difference(source.value, driving.value, grid, config.dense_motion.keypoint_variance)
     inputs = jnp.concatenate([heat[..., None], jnp.moveaxis(deformed, 1, 3)], axis=-1)
     maps = _apply(prepared.motion_heads, _hourglass(prepared.motion, inputs.reshape(n, h, w, -1)), 3)
     mask = jax.nn.softmax(maps[..., : k + 1], axis=-1)

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.errors import ConfigError, InputError
-from avfr_jax.models._pictures import as_batch
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
+from avfr_jax.models.image_batch import as_batch
 from avfr_jax.nn.inference import quick_convolutions
 from avfr_jax.nn.unet import UNet, UNetConfig
 from avfr_jax.ops.matching import halfway_motion, look_up

@@ -7,10 +7,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from avfr_jax.motion import Keypoints
 from avfr_jax.nn.blocks import Hourglass
 from avfr_jax.nn.layers import Conv
 from avfr_jax.ops.grids import corner_grid
-from avfr_jax.ops.keypoints import Keypoints, soft_argmax, spatial_softmax
+from avfr_jax.ops.heatmaps import soft_argmax, spatial_softmax
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import antialias_downsample
 from avfr_jax.typing import Array, Float

@@ -18,14 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.models import _face_points as points
+from avfr_jax import landmarks as points
 from avfr_jax.models._apertures import Palette, measure_palette, paint_apertures
+from avfr_jax.motion import FaceMesh
 from avfr_jax.ops import tps
 from avfr_jax.ops.grids import pixel_grid
-from avfr_jax.ops.keypoints import Keypoints
 from avfr_jax.typing import Array, Float
-
-LANDMARKS = 478
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,104 +75,6 @@ class EncodedSource:
     palette: Palette
 
 
-# ---------------------------------------------------------------------------------------------- keypoints
-
-
-def keypoints_from_landmarks(landmarks: Float[np.ndarray | Array, "n 478 3"]) -> Keypoints:
-    """Split face meshes into head pose and face shape.
-
-    A weak-perspective camera: x = s R d + t for every point, with R and s from the least-squares fit (Umeyama, PAMI
-    1991) of an average head's rigid points to the mesh's.
-
-    Args:
-      landmarks: (x, y, z), x and y in [-1,1], z in the unit of x, growing away from the camera.
-
-    Returns:
-      Keypoints with `value` [N,478,2] (x, y as given); `rotation` [N,3,3] R; `translation` [N,3] (t_x, t_y, log s);
-      `deformation` [N,478,3] d, the face in its own head's frame, where an average head measures 1.
-
-    Raises:
-      ValueError: wrong shape.
-    """
-    if landmarks.ndim != 3 or landmarks.shape[1:] != (LANDMARKS, 3):
-        raise ValueError(f"landmarks must be [N,{LANDMARKS},3], not {list(landmarks.shape)}")
-    return decompose(jnp.asarray(landmarks, jnp.float32))
-
-
-@jax.jit
-def decompose(landmarks: Float[Array, "n 478 3"]) -> Keypoints:
-    """`keypoints_from_landmarks` for traced arrays; a frame without a face (NaN) gives NaN."""
-    shape = jnp.asarray(points.RIGID_SHAPE)
-    centre_shape = shape.mean(0)
-    rigid = landmarks[:, np.array(points.RIGID)]
-    centre = rigid.mean(1)
-    covariance = jnp.einsum("nki,kj->nij", rigid - centre[:, None], shape - centre_shape)
-    u, singular, vt = jnp.linalg.svd(covariance)
-    sign = jnp.stack([*[jnp.ones(len(landmarks))] * 2, jnp.linalg.det(u) * jnp.linalg.det(vt)], -1)
-    rotation = jnp.einsum("nij,nj,njk->nik", u, sign, vt)
-    scale = (singular * sign).sum(-1) / ((shape - centre_shape) ** 2).sum()
-    origin = centre - scale[:, None] * jnp.einsum("nij,j->ni", rotation, centre_shape)
-    deformation = jnp.einsum("nij,nki->nkj", rotation, landmarks - origin[:, None]) / scale[:, None, None]
-    translation = jnp.concatenate([origin[:, :2], jnp.log(scale)[:, None]], -1)
-    return Keypoints(landmarks[..., :2], None, rotation, translation, deformation)
-
-
-def _compose(rotation: Array, translation: Array, deformation: Array) -> Keypoints:
-    scale = jnp.exp(translation[:, 2])[:, None, None]
-    value = scale * jnp.einsum("nij,nkj->nki", rotation, deformation)[..., :2] + translation[:, None, :2]
-    return Keypoints(value, None, rotation, translation, deformation)
-
-
-def retarget(
-    source: Keypoints,
-    driving: Keypoints,
-    initial: Keypoints,
-    *,
-    mode: str = "absolute",
-    adapt_scale: bool = True,
-) -> Keypoints:
-    """Give the driving face's motion to the source's face.
-
-    Args:
-      source: keypoints of the source picture, one frame.
-      driving: N frames.
-      initial: one driving frame, the one that corresponds to the source picture (usually the first).
-      mode: `absolute`: the driving head's pose and place in the frame; `relative`: the source's, changed as the
-        driving head's has changed since `initial`.
-      adapt_scale: absolute: keep the source's facial proportions and add only the driving expression's change since
-        `initial`; without it the driving landmarks are taken as they are, proportions included. Relative: measure
-        the head's translation in head sizes, so that a small driving head moves a large one further.
-
-    Returns:
-      Keypoints of N frames. With `relative` and driving == initial they are the source's, up to rounding.
-
-    Raises:
-      ValueError: unknown mode, or keypoints without pose and shape.
-    """
-    if mode not in ("absolute", "relative"):
-        raise ValueError(f"mode must be absolute or relative, not {mode!r}")
-    for name, keypoints in (("source", source), ("driving", driving), ("initial", initial)):
-        if keypoints.rotation is None or keypoints.translation is None or keypoints.deformation is None:
-            raise ValueError(f"the {name} keypoints lack pose or shape: make them with keypoints_from_landmarks")
-    if mode == "absolute" and not adapt_scale:
-        return driving
-    return _retarget(source, driving, initial, mode == "relative", adapt_scale)
-
-
-@partial(jax.jit, static_argnums=(3, 4))
-def _retarget(source: Keypoints, driving: Keypoints, initial: Keypoints, relative: bool, adapt: bool) -> Keypoints:
-    shape = source.deformation + (driving.deformation - initial.deformation)
-    if not relative:
-        return _compose(driving.rotation, driving.translation, shape)
-    turn = jnp.einsum("nij,mkj->nik", driving.rotation, initial.rotation)
-    rotation = jnp.einsum("nij,mjk->nik", turn, source.rotation)
-    change = driving.translation - initial.translation
-    if adapt:
-        ratio = jnp.exp(source.translation[:, 2:] - initial.translation[:, 2:])
-        change = jnp.concatenate([change[:, :2] * ratio, change[:, 2:]], -1)
-    return _compose(rotation, source.translation + change, shape)
-
-
 # ------------------------------------------------------------------------------------------------- encode
 
 
@@ -189,7 +89,7 @@ def encode(
     Args:
       config: settings.
       source: RGB in [0,1], `config.size` pixels high and wide.
-      landmarks: (x, y, z) as for `keypoints_from_landmarks`.
+      landmarks: (x, y, z) as in `motion.FaceMesh`.
       person_mask: 1 on the person, 0 beside. A mask that is nearly constant or misses the face is set aside; the
         picture is then warped whole.
 
@@ -199,8 +99,8 @@ def encode(
     size = config.size
     if tuple(source.shape) != (size, size, 3):
         raise ValueError(f"source must be [{size},{size},3], not {list(source.shape)}")
-    if tuple(landmarks.shape) != (LANDMARKS, 3):
-        raise ValueError(f"landmarks must be [{LANDMARKS},3], not {list(landmarks.shape)}")
+    if tuple(landmarks.shape) != (points.NUM_LANDMARKS, 3):
+        raise ValueError(f"landmarks must be [{points.NUM_LANDMARKS},3], not {list(landmarks.shape)}")
     if tuple(person_mask.shape) != (size, size):
         raise ValueError(f"person_mask must be [{size},{size}], not {list(person_mask.shape)}")
     return _encode(config, *(jnp.asarray(x, jnp.float32) for x in (source, landmarks, person_mask)))
@@ -255,40 +155,38 @@ def _double(image: Array, axis: int) -> Array:
 
 
 def animate(
-    config: LandmarkWarpConfig, encoded: EncodedSource, source: Keypoints, driving: Keypoints
+    config: LandmarkWarpConfig, encoded: EncodedSource, source: FaceMesh, driving: FaceMesh
 ) -> Float[Array, "n h w 3"]:
     """The source picture with its face moved from `source` to `driving`.
 
     Args:
       config: the one given to `encode`.
       encoded: from `encode`.
-      source: keypoints of the source picture, one frame.
-      driving: N frames.
+      source: mesh of the source picture, one frame.
+      driving: meshes of N frames.
 
     Returns:
-      N frames, RGB in [0,1]. Equal keypoints give the source picture back, up to rounding.
+      N frames, RGB in [0,1]. Equal meshes give the source picture back, up to rounding.
 
     Raises:
       ValueError: wrong shapes.
     """
-    for name, value in (("source", source.value), ("driving", driving.value)):
-        if value.ndim != 3 or tuple(value.shape[1:]) != (LANDMARKS, 2):
-            raise ValueError(f"{name} keypoints must be [N,{LANDMARKS},2], not {list(value.shape)}")
-    if source.value.shape[0] != 1:
-        raise ValueError(f"source keypoints must be of one frame, not {source.value.shape[0]}")
+    for name, mesh in (("source", source), ("driving", driving)):
+        if mesh.landmarks.ndim != 3 or tuple(mesh.landmarks.shape[1:]) != (points.NUM_LANDMARKS, 3):
+            raise ValueError(f"{name} landmarks must be [N,{points.NUM_LANDMARKS},3], not {list(mesh.landmarks.shape)}")
+    if len(source) != 1:
+        raise ValueError(f"the source mesh must be of one frame, not {len(source)}")
     if tuple(encoded.background.shape) != (config.size, config.size, 3):
         raise ValueError(f"the source was encoded at {encoded.background.shape[0]} pixels, not {config.size}")
-    if driving.rotation is None or driving.deformation is None:
-        raise ValueError("the driving keypoints lack pose or shape: make them with keypoints_from_landmarks")
-    return _animate(config, encoded, jnp.asarray(source.value[0]), driving)
+    return _animate(config, encoded, jnp.asarray(source.positions[0]), driving)
 
 
 @partial(jax.jit, static_argnums=0)
 def _animate(
-    config: LandmarkWarpConfig, encoded: EncodedSource, source: Float[Array, "478 2"], driving: Keypoints
+    config: LandmarkWarpConfig, encoded: EncodedSource, source: Float[Array, "478 2"], driving: FaceMesh
 ) -> Float[Array, "n h w 3"]:
     displacement = _displacement(config, encoded.layered, source, driving)
-    return _compose_frames(config, encoded, displacement, source, driving.value)[..., :3]
+    return _compose_frames(config, encoded, displacement, source, driving.positions)[..., :3]
 
 
 def _compose_frames(
@@ -308,33 +206,25 @@ def _compose_frames(
     return jnp.clip(jnp.concatenate([frames, opacity], -1), 0, 1)
 
 
-def mesh_of(keypoints: Keypoints) -> Float[Array, "n 478 3"]:
-    """The mesh of keypoints with pose and shape: the inverse of `keypoints_from_landmarks`, z up to a shift."""
-    scale = jnp.exp(keypoints.translation[:, 2])[:, None, None]
-    turned = scale * jnp.einsum("nij,nkj->nki", keypoints.rotation, keypoints.deformation)
-    return turned + keypoints.translation.at[:, 2].set(0.0)[:, None]
-
-
 def displacement(
-    config: LandmarkWarpConfig, source: Float[Array, "478 2"], driving: Keypoints
+    config: LandmarkWarpConfig, source: Float[Array, "478 2"], driving: FaceMesh
 ) -> Float[Array, "n size size 2"]:
     """The smooth warp alone, for networks that take it as one candidate motion.
 
     Args:
       config: `size` is the side of the result.
       source: the source's landmarks (x, y) in [-1, 1].
-      driving: keypoints of N frames with pose and shape.
+      driving: meshes of N frames.
 
     Returns:
       How far from each place of the new frame, in half frames, to look in the source. The frame's border moves with
       the person.
     """
-    mesh = Keypoints(mesh_of(driving)[..., :2], None, driving.rotation, driving.translation, driving.deformation)
-    return _displacement(config, jnp.ones(()), source, mesh) * (2 / config.size)
+    return _displacement(config, jnp.ones(()), source, driving) * (2 / config.size)
 
 
 def render(
-    config: LandmarkWarpConfig, encoded: EncodedSource, source: Float[Array, "478 2"], driving: Keypoints
+    config: LandmarkWarpConfig, encoded: EncodedSource, source: Float[Array, "478 2"], driving: FaceMesh
 ) -> Float[Array, "n h w 4"]:
     """`animate` without its checks, for traced arrays, with the person's opacity as a fourth channel; a frame without a
     face (NaN) shows the source as it is.
@@ -343,14 +233,15 @@ def render(
       config: the one of `encoded`.
       encoded: from `encode_traced`.
       source: the source's landmarks (x, y) in [-1, 1].
-      driving: keypoints of N frames with pose and shape.
+      driving: meshes of N frames.
     """
-    known = jnp.isfinite(driving.value).all((1, 2)) & jnp.isfinite(source).all()
+    known = jnp.isfinite(driving.positions).all((1, 2)) & jnp.isfinite(source).all()
     still = jnp.where(jnp.isfinite(source), source, 0.0)
-    value = jnp.where(known[:, None, None], driving.value, still)
-    face = Keypoints(value, None, _finite(driving.rotation), None, _finite(driving.deformation))
+    flat = jnp.pad(still, ((0, 0), (0, 1)))
+    landmarks = jnp.where(known[:, None, None], driving.landmarks, flat)
+    face = FaceMesh(landmarks, _finite(driving.rotation), _finite(driving.translation), _finite(driving.shape))
     flow = jnp.where(known[:, None, None, None], _displacement(config, encoded.layered, still, face), 0.0)
-    return _compose_frames(config, encoded, flow, still, value)
+    return _compose_frames(config, encoded, flow, still, face.positions)
 
 
 def _finite(x: Array) -> Array:
@@ -375,21 +266,21 @@ def _anchors(
 ) -> tuple[Float[Array, "k 2"], Float[Array, "n k 2"], Float[Array, " k"]]:
     """Control points in the source and in the driving frames, and how loosely each holds (unit of `smoothing`)."""
     n = len(driving)
-    oval = source[np.array(points.OVAL)]
+    oval = source[np.array(points.FACE_OVAL)]
     centre = oval.mean(0)
     width = oval[:, 0].max() - oval[:, 0].min()
     height = oval[:, 1].max() - oval[:, 1].min()
     # Hair and ears lie about in the plane of the face's outline: where that plane goes, they go. The jaw has a life of
     # its own and is left out.
-    skull = source[np.array(points.SKULL)]
-    plane = _affine(skull, driving[:, np.array(points.SKULL)])
-    jaw = source[np.array(points.JAW)]
+    skull = source[np.array(points.OVAL_UPPER)]
+    plane = _affine(skull, driving[:, np.array(points.OVAL_UPPER)])
+    jaw = source[np.array(points.OVAL_JAW)]
     hair, neck = centre + config.hair * (skull - centre), centre + 1.25 * (jaw - centre)
     ring = jnp.concatenate([hair, neck])
     ring_moved = plane[:, None, 0] + jnp.einsum("ki,nij->nkj", ring, plane[:, 1:])
     move = _shrink(ring_moved - ring, config.pose_dead_zone_px / 128)
     # The neck keeps out of what the jaw does, as far as it can without coming to lie over it.
-    dragged = driving[:, np.array(points.JAW)] - jaw
+    dragged = driving[:, np.array(points.OVAL_JAW)] - jaw
     free = dragged - config.neck * move[:, len(hair) :]
     length = jnp.maximum(jnp.linalg.norm(free, axis=-1, keepdims=True), 1e-6)
     dragged = dragged - free * jnp.minimum(1, 0.05 * height / length)
@@ -418,13 +309,13 @@ def _anchors(
     return a, b, smoothing
 
 
-def _hidden(driving: Keypoints) -> Float[Array, "n k"]:
+def _hidden(driving: FaceMesh) -> Float[Array, "n k"]:
     """1 for control points on the side of the head that is turned away, 0 for those in view.
 
     Hidden points pile up behind the face's edge, where no unfolded map can follow them. The skull is taken for an
     ellipsoid.
     """
-    shape = driving.deformation[:, np.array(points.CONTROL)]
+    shape = driving.shape[:, np.array(points.CONTROL)]
     normal = (shape - jnp.array([0.0, 0.2, 1.1])) / jnp.array([1.35, 1.75, 1.5]) ** 2
     normal /= jnp.linalg.norm(normal, axis=-1, keepdims=True)
     towards_camera = -jnp.einsum("nj,nkj->nk", driving.rotation[:, 2], normal)
@@ -444,19 +335,19 @@ def _part(driving: Float[Array, "n 478 2"], gap: float) -> Float[Array, "n 478 2
 
 
 def _displacement(
-    config: LandmarkWarpConfig, layered: Array, source: Float[Array, "478 2"], driving: Keypoints
+    config: LandmarkWarpConfig, layered: Array, source: Float[Array, "478 2"], driving: FaceMesh
 ) -> Float[Array, "n h w 2"]:
     """Pixels to go from a pixel of the new frame to where it lies in the source."""
     gap = config.least_gap_px / 128
-    a, b, smoothing = _anchors(config, layered, _part(source[None], gap)[0], _part(driving.value, gap))
+    a, b, smoothing = _anchors(config, layered, _part(source[None], gap)[0], _part(driving.positions, gap))
     unit = 1 / 128 if config.kernel == "linear" else 1 / 128**2
     smoothing = jnp.broadcast_to(smoothing, b.shape[:2])
     smoothing = smoothing.at[:, : len(points.CONTROL)].add(1e3 * _hidden(driving))
     spline = tps.fit(b, a - b, smoothing * unit, kernel=config.kernel)
     g = config.flow_size
-    driving = driving.value
-    grid = jnp.broadcast_to(pixel_grid(g, g).reshape(1, -1, 2), (len(driving), g * g, 2))
-    flow = tps.evaluate(spline, grid).reshape(len(driving), g, g, 2) * (config.size / 2)
+    n = len(driving)
+    grid = jnp.broadcast_to(pixel_grid(g, g).reshape(1, -1, 2), (n, g * g, 2))
+    flow = tps.evaluate(spline, grid).reshape(n, g, g, 2) * (config.size / 2)
     enlarge = jnp.asarray(_enlarging_matrix(g, config.size))
     flow = jnp.einsum("yi,nijc->nyjc", enlarge, flow)
     flow = jnp.einsum("xj,nyjc->nyxc", enlarge, flow)

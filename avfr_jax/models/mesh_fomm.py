@@ -20,16 +20,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.faces.face_parts import CHANNELS, face_part_masks
 from avfr_jax.models import landmark_warp
-from avfr_jax.models._structure import CHANNELS, draw_structure
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.models.keypoints import KeypointDetector, KeypointDetectorConfig
 from avfr_jax.models.landmark_warp import LandmarkWarpConfig
+from avfr_jax.motion import FaceMesh, Keypoints, MeshKeypoints, MeshKeypointSpec
 from avfr_jax.nn.blocks import Hourglass, ResBlock, SameBlock, UpBlock
 from avfr_jax.nn.layers import BatchNorm, Conv
+from avfr_jax.ops.flow import sparse_motions, warp_by_each
 from avfr_jax.ops.grids import pixel_grid
-from avfr_jax.ops.keypoints import Keypoints
-from avfr_jax.ops.motion import heatmap_difference, sparse_motions, warp_by_each
+from avfr_jax.ops.heatmaps import heatmap_difference
 from avfr_jax.ops.resize import average_pool, resize_linear
 from avfr_jax.ops.sampling import grid_sample_2d
 from avfr_jax.typing import Array, Float
@@ -154,24 +155,20 @@ def _unfold(x: Float[Array, "n h w c4"]) -> Float[Array, "n h2 w2 c"]:
     return x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
 
 
-def mesh_displacement(
-    config: LandmarkWarpConfig, source: Keypoints, driving: Keypoints
-) -> Float[Array, "n size size 2"]:
+def mesh_displacement(config: LandmarkWarpConfig, source: FaceMesh, driving: FaceMesh) -> Float[Array, "n size size 2"]:
     """The smooth warp between two meshes, as `MeshMotion.displacement`; zero where either face was not found.
 
     Args:
       config: of the warp; `size` is the side of the result.
-      source: keypoints with pose and shape (`landmark_warp.keypoints_from_landmarks`), of N frames or one.
+      source: mesh of N frames or one.
       driving: of N frames.
     """
-    meshes = landmark_warp.mesh_of(source)[..., :2], landmark_warp.mesh_of(driving)
-    known = jnp.isfinite(meshes[1]).all((1, 2)) & jnp.isfinite(meshes[0]).all((1, 2))
-    if meshes[0].shape[0] == 1:
-        flow = landmark_warp.displacement(config, meshes[0][0], driving)
+    known = jnp.isfinite(driving.landmarks).all((1, 2)) & jnp.isfinite(source.positions).all((1, 2))
+    if len(source) == 1:
+        flow = landmark_warp.displacement(config, source.positions[0], driving)
     else:
         each = jax.vmap(lambda s, d: landmark_warp.displacement(config, s, jax.tree.map(lambda x: x[None], d))[0])
-        mesh = Keypoints(meshes[1][..., :2], None, driving.rotation, driving.translation, driving.deformation)
-        flow = each(meshes[0], mesh)
+        flow = each(source.positions, driving)
     flow = jnp.where(jnp.isfinite(flow) & known[:, None, None, None], flow, 0.0)
     return jax.lax.stop_gradient(flow)
 
@@ -216,10 +213,10 @@ class MotionNetwork(nn.Module):
         """
         n, s = mesh.shape[0], self.config.size
         grid = pixel_grid(s, s)
-        motions = sparse_motions(source, driving, grid)
+        motions = sparse_motions(source.value, driving.value, grid, source.jacobian, driving.jacobian)
         motions = jnp.concatenate([motions, (grid + mesh)[:, None]], axis=1)
         deformed = warp_by_each(small, motions, align_corners=False)
-        heat = heatmap_difference(source, driving, grid, self.config.keypoint_variance)[..., 1:]
+        heat = heatmap_difference(source.value, driving.value, grid, self.config.keypoint_variance)[..., 1:]
         candidates = jnp.moveaxis(deformed, 1, 3).reshape(n, s, s, -1)
         x = jnp.concatenate([candidates, heat, 4 * mesh, drawing, layered], axis=-1)
         out = self.heads(self.hourglass(x, train)).astype(jnp.float32)
@@ -265,14 +262,16 @@ class MeshGenerator(nn.Module):
     ) -> EncodedSource:
         """Everything that depends on the source alone; `mask` is 1 on the person."""
         half = source.shape[1] // 2
-        drawing = draw_structure(landmarks, half).astype(source.dtype)
+        drawing = face_part_masks(landmarks, half).astype(source.dtype)
         fine = self.first(jnp.concatenate([_fold(source), drawing], axis=-1), train)
         coarse = nn.relu(self.down_norm(self.down(fine), train))
         small = shrink(jnp.concatenate([source, mask[..., None]], axis=-1), self.config.motion.size)
         layers = jax.vmap(lambda *one: landmark_warp.encode_traced(self._layers, *one))(source, landmarks, mask)
         return EncodedSource(source, small, fine, coarse, jax.lax.stop_gradient(layers))
 
-    def __call__(self, encoded: EncodedSource, source: Keypoints, driving: Keypoints, train: bool = False) -> Generated:
+    def __call__(
+        self, encoded: EncodedSource, source: MeshKeypoints, driving: MeshKeypoints, train: bool = False
+    ) -> Generated:
         """Animate.
 
         Args:
@@ -281,14 +280,14 @@ class MeshGenerator(nn.Module):
           driving: of N frames.
           train: use and update the batch's own statistics.
         """
-        c, n = self.config, driving.value.shape[0]
+        c, n = self.config, len(driving)
         size = encoded.image.shape[1]
         warp = LandmarkWarpConfig(size=c.motion.size, flow_size=c.motion.size)
-        mesh = mesh_displacement(warp, source, driving)
-        fine_drawing = draw_structure(landmark_warp.mesh_of(driving), size // 2)
+        mesh = mesh_displacement(warp, source.mesh, driving.mesh)
+        fine_drawing = face_part_masks(driving.mesh.landmarks, size // 2)
         drawings = [shrink(fine_drawing, c.motion.size), shrink(fine_drawing, size // 4), fine_drawing]
-        learned = (Keypoints(source.value, source.jacobian), Keypoints(driving.value, driving.jacobian))
-        layered = self._layered(encoded, source, driving)
+        learned = source.learned, driving.learned
+        layered = self._layered(encoded, source.mesh, driving.mesh)
         small = shrink(layered, c.motion.size)
         motion = self.motion_network(encoded.small, *learned, mesh, drawings[0], small, train)
         warped = _warp(encoded.image, motion.displacement, n)
@@ -307,19 +306,18 @@ class MeshGenerator(nn.Module):
         frames = sum((picture * shares[..., i, None] for i, picture in enumerate(pictures)), jnp.zeros(()))
         return Generated(frames, motion, warped, layered, shares)
 
-    def _layered(self, encoded: EncodedSource, source: Keypoints, driving: Keypoints) -> Float[Array, "n h w 4"]:
+    def _layered(self, encoded: EncodedSource, source: FaceMesh, driving: FaceMesh) -> Float[Array, "n h w 4"]:
         """What `landmark_warp` makes of each frame, with the person's opacity."""
-        faces = landmark_warp.mesh_of(source)[..., :2]
-        moving = Keypoints(landmark_warp.mesh_of(driving)[..., :2], None, driving.rotation, None, driving.deformation)
-        if faces.shape[0] == 1:
+        faces = source.positions
+        if len(source) == 1:
             layers = jax.tree.map(lambda x: x[0], encoded.layers)
-            frames = landmark_warp.render(self._layers, layers, faces[0], moving)
+            frames = landmark_warp.render(self._layers, layers, faces[0], driving)
         else:
 
-            def one(layers: Any, face: Any, frame: Keypoints) -> Any:
+            def one(layers: Any, face: Any, frame: FaceMesh) -> Any:
                 return landmark_warp.render(self._layers, layers, face, jax.tree.map(lambda x: x[None], frame))[0]
 
-            frames = jax.vmap(one)(encoded.layers, faces, moving)
+            frames = jax.vmap(one)(encoded.layers, faces, driving)
         return jax.lax.stop_gradient(frames)
 
 
@@ -343,7 +341,7 @@ def detector_input(
     """What the keypoint detector looks at: the frame at the motion network's size, the face's parts drawn, and each
     place's own coordinates, without which all keypoints begin, and many stay, in one place."""
     size = config.motion.size
-    drawing = draw_structure(landmarks, size).astype(frames.dtype)
+    drawing = face_part_masks(landmarks, size).astype(frames.dtype)
     places = jnp.broadcast_to(pixel_grid(size, size).astype(frames.dtype), (frames.shape[0], size, size, 2))
     return jnp.concatenate([shrink(frames, size), drawing, places], axis=-1)
 
@@ -353,17 +351,17 @@ def encode_and_animate(
     image: Float[Array, "n h w 3"],
     landmarks: Float[Array, "n 478 3"],
     mask: Float[Array, "n h w"],
-    source: Keypoints,
-    driving: Keypoints,
+    source: MeshKeypoints,
+    driving: MeshKeypoints,
     train: bool = False,
 ) -> Generated:
     """Both halves of the generator at once, as training runs them (`method=` of Flax's `apply`)."""
     return module(module.encode(image, landmarks, mask, train), source, driving, train)
 
 
-def with_mesh(learned: Keypoints, mesh: Keypoints) -> Keypoints:
-    """Learned keypoints and the mesh's pose and shape in one."""
-    return Keypoints(learned.value, learned.jacobian, mesh.rotation, mesh.translation, mesh.deformation)
+def motion_spec(config: MeshFommConfig) -> MeshKeypointSpec:
+    """Layout of a config's motion."""
+    return MeshKeypointSpec(config.num_keypoints)
 
 
 def keypoint_detector(config: MeshFommConfig, *, axis_name: str | None = None, dtype: Any = None) -> KeypointDetector:
@@ -387,10 +385,12 @@ def init(config: MeshFommConfig, key: Array) -> dict[str, Any]:
     size, s, k = config.image_size, config.motion.size, config.num_keypoints
     image, face = jnp.zeros((1, size, size, 3)), jnp.zeros((1, 478, 3))
     kp = Keypoints(jnp.zeros((1, k, 2)), jnp.broadcast_to(jnp.eye(2), (1, k, 2, 2)))
-    kp = with_mesh(kp, Keypoints(None, None, jnp.eye(3)[None], jnp.zeros((1, 3)), face))
+    motion = MeshKeypoints(kp, FaceMesh(face, jnp.eye(3)[None], jnp.zeros((1, 3)), face))
 
     return {
         "keypoint_detector": keypoint_detector(config).init(keys[0], jnp.zeros((1, s, s, 5 + CHANNELS))),
-        "generator": generator(config).init(keys[1], image, face, image[..., 0], kp, kp, method=encode_and_animate),
+        "generator": generator(config).init(
+            keys[1], image, face, image[..., 0], motion, motion, method=encode_and_animate
+        ),
         "discriminator": discriminator(config).init(keys[2], image, None),
     }

@@ -10,18 +10,18 @@ from avfr_jax.config import from_dict
 from avfr_jax.errors import ConfigError
 from avfr_jax.models.base import FindPriors
 
-Kind = Literal["animator", "interpolator", "enlarger", "repairer"]
+Kind = Literal["animator", "interpolator", "super_resolver", "residual_codec"]
 KINDS: dict[str, Kind] = {
     "avfr": "animator",
     "fomm": "animator",
     "mesh-fomm": "animator",
     "landmark-warp": "animator",
     "interpolation": "interpolator",
-    "super-resolution": "enlarger",
-    "residual": "repairer",
+    "super-resolution": "super_resolver",
+    "residual": "residual_codec",
 }
 """What the models of each family are: see `models.base.Animator`, `models.interpolation.Interpolator`,
-`models.super_resolution.Enlarger` and `models.residual.Repairer`."""
+`models.super_resolution.SuperResolver` and `models.residual.ResidualCodec`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,15 +70,15 @@ def _interpolation(config: Any, variables: Any, name: str, find_priors: FindPrio
 
 
 def _super_resolution(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Any:
-    from avfr_jax.models.super_resolution import Enlarger
+    from avfr_jax.models.super_resolution import SuperResolver
 
-    return Enlarger(config, variables, name)
+    return SuperResolver(config, variables, name)
 
 
 def _residual(config: Any, variables: Any, name: str, find_priors: FindPriors | None) -> Any:
-    from avfr_jax.models.residual import Repairer
+    from avfr_jax.models.residual import ResidualCodec
 
-    return Repairer(config, variables, name)
+    return ResidualCodec(config, variables, name)
 
 
 def _shapes(init: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.errors import ConfigError
-from avfr_jax.models._pictures import as_batch
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
+from avfr_jax.models.image_batch import as_batch
 from avfr_jax.nn.inference import quick_convolutions
 from avfr_jax.nn.layers import Conv
 from avfr_jax.ops.precision import widen
@@ -189,7 +189,7 @@ def _decode(config: ResidualConfig, variables: Any, signs: Array, drawn: Array) 
     return jnp.clip(repaired, 0, 1)
 
 
-class Repairer:
+class ResidualCodec:
     """A residual coder with its weights."""
 
     family = "residual"

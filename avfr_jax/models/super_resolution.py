@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.errors import ConfigError
-from avfr_jax.models._pictures import as_batch
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
+from avfr_jax.models.image_batch import as_batch
 from avfr_jax.nn.inference import quick_convolutions
 from avfr_jax.nn.unet import UNet, UNetConfig
 from avfr_jax.ops.resize import cubic_weights, resize_cubic
@@ -188,7 +188,7 @@ def _enlarge(config: SuperResolutionConfig, variables: Any, pictures: Array, sha
         return enlarge(config, variables, pictures, shape)
 
 
-class Enlarger:
+class SuperResolver:
     """A super-resolution network with its weights."""
 
     family = "super-resolution"
@@ -200,11 +200,11 @@ class Enlarger:
         self.config, self.name = config, name
         self._variables = jax.tree.map(jnp.asarray, {"generator": variables["generator"]})
 
-    def with_windows(self, side: int) -> "Enlarger":
+    def with_windows(self, side: int) -> "SuperResolver":
         """The same network in windows of another size, a quarter of which overlaps. Raises ConfigError for a size that
         the network cannot take."""
         config = dataclasses.replace(self.config, patch_size=side, overlap=side // 4)
-        return Enlarger(config, self._variables, self.name)
+        return SuperResolver(config, self._variables, self.name)
 
     def __call__(self, frames: Any, height: int, width: int) -> Any:
         """Frames at another size, one after the other by one program; see `enlarge`.

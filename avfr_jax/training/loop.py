@@ -112,7 +112,7 @@ class Run:
       step: how a step is run.
       seed: of the weights, the augmentation and the steps' own randomness.
       augment: jit-able `(key, batch) -> batch`, from what `data` gives to what the objective takes.
-      validator: over held-back clips; None validates nothing.
+      validator: over held-out clips; None validates nothing.
       settings: plain values that a checkpoint must have been made with to go on from it.
       config: all settings, as plain values, to show.
       init_from: a model folder whose weights the run starts from.

@@ -1,4 +1,4 @@
-"""Validation on held-back clips: a fixed list of pairs, metrics averaged in each clip and then over the clips."""
+"""Validation on held-out clips: a fixed list of pairs, metrics averaged in each clip and then over the clips."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ class Pair(NamedTuple):
 
 
 class ValidationSource(Protocol):
-    """Held-back clips."""
+    """Held-out clips."""
 
     names: Sequence[str]
     frames: Sequence[int]
@@ -95,7 +95,7 @@ class Validator:
 
         Args:
           objective: gives the metrics.
-          source: the held-back clips.
+          source: the held-out clips.
           mesh: of the training run.
           config: which pairs.
           batch_size: where the config leaves it open.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from avfr_jax.errors import FaceError, InputError
-from avfr_jax.faces import SMALLEST_FACE, Crop, FacePriors, crop_for_clip, mesh_image
+from avfr_jax.faces import SMALLEST_FACE, Crop, FaceBackend, crop_for_clip, mesh_image
 from avfr_jax.media.audio import audio_blocks
 from avfr_jax.media.image import read_image
 from avfr_jax.media.mel import COLUMNS_PER_SECOND, RATE, mel_spectrogram, silence
@@ -37,7 +37,7 @@ class _Piece:
 
 
 def prepare_video(
-    video: pathlib.Path, name: str, config: ClipConfig, priors: FacePriors | None, writer: SourceWriter
+    video: pathlib.Path, name: str, config: ClipConfig, priors: FaceBackend | None, writer: SourceWriter
 ) -> None:
     """Writes the clips of one video and notes what is not used of it, and why.
 
@@ -70,7 +70,7 @@ def prepare_video(
 
 
 def prepare_still(
-    picture: pathlib.Path, name: str, config: ClipConfig, priors: FacePriors | None, writer: SourceWriter
+    picture: pathlib.Path, name: str, config: ClipConfig, priors: FaceBackend | None, writer: SourceWriter
 ) -> None:
     """Writes a picture of one face as a clip of one frame; arguments and errors as `prepare_video`, and FaceError
     where there is no face that can be used."""
@@ -128,7 +128,7 @@ def _write(
     track: tracking.VideoTrack,
     pieces: list[_Piece],
     config: ClipConfig,
-    priors: FacePriors | None,
+    priors: FaceBackend | None,
     writer: SourceWriter,
 ) -> None:
     """Decodes the video a second time and encodes the pieces on the way."""
@@ -149,7 +149,7 @@ def _write(
 
 
 def _encode(
-    image: UInt8[np.ndarray, "s s 3"], landmarks: Float[np.ndarray, "478 3"], priors: FacePriors | None
+    image: UInt8[np.ndarray, "s s 3"], landmarks: Float[np.ndarray, "478 3"], priors: FaceBackend | None
 ) -> EncodedFrame:
     return encode(image, landmarks, None if priors is None else priors.person_mask(image))
 

@@ -171,9 +171,9 @@ def _identity(video: pathlib.Path, root: pathlib.Path, names: dict[str, str]) ->
 @functools.cache
 def _open_priors() -> Any:
     """The face backend of this process, opened when it is first needed."""
-    from avfr_jax.faces import open_priors
+    from avfr_jax.faces import open_face_backend
 
-    return open_priors()
+    return open_face_backend()
 
 
 def _prepare_one(job: Job, out: pathlib.Path, config: ClipConfig) -> None:

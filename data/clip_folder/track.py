@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
-from avfr_jax.faces import Crop, Face, FacePriors
+from avfr_jax.faces import Crop, Face, FaceBackend
 from avfr_jax.typing import Bool, Float, UInt8
 
 TUBE_OVERLAP = 0.25  # VoxCeleb's: intersection over union of a box with the tube's first one
@@ -51,7 +51,7 @@ class VideoTrack:
         return np.isfinite(self.landmarks[:, 0, 0])
 
 
-def follow(frames: Iterable[UInt8[np.ndarray, "h w 3"]], priors: FacePriors) -> VideoTrack:
+def follow(frames: Iterable[UInt8[np.ndarray, "h w 3"]], priors: FaceBackend) -> VideoTrack:
     """Follows the largest face of each shot, holding one frame at a time.
 
     The tracker forgets its face at a cut. Where it finds a face anew, it looks at that frame several times, until its

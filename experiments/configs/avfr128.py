@@ -1,7 +1,7 @@
 """AVFR-GAN at 128 × 128, narrow enough to be trained on a processor.
 
     python -m experiments.train --config experiments/configs/avfr128.py --data.path clips,stills,heads \\
-        --held_back.path held_back
+        --held_back.path held_out
 
 The folders are those of `mesh_fomm256`; frames of 256 × 256 are read at half their size. A part is switched off with
 `--model.identity_aware_generator false`, the sound with `--model.audio_encoder false --model.audio_attention false

@@ -17,7 +17,7 @@ from avfr_jax.training.loop import LoopConfig
 from avfr_jax.training.objectives.fomm import FommLossConfig
 from avfr_jax.training.optimisers import OptimiserConfig
 from avfr_jax.training.validation import ValidationConfig
-from experiments.experiment import Experiment, HeldBackConfig, ScheduleConfig
+from experiments.experiment import Experiment, HeldOutConfig, ScheduleConfig
 from pipelines.augment import AugmentConfig
 from pipelines.loader import DataConfig
 
@@ -29,7 +29,7 @@ CONFIG = Experiment(
     schedule=ScheduleConfig(epochs=100, milestones=(60, 90)),
     data=DataConfig(path="vox/train", batch_size=40, size=256, repeats=75, workers=6),
     augment=AugmentConfig(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1, flip=True),
-    held_back=HeldBackConfig(path="vox/test"),
+    held_out=HeldOutConfig(path="vox/test"),
     validation=ValidationConfig(stride=10, frames_per_clip=10, clips=50),
     loop=LoopConfig(steps=0, validate_every=2000, checkpoint_every=2000),
 )

@@ -1,7 +1,7 @@
 """Frame interpolation at 128 × 128, narrow enough to be trained on a processor.
 
     python -m experiments.train --config experiments/configs/interpolation128.py --data.path clips,heads \\
-        --held_back.path held_back
+        --held_back.path held_out
 
 The folders are those of `mesh_fomm256`, without stills, between which there is nothing; frames of 256 × 256 are read at
 half their size. The frames are matched first, and the network says where they still differ (`model.moved`), on squares
@@ -22,7 +22,7 @@ from avfr_jax.training.objectives.pictures import PictureLossConfig
 from avfr_jax.training.optimisers import OptimiserConfig
 from avfr_jax.training.step import StepConfig
 from avfr_jax.training.validation import ValidationConfig
-from experiments.experiment import Experiment, HeldBackConfig
+from experiments.experiment import Experiment, HeldOutConfig
 from pipelines.augment import AugmentConfig
 from pipelines.loader import DataConfig
 
@@ -46,7 +46,7 @@ CONFIG = Experiment(
     optimiser=OptimiserConfig(learning_rate=1e-3, schedule="cosine", gamma=0.01, warmup_steps=100, clip_norm=5.0),
     data=DataConfig(path="clips,heads", batch_size=8, size=128, frames="triplet", spans=(2, 4), threads=2, prefetch=2),
     augment=AugmentConfig(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.03),
-    held_back=HeldBackConfig(path="held_back"),
+    held_out=HeldOutConfig(path="held_out"),
     validation=ValidationConfig(stride=15, frames_per_clip=5, span=2),
     loop=LoopConfig(steps=1200, validate_every=200, checkpoint_every=200, panel_every=400),
     step=StepConfig(ema_decay=0.995),

@@ -1,12 +1,12 @@
 """`mesh-fomm` at 128 × 128: a start for `mesh_fomm256` at a quarter of its cost.
 
     python -m experiments.train --config experiments/configs/mesh_fomm128.py --data.path clips,stills,heads \\
-        --held_back.path held_back
+        --held_back.path held_out
 
 Motion is estimated at 64 × 64 whatever the frame's size, so that what is learned here carries over. The folders are
 those of `mesh_fomm256`; frames of 256 × 256 are read at half their size.
 
-Expected: on held-back people an L1 about 0.60 times that of copying the first frame, and 0.86 times `landmark-warp`'s,
+Expected: on held-out people an L1 about 0.60 times that of copying the first frame, and 0.86 times `landmark-warp`'s,
 after 2,800 steps on forty people (the shipped `mesh-fomm` started so; with so few it rises again thereafter).
 Time: 7 pairs a second on two cores of a server.
 """

@@ -1,12 +1,12 @@
 """`mesh-fomm` at 256 × 256, 2.2 M parameters: small enough to play on a processor.
 
     python -m experiments.train --config experiments/configs/mesh_fomm256.py --data.path clips,stills,heads \\
-        --held_back.path held_back
+        --held_back.path held_out
 
-`clips` and `held_back` are made by `python -m data.clip_folder` from videos, `stills` by the same with `--stills` from
+`clips` and `held_out` are made by `python -m data.clip_folder` from videos, `stills` by the same with `--stills` from
 portraits, `heads` by `data.clip_folder.prepare_synthetic`; folders can be left out. No frozen network is needed.
 
-Expected: from the model of `mesh_fomm128` (`--init_from runs/mesh_fomm128/model --loop.steps 1700`) an L1 on held-back
+Expected: from the model of `mesh_fomm128` (`--init_from runs/mesh_fomm128/model --loop.steps 1700`) an L1 on held-out
 people about 0.61 times that of copying the first frame; the shipped `mesh-fomm` is that.
 Time: 2.8 pairs a second on two cores of a server; days there are hours on any GPU.
 """
@@ -17,7 +17,7 @@ from avfr_jax.training.objectives.fomm import FommLossConfig
 from avfr_jax.training.optimisers import OptimiserConfig
 from avfr_jax.training.step import StepConfig
 from avfr_jax.training.validation import ValidationConfig
-from experiments.experiment import Experiment, HeldBackConfig
+from experiments.experiment import Experiment, HeldOutConfig
 from pipelines.augment import AugmentConfig
 from pipelines.loader import DataConfig
 from pipelines.warp import WarpConfig
@@ -40,7 +40,7 @@ CONFIG = Experiment(
         hue=0.03,
         warp=WarpConfig(rotation=6.0, scale=0.08, shift=0.04, stills=0.02),
     ),
-    held_back=HeldBackConfig(path="held_back"),
+    held_out=HeldOutConfig(path="held_out"),
     validation=ValidationConfig(stride=15, frames_per_clip=5),
     loop=LoopConfig(steps=20_000, validate_every=400, checkpoint_every=200, panel_every=400),
     step=StepConfig(ema_decay=0.995),

@@ -1,7 +1,7 @@
 """Binary residual coding of what `landmark-warp` draws at 256 × 256, narrow enough to be trained on a processor.
 
     python -m experiments.train --config experiments/configs/residual256.py --data.path clips,heads \\
-        --held_back.path held_back
+        --held_back.path held_out
 
 The folders are those of `mesh_fomm256`, without stills, which drawing leaves nothing of to be repaired. Encoder and
 decoder see the drawn frame, a cell is a square of 16 × 16 pixels of 32 bits: 1 KB for the whole frame before the

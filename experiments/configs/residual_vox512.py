@@ -22,6 +22,6 @@ CONFIG = dataclasses.replace(
         SMALL.optimiser, learning_rate=2e-4, schedule="milestones", warmup_steps=0, clip_norm=0.0
     ),
     data=dataclasses.replace(SMALL.data, path="", size=512),
-    held_back=dataclasses.replace(SMALL.held_back, path=""),
+    held_out=dataclasses.replace(SMALL.held_out, path=""),
     loop=dataclasses.replace(SMALL.loop, steps=100_000),
 )

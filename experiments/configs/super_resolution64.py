@@ -1,7 +1,7 @@
 """Patch-wise super-resolution with k = 64, narrow enough to be trained on a processor.
 
     python -m experiments.train --config experiments/configs/super_resolution64.py --data.path clips,stills,heads \\
-        --held_back.path held_back
+        --held_back.path held_out
 
 The folders are those of `mesh_fomm256`; portraits serve as well as clips, since single frames are read. The network
 works on squares of 2 × 2 pixels, which a picture that was enlarged twice loses nothing by. No frozen network is needed:

@@ -18,7 +18,7 @@ from avfr_jax.training.objectives.fomm import FommLossConfig
 from avfr_jax.training.optimisers import OptimiserConfig
 from avfr_jax.training.step import StepConfig
 from avfr_jax.training.validation import ValidationConfig
-from experiments.experiment import Experiment, HeldBackConfig, SyntheticConfig
+from experiments.experiment import Experiment, HeldOutConfig, SyntheticConfig
 from pipelines.loader import DataConfig
 
 CONFIG = Experiment(
@@ -36,7 +36,7 @@ CONFIG = Experiment(
     optimiser=OptimiserConfig(learning_rate=1e-3),
     data=DataConfig(batch_size=8, size=64, threads=2, prefetch=2),
     synthetic=SyntheticConfig(clips=12, frames=24, people=12),
-    held_back=HeldBackConfig(share=0.17),
+    held_out=HeldOutConfig(share=0.17),
     validation=ValidationConfig(stride=4, frames_per_clip=6),
     loop=LoopConfig(
         steps=300, log_every=20, validate_every=100, panel_every=150, panel_rows=2, checkpoint_every=100, keep_last=2

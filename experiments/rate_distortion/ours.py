@@ -12,11 +12,11 @@ import numpy as np
 import avfr_jax
 from avfr_jax.codec.background import find_embedder
 from avfr_jax.codec.bitstream import Packet, write_stream
-from avfr_jax.codec.files import ENLARGER, INTERPOLATOR, REPAIRER, decode_frames, sized
+from avfr_jax.codec.files import INTERPOLATOR, RESIDUAL_CODEC, SUPER_RESOLVER, decode_frames, sized
 from avfr_jax.codec.identity import model_identity
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sender import FAITHFUL, FOR_FILES, Sender, SenderSettings, send_all
-from avfr_jax.model_store import load_enlarger, load_interpolator, load_model, load_repairer
+from avfr_jax.model_store import load_interpolator, load_model, load_residual_codec, load_super_resolver
 from avfr_jax.reenact import Reenactor
 from avfr_jax.typing import Float, UInt8
 from experiments.rate_distortion.base import Coded
@@ -37,11 +37,11 @@ class Ours:
       sending: how it is coded.
       file: it is drawn as a file is, where later pictures are known.
       label: of the point; empty goes by step and quality.
-      repairer: tells later pivots; None sends pictures.
+      residual_codec: tells later pivots; None sends pictures.
       background: the sender looks at it.
       interpolator: makes the frames that are left out; None moves the face.
-      enlarger: makes frames that are shown larger than the model draws them; None enlarges bicubically.
-      windows: of the enlarger, pixels of a side; None takes its own.
+      super_resolver: makes frames that are shown larger than the model draws them; None enlarges bicubically.
+      windows: of the super_resolver, pixels of a side; None takes its own.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Ours:
     sending: SenderSettings
     file: bool = False
     label: str = ""
-    repairer: str | None = None
+    residual_codec: str | None = None
     background: bool = False
     interpolator: str | None = None
-    enlarger: str | None = None
+    super_resolver: str | None = None
     windows: int | None = None
 
     @property
@@ -65,7 +65,7 @@ class Ours:
         """All that decides the outcome."""
         known = {"version": avfr_jax.__version__, "sending": repr(self.sending)}
         known |= {name: str(getattr(self, name)) for name in ("file", "background", "windows")}
-        for role in ("model", "repairer", "interpolator", "enlarger"):
+        for role in ("model", "residual_codec", "interpolator", "super_resolver"):
             name = getattr(self, role)
             known[role] = "" if name is None else f"{name} {model_identity(name).hex()}"
         return known
@@ -90,22 +90,22 @@ class Ours:
     def _receiving(self, data: bytes, model: Any, width: int, height: int) -> Callable[[], Iterator[Any]]:
         """Draws the frames, at the size at which they are shown."""
         interpolator = None if self.interpolator is None else load_interpolator(self.interpolator)
-        enlarger = None if self.enlarger is None else load_enlarger(self.enlarger)
-        if enlarger is not None and self.windows is not None:
-            enlarger = enlarger.with_windows(self.windows)
+        super_resolver = None if self.super_resolver is None else load_super_resolver(self.super_resolver)
+        if super_resolver is not None and self.windows is not None:
+            super_resolver = super_resolver.with_windows(self.windows)
 
         def receive() -> Iterator[Any]:
             receiver = Receiver(lambda name: model)
             receiver.blend, receiver.interpolator = self.file, interpolator
-            return sized(decode_frames(data, receiver=receiver), width, height, enlarger)
+            return sized(decode_frames(data, receiver=receiver), width, height, super_resolver)
 
         return receive
 
     def _packets(self, model: Any, frames: Any, fps: float) -> list[Packet]:
         rate = Fraction(fps).limit_denominator(1001)
-        repairer = None if self.repairer is None else load_repairer(self.repairer)
+        residual_codec = None if self.residual_codec is None else load_residual_codec(self.residual_codec)
         background = find_embedder() if self.background else None
-        given: Any = {"rate": rate.as_integer_ratio(), "repairer": repairer, "background": background}
+        given: Any = {"rate": rate.as_integer_ratio(), "residual_codec": residual_codec, "background": background}
         sender = Sender(model, self.sending, **given)
         watched = Reenactor(model, crop="none").watch(frames)
         return list(send_all(sender, ((seen.view, seen.landmarks, seen.mask) for seen in watched)))
@@ -121,13 +121,13 @@ def _curve(name: str, model: str, base: SenderSettings, file: bool) -> Sequence[
 
 
 def _faithful_curve(
-    name: str, model: str, base: SenderSettings, file: bool, repairer: str | None = None
+    name: str, model: str, base: SenderSettings, file: bool, residual_codec: str | None = None
 ) -> Sequence[Ours]:
     points = []
-    for quality, excess in _FAITHFUL_POINTS if repairer is None else _REPAIRED_POINTS:
+    for quality, excess in _FAITHFUL_POINTS if residual_codec is None else _REPAIRED_POINTS:
         pivots = dataclasses.replace(FAITHFUL, excess=excess, bitrate=base.pivots.bitrate)
-        sending = dataclasses.replace(base, film=repairer is None, quality=quality, pivots=pivots)
-        points.append(Ours(name, model, sending, file, repairer=repairer))
+        sending = dataclasses.replace(base, film=residual_codec is None, quality=quality, pivots=pivots)
+        points.append(Ours(name, model, sending, file, residual_codec=residual_codec))
     return points
 
 
@@ -152,8 +152,8 @@ def faithful_calls() -> Sequence[Ours]:
 
 
 def repaired_files() -> Sequence[Ours]:
-    """`avfr encode --faithful --repairer residual256`."""
-    return _faithful_curve("avfr-repaired", "landmark-warp", FOR_FILES, True, REPAIRER)
+    """`avfr encode --faithful --residual-codec residual256`."""
+    return _faithful_curve("avfr-repaired", "landmark-warp", FOR_FILES, True, RESIDUAL_CODEC)
 
 
 # --- the papers' tables -----------------------------------------------------------------------------------------------
@@ -174,18 +174,20 @@ def table31() -> Sequence[Ours]:
     return [
         _row("table3.1", "keypoints"),
         _row("table3.1", "interpolation", 1),
-        _row("table3.1", "interpolation+enlarged", 1, enlarger=ENLARGER),
+        _row("table3.1", "interpolation+enlarged", 1, super_resolver=SUPER_RESOLVER),
     ]
 
 
 def table32() -> Sequence[Ours]:
     """Table 3.2: none to three frames left out between two, enlarged by the network."""
-    return [_row("table3.2", str(n), n, enlarger=ENLARGER) for n in range(4)]
+    return [_row("table3.2", str(n), n, super_resolver=SUPER_RESOLVER) for n in range(4)]
 
 
 def table33() -> Sequence[Ours]:
     """Table 3.3: bicubic, then one network in windows of several sizes (the paper trained one for each)."""
-    by_network = [_row("table3.3", str(side), 1, enlarger=ENLARGER, windows=side) for side in (128, 64, 32, 16)]
+    by_network = [
+        _row("table3.3", str(side), 1, super_resolver=SUPER_RESOLVER, windows=side) for side in (128, 64, 32, 16)
+    ]
     return [_row("table3.3", "bicubic", 1), *by_network]
 
 
@@ -193,7 +195,7 @@ def table34() -> Sequence[Ours]:
     """Table 3.4: when a new pivot is taken, by the background and by the head alone."""
 
     def row(label: str, angle: float | None, background: float | None) -> Ours:
-        plain = _row("table3.4", label, 1, enlarger=ENLARGER, background=background is not None)
+        plain = _row("table3.4", label, 1, super_resolver=SUPER_RESOLVER, background=background is not None)
         pivots = dataclasses.replace(FOR_FILES.pivots, angle=angle, background=background)
         return dataclasses.replace(plain, sending=dataclasses.replace(plain.sending, pivots=pivots))
 

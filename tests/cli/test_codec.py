@@ -136,7 +136,7 @@ def test_pivots_that_are_repairs(driving, tmp_path, capsys):
     """By the network in the package: the drawn frame comes nearer to the true one for a few bytes, there and back."""
     plain, mended, out = (tmp_path / name for name in ("plain.avfr", "mended.avfr", "out.mp4"))
     words = ["--crop", "none", "--audio", "none", "--pivot-quality", "0"]
-    often = ["--faithful", "--repairer", "residual256", "--pivot-quality-check", "0.005", "--pivot-every", "3"]
+    often = ["--faithful", "--residual-codec", "residual256", "--pivot-quality-check", "0.005", "--pivot-every", "3"]
     assert main(["encode", str(driving), str(mended), *words, *often]) == 0
     repairs = [p for p in read_stream(mended.read_bytes()) if p.kind is Kind.RESIDUAL]
     assert repairs
@@ -150,5 +150,5 @@ def test_pivots_that_are_repairs(driving, tmp_path, capsys):
     assert "residual256 (" in capsys.readouterr().out
     assert main(["decode", str(mended), str(out)]) == 0
     assert "needed here codes what a drawn frame lacks" in refused(
-        capsys, "encode", str(driving), str(tmp_path / "x.avfr"), "--repairer", "mesh-fomm"
+        capsys, "encode", str(driving), str(tmp_path / "x.avfr"), "--residual-codec", "mesh-fomm"
     )

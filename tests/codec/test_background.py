@@ -5,10 +5,11 @@ import pytest
 
 from avfr_jax.codec.background import Background, BackgroundEmbedder
 from avfr_jax.codec.bitstream import Kind
-from avfr_jax.codec.mesh import shipped, to_normalised
+from avfr_jax.codec.mesh_basis import shipped
 from avfr_jax.codec.pivots import PivotSettings
 from avfr_jax.codec.sender import Sender, SenderSettings
 from avfr_jax.errors import ConfigError, MissingBackendError
+from avfr_jax.landmarks import normalise_landmarks
 from tests.codec.test_call import Mover
 from tests.media_fixtures import astronaut
 
@@ -64,7 +65,7 @@ def test_another_room_asks_for_a_pivot_and_the_first_one_for_its_own_again(embed
     class Portrait(Mover):
         image_size = SIZE
 
-    face = to_normalised(shipped().mean)
+    face = normalise_landmarks(shipped().mean, 256, 256)
     settings = SenderSettings(pivots=PivotSettings(apart=0.2, every=4), refresh=12)
     sender = Sender(Portrait(), settings, background=embedder)
     taken = []

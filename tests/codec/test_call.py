@@ -7,16 +7,16 @@ import pytest
 
 from avfr_jax.codec.background import Background
 from avfr_jax.codec.bitstream import BitstreamError, Kind, Packet, read_stream, write_stream
+from avfr_jax.codec.channel import Channel, Line, come_through, play_call
 from avfr_jax.codec.files import Decoded, decode_frames
-from avfr_jax.codec.network import Line, Network, come_through, play_call
+from avfr_jax.codec.intra_coding import ImageCodec, decode_image, encode_image
 from avfr_jax.codec.pivots import KEPT, PivotPolicy, PivotSettings, View
 from avfr_jax.codec.receiver import Received, Receiver
 from avfr_jax.codec.sender import Sender, SenderSettings, send_all
 from avfr_jax.codec.spaces import space_of
-from avfr_jax.codec.still import Still, decode_still, encode_still
 from avfr_jax.errors import ConfigError
-from avfr_jax.models.base import Encoded
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.models.base import EncodedSource
+from avfr_jax.motion import Keypoints
 from tests.media_fixtures import astronaut
 
 SIZE = 32
@@ -34,7 +34,7 @@ class Mover:
         return Keypoints(np.stack([np.stack([level, -level], -1), np.stack([level / 2, level / 3], -1)], 1))
 
     def encode_source(self, source, keypoints, priors=None):
-        return Encoded(np.asarray(source), ())
+        return EncodedSource(np.asarray(source), ())
 
     def animate(self, source, source_keypoints, driving, mel=None):
         change = np.asarray(driving.value)[:, 0, 0] - np.asarray(source_keypoints.value)[0, 0, 0]
@@ -136,7 +136,7 @@ def test_it_goes_on_through_loss_jitter_and_bursts():
     errors = []
     for loss, bursts in ((0.0, ()), (0.3, ()), (0.3, ((2.0, 4.0),))):
         end = receiver()
-        out = np.stack(list(play_call(packets, Network(loss, 0.04, bursts=bursts), 25, 200, receiver=end)))
+        out = np.stack(list(play_call(packets, Channel(loss, 0.04, bursts=bursts), 25, 200, receiver=end)))
         assert len(out) == 200
         errors.append(np.abs(out.astype(int) - clip[-len(out) :]).mean())
         assert np.abs(out[-1].astype(int) - out[-30].astype(int)).max() > 0  # it moves again after the burst
@@ -144,7 +144,7 @@ def test_it_goes_on_through_loss_jitter_and_bursts():
 
 
 def test_a_line_keeps_its_word():
-    line = Line(Network(loss=0.5, jitter=0.1, delay=0.05, seed=3))
+    line = Line(Channel(loss=0.5, jitter=0.1, delay=0.05, seed=3))
     packets = [Packet(Kind.MOTION, i, b"x") for i in range(400)] + [Packet(Kind.PIVOT, 0, b"x")] * 20
     for packet in packets:
         line.send(packet, 0.0)
@@ -153,11 +153,11 @@ def test_a_line_keeps_its_word():
     assert 150 < came - 20 < 250  # half of the motion, and every pivot in the end
     for wrong in ({"loss": 1.0}, {"loss": -0.1}, {"jitter": 11.0}):
         with pytest.raises(ConfigError):
-            Network(**wrong)
+            Channel(**wrong)
 
 
 def test_what_comes_through_is_what_a_call_is_given():
-    packets, network = sent(clip=frames(200)), Network(0.3, 0.04, bursts=((2.0, 4.0),), seed=5)
+    packets, network = sent(clip=frames(200)), Channel(0.3, 0.04, bursts=((2.0, 4.0),), seed=5)
     given: list[Packet] = []
 
     class Listening(Receiver):
@@ -269,22 +269,22 @@ def test_only_the_newest_pivots_are_kept():
     assert len(policy.kept) == KEPT
 
 
-@pytest.mark.parametrize("form", [Still.WEBP, Still.AV1, Still.HEVC])
+@pytest.mark.parametrize("form", [ImageCodec.WEBP, ImageCodec.AV1, ImageCodec.HEVC])
 def test_stills_come_back(form):
     picture = astronaut(128)
-    small, large = (encode_still(picture, form, quality) for quality in (20, 80))
-    assert len(small) < len(large) < len(encode_still(picture, form, 100))
-    errors = [np.abs(decode_still(d, form, 128).astype(int) - picture).mean() for d in (small, large)]
+    small, large = (encode_image(picture, form, quality) for quality in (20, 80))
+    assert len(small) < len(large) < len(encode_image(picture, form, 100))
+    errors = [np.abs(decode_image(d, form, 128).astype(int) - picture).mean() for d in (small, large)]
     assert errors[1] < errors[0] < 12
-    assert abs(decode_still(large, form, 128).mean() - picture.mean()) < 1  # no shift of levels
+    assert abs(decode_image(large, form, 128).mean() - picture.mean()) < 1  # no shift of levels
     for broken in (b"", b"\0" * 100):
         with pytest.raises(BitstreamError):
-            decode_still(broken, form, 128)
+            decode_image(broken, form, 128)
     with pytest.raises(BitstreamError, match="not of the stated"):
-        decode_still(large, form, 64)
+        decode_image(large, form, 64)
     for wrong in ({"quality": 101}, {"image": picture[:127]}):
         with pytest.raises(ConfigError):
-            encode_still(**({"image": picture, "form": form} | wrong))
+            encode_image(**({"image": picture, "form": form} | wrong))
 
 
 # --- hostile streams ------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 
+from avfr_jax.codec.audio_coding import decode_sound
 from avfr_jax.codec.bitstream import (
     LARGEST_PAYLOAD,
     LARGEST_RUN,
@@ -21,11 +22,10 @@ from avfr_jax.codec.bitstream import (
     read_stream,
 )
 from avfr_jax.codec.files import Stream, decode_frames
-from avfr_jax.codec.film import NEXT
+from avfr_jax.codec.inter_coding import NEXT
+from avfr_jax.codec.intra_coding import ImageCodec, decode_image, encode_image
 from avfr_jax.codec.receiver import Receiver
-from avfr_jax.codec.repairs import REPAIRED
-from avfr_jax.codec.sound import decode_sound
-from avfr_jax.codec.still import Still, decode_still, encode_still
+from avfr_jax.codec.residual_coding import REPAIRED
 from benchmarks import fuzz_stream
 
 
@@ -119,18 +119,18 @@ def test_a_face_that_rests_is_drawn_once(bases):
 
 def test_pivots_hold_one_picture_of_the_stated_size():
     flat = np.full((64, 64, 3), 90, np.uint8)
-    for form in (Still.AV1, Still.HEVC):
+    for form in (ImageCodec.AV1, ImageCodec.HEVC):
         with pytest.raises(BitstreamError, match="one picture"):
-            decode_still(encode_still(flat, form) * 2, form, 64)
+            decode_image(encode_image(flat, form) * 2, form, 64)
         with pytest.raises(BitstreamError):
-            decode_still(encode_still(np.full((512, 512, 3), 9, np.uint8), form), form, 64)
+            decode_image(encode_image(np.full((512, 512, 3), 9, np.uint8), form), form, 64)
     from PIL import Image
 
     out = io.BytesIO()
     frames = [Image.fromarray(flat), Image.fromarray(flat // 2)]
     frames[0].save(out, "webp", save_all=True, append_images=frames[1:])
     with pytest.raises(BitstreamError, match="lossy WebP"):
-        decode_still(out.getvalue(), Still.WEBP, 64)
+        decode_image(out.getvalue(), ImageCodec.WEBP, 64)
 
 
 def test_another_header_and_another_models_motion_are_refused(bases):

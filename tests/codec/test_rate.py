@@ -12,6 +12,7 @@ from avfr_jax.codec.rate import RateControl
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sender import FOR_FILES, Sender, SenderSettings, send_all
 from avfr_jax.errors import ConfigError
+from avfr_jax.landmarks import normalise_landmarks
 from tests.codec.test_call import Mover, frames, receiver, sent
 from tests.codec.test_motion import _walk
 
@@ -133,7 +134,7 @@ def test_rates_out_of_range_are_refused():
 # --- pivots beside the motion -----------------------------------------------------------------------------------------
 
 
-FACE = mesh.to_normalised(mesh.shipped().mean)
+FACE = normalise_landmarks(mesh.shipped().mean, 256, 256)
 
 
 class Heads(Mover):

@@ -13,10 +13,10 @@ from avfr_jax.cli.main import main as avfr
 from avfr_jax.errors import ConfigError
 from avfr_jax.models.interpolation import Interpolator
 from avfr_jax.models.registry import family
-from avfr_jax.models.super_resolution import Enlarger
+from avfr_jax.models.super_resolution import SuperResolver
 from avfr_jax.training.logging import read_metrics
 from avfr_jax.training.validation import Pair
-from experiments.experiment import Experiment, HeldBackClips, build_augment, check, fixed_settings
+from experiments.experiment import Experiment, HeldOutClips, build_augment, check, fixed_settings
 from experiments.settings import load_config, override
 from experiments.train import main
 from pipelines.loader import open_pairs
@@ -27,8 +27,8 @@ CONFIGS = ("interpolation_vox256", "interpolation128", "super_resolution_vox512"
 SMALL = {
     "model.network.block_expansion": 4, "model.network.num_blocks": 1, "model.network.fold": 1,
     "model.discriminator.num_blocks": 1, "model.discriminator.block_expansion": 4, "losses.feature_matching": 0,
-    "losses.scales": 1, "losses.structural": 0, "data.batch_size": 8, "held_back.path": "",
-    "held_back.identities": "bob", "validation.stride": 4, "validation.frames_per_clip": 2, "loop.log_every": 1,
+    "losses.scales": 1, "losses.structural": 0, "data.batch_size": 8, "held_out.path": "",
+    "held_out.identities": "bob", "validation.stride": 4, "validation.frames_per_clip": 2, "loop.log_every": 1,
     "loop.panel_every": 0, "loop.tensorboard": "false", "loop.steps": 2, "augment.brightness": 0, "augment.hue": 0,
     "augment.contrast": 0, "augment.saturation": 0,
     "optimiser.warmup_steps": 1, "data.size": 32,
@@ -142,7 +142,7 @@ def test_older_runs_go_on(clips):
 def test_validation_reads_the_frame_halfway(clips):
     config = load_config("interpolation128", Experiment)
     dataset = open_dataset(clips)
-    held = HeldBackClips(dataset, dataclasses.replace(config.data, size=32))
+    held = HeldOutClips(dataset, dataclasses.replace(config.data, size=32))
     batch = held.samples([Pair(list(CLIPS).index("bob-1"), 3, 7)])
     assert set(batch) == {"source", "between", "driving"}
     number = {name: round((float(x[0, ..., 1].mean()) * 255 - 20) / 15) for name, x in batch.items()}
@@ -173,17 +173,17 @@ def test_the_command_trains_validates_and_exports(trained):
 def test_models_are_found_by_name_and_used(trained, monkeypatch, capsys):
     monkeypatch.setenv("AVFR_MODELS", str(trained / "models"))
     interpolator = model_store.load_interpolator("interpolation128")
-    enlarger = model_store.load_enlarger("super_resolution64")
+    super_resolver = model_store.load_super_resolver("super_resolution64")
     assert isinstance(interpolator, Interpolator)
-    assert isinstance(enlarger, Enlarger)
-    assert (interpolator.config.image_size, enlarger.config.patch_size) == (32, 16)
+    assert isinstance(super_resolver, SuperResolver)
+    assert (interpolator.config.image_size, super_resolver.config.patch_size) == (32, 16)
     frames = np.random.default_rng(0).integers(0, 255, (2, 12, 10, 3), np.uint8)
     assert interpolator(frames[0], frames[1], 3).shape == (3, 12, 10, 3)
-    assert enlarger(frames, 30, 20).shape == (2, 30, 20, 3)
+    assert super_resolver(frames, 30, 20).shape == (2, 30, 20, 3)
     assert avfr(["models", "--json"]) == 0
     kinds = {model["name"]: model["kind"] for model in json.loads(capsys.readouterr().out)}
     assert kinds["interpolation128"] == "interpolator"
-    assert kinds["super_resolution64"] == "enlarger"
+    assert kinds["super_resolution64"] == "super_resolver"
     assert kinds["landmark-warp"] == "animator"
     assert avfr(["models"]) == 0
     assert "kind        interpolator" in capsys.readouterr().out
@@ -199,6 +199,6 @@ def test_a_model_of_another_kind_is_refused_in_one_sentence(trained, monkeypatch
     with pytest.raises(
         ConfigError, match=r"animates a source; what is needed here enlarges frames: super_resolution64"
     ):
-        model_store.load_enlarger("landmark-warp")
+        model_store.load_super_resolver("landmark-warp")
     with pytest.raises(ConfigError, match="needed here makes frames between frames"):
         model_store.load_interpolator("super_resolution64")

@@ -15,7 +15,7 @@ from avfr_jax.training.optimisers import learning_rate
 from data.clip_folder import prepare_synthetic
 from experiments.experiment import (
     Experiment,
-    HeldBackConfig,
+    HeldOutConfig,
     build_objective,
     check,
     fixed_settings,
@@ -165,15 +165,15 @@ def test_held_back_people_are_never_trained_on(dataset):
     assert len(train.clips) + len(held.clips) == 4
 
     name = train.clips[0].name
-    train, held = split(dataclasses.replace(config, held_back=HeldBackConfig(clips=(name,))))
+    train, held = split(dataclasses.replace(config, held_out=HeldOutConfig(clips=(name,))))
     assert [clip.name for clip in held.clips] == [name]
     assert len(train.clips) == 3
-    train, held = split(dataclasses.replace(config, held_back=HeldBackConfig(share=0)))
+    train, held = split(dataclasses.replace(config, held_out=HeldOutConfig(share=0)))
     assert (len(train.clips), held) == (4, None)
-    train, held = split(dataclasses.replace(config, held_back=HeldBackConfig(path=str(dataset))))
+    train, held = split(dataclasses.replace(config, held_out=HeldOutConfig(path=str(dataset))))
     assert (len(train.clips), len(held.clips)) == (4, 4)
     with pytest.raises(ConfigError, match="did you mean"):
-        split(dataclasses.replace(config, held_back=HeldBackConfig(clips=(name[:-1],))))
+        split(dataclasses.replace(config, held_out=HeldOutConfig(clips=(name[:-1],))))
 
 
 def test_a_checkpoint_is_tied_to_what_the_weights_depend_on_alone(dataset):

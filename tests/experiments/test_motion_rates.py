@@ -7,7 +7,7 @@ import pytest
 
 from avfr_jax.codec import mesh
 from avfr_jax.codec.motion import MotionFormat, MotionWriter
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import Keypoints
 from experiments import motion_rates
 from experiments.motion_rates import LinearWriter, code, code_by_frame, fit_taps, main
 

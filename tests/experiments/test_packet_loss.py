@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import avfr_jax
-from avfr_jax.codec.mesh import to_pixels
 from avfr_jax.codec.spaces import Pose
+from avfr_jax.landmarks import landmarks_to_pixels
 from avfr_jax.model_store import load_model
 from avfr_jax.reenact import Seen
 from experiments import packet_loss
@@ -86,9 +86,9 @@ def test_poses_are_compared_with_faces():
     landmarks = np.random.default_rng(0).uniform(-1, 1, (478, 3)).astype(np.float32)
     seen = [Seen(0, None, landmarks), Seen(1, None, None), Seen(2, None, landmarks)]
     shown = [
-        Pose(to_pixels(landmarks)),
-        Pose(to_pixels(landmarks) * 9),
-        Pose(to_pixels(landmarks) + np.float32([3, 4, 0])),
+        Pose(landmarks_to_pixels(landmarks, 256)),
+        Pose(landmarks_to_pixels(landmarks, 256) * 9),
+        Pose(landmarks_to_pixels(landmarks, 256) + np.float32([3, 4, 0])),
     ]
     found = packet_loss.PoseReference(seen).score(shown)
     assert found["lmd"] == pytest.approx(2.5, abs=1e-3)  # the second frame shows no face

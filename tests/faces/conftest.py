@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from avfr_jax.faces import Face, FacePriors, open_priors
+from avfr_jax.faces import Face, FaceBackend, open_face_backend
 
 
 @pytest.fixture(scope="session")
@@ -17,19 +17,19 @@ def portrait() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def opened_priors() -> Iterator[FacePriors]:
-    with open_priors() as priors:
+def opened_priors() -> Iterator[FaceBackend]:
+    with open_face_backend() as priors:
         yield priors
 
 
 @pytest.fixture
-def priors(opened_priors: FacePriors) -> FacePriors:
+def priors(opened_priors: FaceBackend) -> FaceBackend:
     opened_priors.reset()
     return opened_priors
 
 
 @pytest.fixture(scope="session")
-def portrait_face(portrait: np.ndarray, opened_priors: FacePriors) -> Face:
+def portrait_face(portrait: np.ndarray, opened_priors: FaceBackend) -> Face:
     return opened_priors.detect(portrait)[0]
 
 

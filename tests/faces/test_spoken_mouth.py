@@ -14,7 +14,7 @@ from avfr_jax.faces.spoken_mouth import (
     mouth_numbers,
     shipped,
 )
-from avfr_jax.faces.topology import LEFT_EYE, LIPS, RIGID, canonical_face
+from avfr_jax.landmarks import LEFT_EYE, LIPS, RIGID, canonical_face
 from avfr_jax.media.mel import mel_spectrogram, silence
 
 

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avfr_jax.codec.mesh import shipped, to_normalised
+from avfr_jax import landmarks as face_points
+from avfr_jax.codec.mesh_basis import shipped
 from avfr_jax.errors import ConfigError
-from avfr_jax.models import _face_points as face_points
+from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.models import avfr, fomm
 from avfr_jax.models.avfr_animator import AvfrAnimator
 from avfr_jax.models.base import Animator, Priors, structure
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import Keypoints
 from data.clip_folder import prepare_synthetic
 from pipelines.sources import open_dataset
 from tests.models.test_fomm import weights
@@ -192,7 +193,7 @@ def test_the_structural_prior_is_the_drawing_of_training(heads, size):
 
 def face():
     """Landmarks of a face that looks at us, [478, 3] in [-1, 1]."""
-    return to_normalised(shipped().mean)
+    return normalise_landmarks(shipped().mean, 256, 256)
 
 
 def _rolled(points, degrees):
@@ -207,7 +208,7 @@ def test_a_hidden_mouth_is_gone_and_where_it_was_tells_nothing_of_it(degrees):
     opened = shut.copy()
     opened[jaw, 1] += 0.05
     faces = np.stack([_rolled(f, degrees) for f in (shut, opened, shut * np.nan)])
-    whole = np.asarray(avfr.hide_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces)))
+    whole = np.asarray(avfr.mask_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces)))
     assert whole[..., 3:].all()  # the drawing and the mask stay
     seen = whole[..., :3]
     assert seen[2].all()
@@ -218,11 +219,11 @@ def test_a_hidden_mouth_is_gone_and_where_it_was_tells_nothing_of_it(degrees):
         assert not seen[0][one[jaw, 1], one[jaw, 0]].any()
         upper = one[[10, 151, 9, 33, 263, 159, 386, 168, 4]]
         assert seen[0][upper[:, 1], upper[:, 0]].all()
-    some = avfr.hide_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces), jnp.asarray([False, True, True]))
+    some = avfr.mask_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces), jnp.asarray([False, True, True]))
     np.testing.assert_array_equal(np.asarray(some).min((1, 2, 3)), [1, 0, 1])
 
 
 def test_a_share_is_a_share():
     with pytest.raises(ConfigError, match="share, 0 to 1"):
-        avfr.AvfrConfig(hidden_mouths=1.5)
-    assert not dataclasses.replace(OFF, hidden_mouths=0.5).dubs
+        avfr.AvfrConfig(mouth_masking=1.5)
+    assert not dataclasses.replace(OFF, mouth_masking=0.5).masks_mouths

@@ -10,7 +10,7 @@ from avfr_jax.convert import fomm as convert
 from avfr_jax.models import fomm
 from avfr_jax.models.discriminators import DiscriminatorConfig
 from avfr_jax.models.fomm_animator import FommAnimator
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import Keypoints
 from tests.golden import channels_last, rule_states
 
 

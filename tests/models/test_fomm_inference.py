@@ -10,7 +10,7 @@ import pytest
 from avfr_jax.models import fomm, fomm_inference
 from avfr_jax.models.dense_motion import DenseMotionConfig
 from avfr_jax.models.keypoints import KeypointDetectorConfig
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import Keypoints
 
 SMALL = fomm.FommConfig(
     image_size=64,

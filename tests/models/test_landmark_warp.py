@@ -8,9 +8,9 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from avfr_jax.models import _face_points as points
+from avfr_jax import landmarks as points
 from avfr_jax.models import landmark_warp as lw
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import Keypoints
 
 CONFIG = lw.LandmarkWarpConfig()
 
@@ -125,7 +125,7 @@ def test_closing_eyes_hides_the_irises(portrait):
     for upper, lower in points.APERTURES[1:]:
         shut[list(upper[1:-1])] = shut[list(lower[1:-1])] = shut[list(lower[1:-1])]
     out = animate(portrait, shut)[0]
-    for iris in (points.LEFT_IRIS, points.RIGHT_IRIS):
+    for iris in ((points.RIGHT_PUPIL, *points.RIGHT_IRIS), (points.LEFT_PUPIL, *points.LEFT_IRIS)):
         x, y = np.round(portrait.pixels(iris[0])[0]).astype(int)
         window = np.s_[y - 4 : y + 2, x - 4 : x + 5]
         assert out[window].mean() > portrait.image[window].mean() + 0.1  # skin is lighter than an iris

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from avfr_jax.faces.face_parts import CHANNELS, face_part_masks
+from avfr_jax.landmarks import MOUTH_LOWER, MOUTH_UPPER
 from avfr_jax.models import landmark_warp, mesh_fomm
-from avfr_jax.models._face_points import MOUTH_LOWER, MOUTH_UPPER
-from avfr_jax.models._structure import CHANNELS, draw_structure
 from avfr_jax.models.base import Animator, Priors
 from avfr_jax.models.keypoints import KeypointDetectorConfig
 from avfr_jax.models.mesh_fomm_animator import MeshFommAnimator
@@ -25,7 +25,7 @@ CONFIG = mesh_fomm.MeshFommConfig(
 @pytest.fixture(scope="module")
 def face():
     """Landmarks of the average head, facing the camera, filling half of the frame."""
-    from avfr_jax.faces.topology import canonical_face
+    from avfr_jax.landmarks import canonical_face
 
     shape = canonical_face() - canonical_face().mean(0)
     return jnp.asarray(shape / np.abs(shape[:, :2]).max() * 0.5, jnp.float32)[None]
@@ -42,12 +42,12 @@ def _picture(seed=0):
 
 
 def test_parts_are_drawn_where_they_are(face):
-    drawn = np.asarray(draw_structure(face, 64))[0]
+    drawn = np.asarray(face_part_masks(face, 64))[0]
     assert drawn.shape == (64, 64, CHANNELS)
     assert drawn.min() >= 0
     assert drawn.max() <= 1
     # Area of the face's polygon, in pixels, and the centre of the lips.
-    from avfr_jax.models._face_points import LIPS_OUTER, OVAL
+    from avfr_jax.landmarks import LIPS_OUTER, OVAL
 
     x, y = (np.asarray(face)[0, list(OVAL), :2].T + 1) * 32
     area = 0.5 * abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
@@ -61,7 +61,7 @@ def test_parts_are_drawn_where_they_are(face):
 def test_an_opening_mouth_grows_and_a_missing_face_is_empty(face):
     open_mouth = face.at[:, np.array(MOUTH_LOWER[1:-1]), 1].add(0.1).at[:, np.array(MOUTH_UPPER[1:-1]), 1].add(-0.02)
     missing = jnp.full_like(face, jnp.nan)
-    drawn = np.asarray(draw_structure(jnp.concatenate([face, open_mouth, missing]), 64))
+    drawn = np.asarray(face_part_masks(jnp.concatenate([face, open_mouth, missing]), 64))
     assert drawn[1, ..., 2].sum() > drawn[0, ..., 2].sum() + 20
     assert not drawn[2].any()
 

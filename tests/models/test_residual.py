@@ -52,7 +52,7 @@ def test_the_papers_layout():
 @pytest.mark.parametrize("sees_drawn", [True, False])
 def test_both_ends_agree_with_training(sees_drawn):
     config = dataclasses.replace(CONFIG, sees_drawn=sees_drawn)
-    model = residual.Repairer(config, drawn_weights(sees_drawn))
+    model = residual.ResidualCodec(config, drawn_weights(sees_drawn))
     true, drawn = frames()
     signs = model.encode(true, drawn)
     assert (signs.shape, signs.dtype) == ((2, 8, 8, 6), np.int8)
@@ -64,14 +64,14 @@ def test_both_ends_agree_with_training(sees_drawn):
 
 
 def test_an_untrained_network_changes_nothing_and_bytes_come_back_as_bytes():
-    model = residual.Repairer(CONFIG, jax.jit(lambda key: residual.init(CONFIG, key))(jax.random.key(0)))
+    model = residual.ResidualCodec(CONFIG, jax.jit(lambda key: residual.init(CONFIG, key))(jax.random.key(0)))
     true, drawn = ((255 * x).astype(np.uint8) for x in frames())
     np.testing.assert_array_equal(model.decode(model.encode(true, drawn), drawn), drawn)
 
 
 def test_what_is_left_out_far_away_does_not_matter():
     """A cell's signs change what lies around it alone."""
-    model = residual.Repairer(CONFIG, drawn_weights())
+    model = residual.ResidualCodec(CONFIG, drawn_weights())
     true, drawn = frames(1)
     signs = model.encode(true, drawn)
     fewer = signs.copy()
@@ -129,7 +129,7 @@ def test_impossible_settings_and_frames_are_one_sentence():
         residual.ResidualConfig(decoder_width=6)
     with pytest.raises(ConfigError, match="bits of a residual coder must be at least 1"):
         residual.ResidualConfig(bits=0)
-    model = residual.Repairer(CONFIG, drawn_weights())
+    model = residual.ResidualCodec(CONFIG, drawn_weights())
     true, drawn = frames()
     with pytest.raises(ConfigError, match="repairs frames of 32 × 32"):
         model.encode(true[:, :16], drawn[:, :16])

@@ -78,14 +78,14 @@ def test_no_seams_where_windows_meet():
 
 def test_the_same_for_every_batch_of_windows():
     small = picture(20, 24, 2)
-    found = super_resolution.Enlarger(CONFIG, drawn())(small, 40, 48)
+    found = super_resolution.SuperResolver(CONFIG, drawn())(small, 40, 48)
     assert np.abs(found - resize_cubic(small, (40, 48))).max() > 0.01
     other = enlarge(dataclasses.replace(CONFIG, batch_size=50), drawn(), small, (40, 48))
     np.testing.assert_allclose(other, found, atol=1e-5)
 
 
 def test_the_handle_takes_bytes_and_single_frames():
-    model = super_resolution.Enlarger(CONFIG, drawn())
+    model = super_resolution.SuperResolver(CONFIG, drawn())
     frame = (255 * picture(12, 10)[0]).astype(np.uint8)
     found = model(frame, 30, 20)
     assert (found.shape, found.dtype) == ((30, 20, 3), np.uint8)
@@ -158,7 +158,7 @@ def test_impossible_settings(settings, sentence):
 
 
 def test_bad_input_is_one_sentence():
-    model = super_resolution.Enlarger(CONFIG, drawn())
+    model = super_resolution.SuperResolver(CONFIG, drawn())
     with pytest.raises(ConfigError, match="cannot be enlarged to 0 x 4 pixels"):
         model(picture(8, 8), 4, 0)
     with pytest.raises(InputError, match=r"frames must be \[N, H, W, 3\]"):

@@ -3,18 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from avfr_jax.motion import Keypoints, concatenate, movement_scale, relative_motion
 from avfr_jax.ops.grids import corner_grid
-from avfr_jax.ops.keypoints import (
-    Keypoints,
-    concatenate,
-    gaussian_heatmaps,
-    hull_area,
-    inverse_2x2,
-    movement_scale,
-    relative_motion,
-    soft_argmax,
-    spatial_softmax,
-)
+from avfr_jax.ops.heatmaps import gaussian_heatmaps, soft_argmax, spatial_softmax
+from avfr_jax.ops.matrices import hull_area, small_inverse
 
 
 @pytest.mark.shared
@@ -52,10 +44,10 @@ def test_soft_argmax_finds_the_peak_of_a_sharp_heatmap():
 
 def test_inverse_is_exact_and_guarded():
     m = jax.random.normal(jax.random.key(0), (50, 2, 2))
-    np.testing.assert_allclose(inverse_2x2(m), np.linalg.inv(m), rtol=2e-4, atol=1e-4)
+    np.testing.assert_allclose(small_inverse(m), np.linalg.inv(m), rtol=2e-4, atol=1e-4)
     singular = jnp.asarray([[1.0, 2.0], [2.0, 4.0]])
-    assert np.isfinite(inverse_2x2(singular)).all()
-    assert np.isfinite(jax.grad(lambda x: inverse_2x2(x).sum())(singular)).all()
+    assert np.isfinite(small_inverse(singular)).all()
+    assert np.isfinite(jax.grad(lambda x: small_inverse(x).sum())(singular)).all()
 
 
 def test_standing_still_gives_the_source_back():

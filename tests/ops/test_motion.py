@@ -2,9 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avfr_jax.motion import Keypoints
+from avfr_jax.ops.flow import dense_flow, sparse_motions, warp_by_each
 from avfr_jax.ops.grids import corner_grid
-from avfr_jax.ops.keypoints import Keypoints
-from avfr_jax.ops.motion import dense_flow, heatmap_difference, sparse_motions, warp_by_each
+from avfr_jax.ops.heatmaps import heatmap_difference
 
 
 def _keypoints(seed, n=2, k=4):

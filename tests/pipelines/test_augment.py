@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from avfr_jax.errors import ConfigError
-from avfr_jax.faces.topology import mirror_indices
+from avfr_jax.landmarks import mirror_indices
 from pipelines.augment import AugmentConfig, apply_jitter, augment, draw_jitter
 from pipelines.warp import WarpConfig
 from tests.media_fixtures import astronaut

@@ -12,7 +12,7 @@ from avfr_jax.errors import ConfigError
 from avfr_jax.models import fomm
 from avfr_jax.models.avfr import Generated, mouth_opening
 from avfr_jax.models.discriminators import DiscriminatorConfig
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import Keypoints
 from avfr_jax.training.objectives.avfr import AvfrObjective
 from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
 from avfr_jax.training.optimisers import OptimiserConfig, learning_rate, make_optimisers
@@ -97,7 +97,7 @@ def test_every_network_of_avfr_has_its_gradients():
 
 @pytest.mark.parametrize("structural", [True, False])
 def test_mouths_are_hidden_from_a_share_of_the_pairs_that_tell_what_they_do(structural):
-    config = dataclasses.replace(test_avfr.CONFIG, hidden_mouths=0.75, structural_prior=structural)
+    config = dataclasses.replace(test_avfr.CONFIG, mouth_masking=0.75, structural_prior=structural)
     objective = AvfrObjective(config, LOSS)
     assert objective.example_batch(2)["driving_landmarks"].shape == (2, 478, 3)
     assert "driving_landmarks" not in AvfrObjective(test_avfr.CONFIG, LOSS).example_batch(2)

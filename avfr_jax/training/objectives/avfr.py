@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.models import avfr
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import Keypoints
 from avfr_jax.training import panels
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives.fomm import FommObjective
@@ -30,19 +30,19 @@ class AvfrObjective(FommObjective):
         frames = jax.ShapeDtypeStruct((size, side, side, self.config.detector_channels), jnp.float32)
         mel = jax.ShapeDtypeStruct((size, avfr.BANDS, avfr.COLUMNS), jnp.float32)
         batch = {**super().example_batch(size), "source": frames, "driving": frames}
-        return {**batch, "mel": mel} if self.config.hears else batch
+        return {**batch, "mel": mel} if self.config.uses_audio else batch
 
     @property
     def needs_landmarks(self) -> bool:
         """See `FommObjective.needs_landmarks`."""
-        return super().needs_landmarks or self.config.dubs or self.loss.heard > 0
+        return super().needs_landmarks or self.config.masks_mouths or self.loss.heard > 0
 
     def draw(self, key: Array, size: int) -> Any:
         """See `Objective.draw`; also the pairs whose driving mouth is hidden."""
-        if not self.config.dubs:
+        if not self.config.masks_mouths:
             return super().draw(key, size)
         warps, hidden = jax.random.split(key)
-        return {**super().draw(warps, size), "hidden": jax.random.uniform(hidden, (size,)) < self.config.hidden_mouths}
+        return {**super().draw(warps, size), "hidden": jax.random.uniform(hidden, (size,)) < self.config.mouth_masking}
 
     def prepare(self, batch: dict[str, Any], draws: Any = None) -> dict[str, Any]:
         """See `FommObjective.prepare`."""
@@ -52,7 +52,7 @@ class AvfrObjective(FommObjective):
             which = draws["hidden"]
             if not self.config.structural_prior:
                 which &= avfr.has_sound(batch["mel"])  # what nothing tells cannot be learnt
-            seen["driving_seen"] = avfr.hide_mouth(seen["driving_seen"], batch["driving_landmarks"], which)
+            seen["driving_seen"] = avfr.mask_mouth(seen["driving_seen"], batch["driving_landmarks"], which)
         return {**batch, **colours, **seen}
 
     def detector_input(self, frames: Any, batch: dict[str, Any], which: str) -> Any:

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 from avfr_jax import losses
 from avfr_jax.backbones.lpips import Lpips
+from avfr_jax.faces.face_parts import face_part_masks
 from avfr_jax.metrics import image
 from avfr_jax.models import fomm
-from avfr_jax.models._structure import draw_structure
 from avfr_jax.models.discriminators import MultiScaleDiscriminator
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import Keypoints
 from avfr_jax.ops.resize import upsample_nearest
 from avfr_jax.ops.tps import RandomWarp, draw_warp, warp_frames
 from avfr_jax.training import panels
@@ -169,7 +169,7 @@ class FommObjective:
         counted by themselves; keypoints that come too close to each other."""
         loss, target, terms = self.loss, batch["driving"], {}
         if loss.parts:
-            drawing = draw_structure(batch["driving_landmarks"], target.shape[1] // 2)
+            drawing = face_part_masks(batch["driving_landmarks"], target.shape[1] // 2)
             share = drawing[..., 1:2] + drawing[..., 3:4]  # lips with the mouth inside, and eyes
             share = upsample_nearest(share, (2, 2))
             terms["parts"] = loss.parts * losses.weighted_l1(generated.prediction, target, share)

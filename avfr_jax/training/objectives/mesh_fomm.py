@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from avfr_jax import losses
 from avfr_jax.metrics import image
-from avfr_jax.models import landmark_warp, mesh_fomm
+from avfr_jax.models import mesh_fomm
 from avfr_jax.models.discriminators import MultiScaleDiscriminator
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import FaceMesh, Keypoints, MeshKeypoints
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives.fomm import FommObjective
 from avfr_jax.training.objectives.pictures import apply_module
@@ -54,7 +54,7 @@ class MeshFommObjective(FommObjective):
         """See `FommObjective.generate`."""
         module = mesh_fomm.generator(self.config, axis_name=axis, dtype=self.dtype)
         both = [
-            mesh_fomm.with_mesh(learned, landmark_warp.decompose(batch[f"{which}_landmarks"]))
+            MeshKeypoints(learned, FaceMesh.from_landmarks(batch[f"{which}_landmarks"]))
             for which, learned in (("source", source), ("driving", driving))
         ]
         given = (batch["source"], batch["source_landmarks"], batch["source_mask"], *both)

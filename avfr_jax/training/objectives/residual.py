@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.landmarks import NUM_LANDMARKS
 from avfr_jax.models import landmark_warp, residual
-from avfr_jax.ops.keypoints import Keypoints
+from avfr_jax.motion import FaceMesh
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives.pictures import PictureObjective, compared, difference
 from avfr_jax.typing import Array
@@ -37,7 +38,7 @@ class ResidualObjective(PictureObjective):
         """See `Objective.example_batch`."""
         side = self.config.image_size
         frames = jax.ShapeDtypeStruct((size, side, side, 5), jnp.float32)
-        points = jax.ShapeDtypeStruct((size, landmark_warp.LANDMARKS, 3), jnp.float32)
+        points = jax.ShapeDtypeStruct((size, NUM_LANDMARKS, 3), jnp.float32)
         return {"source": frames, "driving": frames, "source_landmarks": points, "driving_landmarks": points}
 
     def draw(self, key: Array, size: int) -> Any:
@@ -91,8 +92,8 @@ def drawn_frames(batch: dict[str, Any]) -> Any:
 
     def one(source: Array, face: Array, moved: Array) -> Array:
         layers = landmark_warp.encode_traced(config, source[..., :3], face, source[..., 4])
-        keypoints: Keypoints = landmark_warp.decompose(moved[None])
-        return landmark_warp.render(config, layers, face[:, :2], keypoints)[0, ..., :3]
+        mesh = FaceMesh.from_landmarks(moved[None])
+        return landmark_warp.render(config, layers, face[:, :2], mesh)[0, ..., :3]
 
     frames = jax.vmap(one)(batch["source"], batch["source_landmarks"], batch["driving_landmarks"])
     return jax.lax.stop_gradient(frames)

@@ -100,11 +100,11 @@ def test_flow_carries_one_frame_onto_another(clip):
 def test_mediapipe_finds_the_face_and_its_pose(renderer):
     """The detected yaw follows the driven one, and so does the detected mouth."""
     pytest.importorskip("mediapipe")
-    from avfr_jax.faces import head_pose, open_priors
+    from avfr_jax.faces import head_pose, open_face_backend
 
     track = sample_photo_motion(5, 10 * FRAMES)
     driven, yaws, gaps, truth = [], [], [], []
-    with open_priors() as priors:
+    with open_face_backend() as priors:
         for i in range(0, len(track), 10):
             frame = renderer.frame(track, i)
             faces = priors.detect(frame.image)

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from avfr_jax.codec.bitstream import PICTURES, Damage, Header, Kind, read_stream
-from avfr_jax.codec.still import Still, form_of
+from avfr_jax.codec.intra_coding import ImageCodec, form_of
 
 _BARS = 600  # of a plot, about
 
@@ -40,13 +40,17 @@ def describe_stream(data: bytes) -> dict[str, Any]:
             "seconds": round(seconds, 3),
             "kilobits a second": round(len(data) * 8 / seconds / 1000, 3),
             "holds": "a face's motion and no picture (a template)"
-            if forms - {None} == {Still.NONE}
+            if forms - {None} == {ImageCodec.NONE}
             else "pictures and motion",
             "shown": f"{header.width} × {header.height}",
             "frames a second": header.rate[0] / header.rate[1],
             "frames between two that are sent": header.between,
             "model": f"{header.model} ({header.size} × {header.size}, {header.model_identity.hex()})",
-            **({"repairer": f"{header.repairer} ({header.repairer_identity.hex()})"} if header.repairer else {}),
+            **(
+                {"residual_codec": f"{header.residual_codec} ({header.residual_codec_fingerprint.hex()})"}
+                if header.residual_codec
+                else {}
+            ),
             "numbers a frame": sum(header.components),
             "pivots": pivots,
             "refreshes": refreshes,

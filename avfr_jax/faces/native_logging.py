@@ -12,7 +12,7 @@ for _name, _value in (("GLOG_minloglevel", "3"), ("TF_CPP_MIN_LOG_LEVEL", "3"), 
 
 
 @contextlib.contextmanager
-def quiet_stderr() -> Iterator[None]:
+def silence_native_logging() -> Iterator[None]:
     """Sends file descriptor 2 to the null device meanwhile, and ignores Python's deprecation warnings.
 
     mediapipe logs through absl before anything can set absl's threshold ("Created TensorFlow Lite XNNPACK

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from avfr_jax.codec.audio_coding import BLOCK, RATE
 from avfr_jax.codec.bitstream import PICTURES, Header, Kind, Packet, read_packet
 from avfr_jax.codec.receiver import Receiver
-from avfr_jax.codec.sound import BLOCK, RATE
 from avfr_jax.errors import ConfigError
 from avfr_jax.typing import UInt8
 
@@ -20,7 +20,7 @@ RELIABLE = (Kind.HEADER, *PICTURES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class Channel:
     """How packets travel.
 
     Attributes:
@@ -47,7 +47,7 @@ class Network:
 class Line:
     """One way through a network: packets put in at a time, taken out when they have come."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Channel) -> None:
         self._network = network
         self._random = np.random.default_rng(network.seed)
         self._coming: list[tuple[float, int, bytes]] = []
@@ -78,7 +78,7 @@ class Line:
 
 
 def play_call(
-    packets: Iterable[Packet], network: Network, rate: float, frames: int, wait: float = 0.25, receiver: Any = None
+    packets: Iterable[Packet], network: Channel, rate: float, frames: int, wait: float = 0.25, receiver: Any = None
 ) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
     """The frames that a receiver shows at the other end.
 
@@ -114,7 +114,7 @@ def play_call(
             yield from receiver.draw(frame + 1)
 
 
-def come_through(packets: Iterable[Packet], network: Network, rate: float) -> list[Packet]:
+def come_through(packets: Iterable[Packet], network: Channel, rate: float) -> list[Packet]:
     """The packets that come sooner or later, in their order; the very ones that `play_call` is given."""
     line = Line(network)
     for ready, packet in _by_time(packets, rate):

@@ -15,15 +15,14 @@ import pathlib
 import numpy as np
 
 from avfr_jax.errors import CheckpointError
-from avfr_jax.faces.topology import LEFT_EYE, LIPS, RIGHT_EYE
+from avfr_jax.landmarks import LEFT_EYE, LIPS, NUM_LANDMARKS, RIGHT_EYE
 from avfr_jax.typing import Float, Int
 
 MOTIONS = 48
 FACES = 40
-POINTS = 478
+POINTS = NUM_LANDMARKS
 FRAME = 256
 """Side in pixels of the frames that these spaces are stated in."""
-_HALF = FRAME / 2
 SHIPPED = pathlib.Path(__file__).with_name("mesh_motion.npz")
 _FACE_STEP = 2.0  # of a component of the face, in weighted pixels
 _POINT_STEP = np.array([1.0, 1.0, 4.0], np.float32)  # pixels, of what the components leave of a point
@@ -36,16 +35,6 @@ def weights() -> Float[np.ndarray, "478 3"]:
     weight[[*LEFT_EYE, *RIGHT_EYE]] = 1.5
     weight[:, 2] *= 0.3
     return weight
-
-
-def to_pixels(landmarks: Float[np.ndarray, "*n 478 3"]) -> Float[np.ndarray, "*n 478 3"]:
-    """Landmarks normalised to [-1, 1] → pixels of a 256 × 256 frame (z: pixels too)."""
-    return landmarks * _HALF + np.array([_HALF - 0.5, _HALF - 0.5, 0], np.float32)
-
-
-def to_normalised(pixels: Float[np.ndarray, "*n 478 3"]) -> Float[np.ndarray, "*n 478 3"]:
-    """The inverse of `to_pixels`."""
-    return ((pixels - np.array([_HALF - 0.5, _HALF - 0.5, 0], np.float32)) / _HALF).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,7 +13,6 @@ from avfr_jax.codec.identity import model_identity
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.spaces import MESH, Pose
 from avfr_jax.errors import ConfigError, InputError
-from avfr_jax.model_store import list_models
 from avfr_jax.models.base import Animator
 
 _RATE = 25
@@ -37,7 +36,7 @@ class RecordedMotion:
     def __init__(self, path: str | os.PathLike[str], model: Animator) -> None:
         self.name = str(path)
         self._stream: Stream = open_stream(path)
-        self._mesh_alone = model.family == "landmark-warp"
+        self._mesh_alone = not any(part.model_specific for part in model.motion_spec.components)
         if not self._drives(model):
             raise ConfigError(
                 f"{self.name} does not hold what {model.name} needs of the driver; drive {self._driven()} with it, or "
@@ -59,7 +58,7 @@ class RecordedMotion:
     def _driven(self) -> str:
         names = {self._stream.header.model}
         if MESH in self._stream.header.space:
-            names |= {info.name for info in list_models() if info.family == "landmark-warp"}
+            names.add("landmark-warp")
         return " or ".join(sorted(names))
 
     def __iter__(self) -> Iterator[Pose]:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from avfr_jax.codec.bitstream import BitstreamError, Header, Kind, Packet
-from avfr_jax.codec.mesh import shipped, to_normalised
-from avfr_jax.codec.network import Network, play_call
+from avfr_jax.codec.channel import Channel, play_call
+from avfr_jax.codec.mesh_basis import shipped
 from avfr_jax.codec.pivots import PivotSettings
 from avfr_jax.codec.sender import Sender, SenderSettings, send_all
 from avfr_jax.errors import ConfigError
+from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.models import interpolation
 from tests.codec.test_call import SIZE, Mover, behind, frames, receiver, sent, shown
 from tests.models.test_interpolation import CONFIG
@@ -135,13 +136,13 @@ def test_another_pivot_between_two_frames_is_no_jump():
 def test_a_call_waits_for_the_frame_after(painted):
     end = receiver()
     end.interpolator = painter() if painted else None
-    out = np.stack(list(play_call(left_out(3), Network(), 25, COUNT, receiver=end)))
+    out = np.stack(list(play_call(left_out(3), Channel(), 25, COUNT, receiver=end)))
     assert end.ahead == pytest.approx(0.12)
     assert np.abs(out.astype(int) - frames(COUNT)[-len(out) :]).max() <= 8
     assert end.received.held <= 4
     lossy = receiver()
     lossy.interpolator = end.interpolator
-    out = np.stack(list(play_call(left_out(1), Network(0.3, 0.04), 25, COUNT, receiver=lossy)))
+    out = np.stack(list(play_call(left_out(1), Channel(0.3, 0.04), 25, COUNT, receiver=lossy)))
     assert len(out) >= COUNT - 10
     assert lossy.received.held > 0
 
@@ -161,7 +162,7 @@ def test_poses_are_what_is_drawn():
 def test_frames_left_out_do_not_slow_a_pivot():
     """The parts of a pivot go out at their bit rate, whether or not motion goes with them."""
     clip = np.random.default_rng(0).integers(0, 256, (COUNT, SIZE, SIZE, 3), np.uint8)
-    face = to_normalised(shipped().mean)
+    face = normalise_landmarks(shipped().mean, 256, 256)
     levels = itertools.count(1.0)
     took = []
     for between in (0, 3):

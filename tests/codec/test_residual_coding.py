@@ -8,13 +8,13 @@ import pytest
 
 from avfr_jax.codec.bitstream import BitstreamError, Header, Kind, Packet, write_stream
 from avfr_jax.codec.identity import model_identity
+from avfr_jax.codec.intra_coding import ImageCodec
 from avfr_jax.codec.pivots import PivotSettings
 from avfr_jax.codec.receiver import Receiver
-from avfr_jax.codec.repairs import REPAIRED, Repairs, price_of
-from avfr_jax.codec.report import describe_stream
+from avfr_jax.codec.residual_coding import REPAIRED, ResidualCoding, price_of
 from avfr_jax.codec.sender import Sender, SenderSettings, send_all
 from avfr_jax.codec.spaces import space_of
-from avfr_jax.codec.still import Still
+from avfr_jax.codec.stream_statistics import describe_stream
 from avfr_jax.errors import ConfigError
 from avfr_jax.model_store import load_model
 from avfr_jax.models.residual import ResidualConfig
@@ -57,8 +57,8 @@ def darkening(count=18):
         yield np.clip(lit, 0, 255).astype(np.uint8), mesh
 
 
-def sent(settings=SETTINGS, repairer=CELL_MEANS):
-    sender = Sender(load_model("landmark-warp"), settings, repairer=repairer)
+def sent(settings=SETTINGS, residual_codec=CELL_MEANS):
+    sender = Sender(load_model("landmark-warp"), settings, residual_codec=residual_codec)
     return sender, list(send_all(sender, darkening()))
 
 
@@ -68,7 +68,7 @@ def call():
 
 
 def received(packets):
-    receiver = Receiver(find_repairer=lambda name: CELL_MEANS)
+    receiver = Receiver(find_residual_codec=lambda name: CELL_MEANS)
     for packet in packets:
         receiver.push(packet)
     return receiver
@@ -80,7 +80,7 @@ def forms(packets):
 
 def test_repairs_cost_less_than_pictures_and_come_back_bit_for_bit(call):
     sender, packets = call
-    assert forms(packets)[0] == Still.AV1
+    assert forms(packets)[0] == ImageCodec.AV1
     assert forms(packets).count(REPAIRED) >= 2
     assert {p.kind for p in packets if p.payload[:2] == bytes([0, REPAIRED])} >= {Kind.RESIDUAL}
     receiver = received(packets)
@@ -90,7 +90,7 @@ def test_repairs_cost_less_than_pictures_and_come_back_bit_for_bit(call):
         there = receiver._pivots[number]
         np.testing.assert_array_equal(there.pose.mesh, own.pose.mesh)
         np.testing.assert_array_equal(np.asarray(there.encoded.image * 255 + 0.5).astype(np.uint8), own.image)
-    _, others = sent(repairer=None)
+    _, others = sent(residual_codec=None)
     cost, alone = (sum(len(p.to_bytes()) for p in which if p.kind in (Kind.PIVOT, Kind.RESIDUAL) and p.pivot > 0)
                    for which in (packets, others))  # fmt: skip
     assert cost < 0.6 * alone
@@ -117,18 +117,18 @@ def test_a_lost_repair_is_asked_for_and_what_is_told_from_it_waits(call):
 
 
 def test_after_a_repair_that_is_gone_a_picture_stands_by_itself():
-    sender = Sender(load_model("landmark-warp"), SETTINGS, repairer=CELL_MEANS)
+    sender = Sender(load_model("landmark-warp"), SETTINGS, residual_codec=CELL_MEANS)
     frames = list(darkening())
     packets = [p for frame in frames[:9] for p in sender.push(*frame)]
     assert forms(packets)[-1] == REPAIRED
     assert sender.repeat(200) == []
     packets = [p for frame in frames[9:] for p in sender.push(*frame)]
-    assert forms(packets)[0] == Still.AV1
+    assert forms(packets)[0] == ImageCodec.AV1
 
 
 def test_only_what_is_worth_its_bits_is_sent():
     model = load_model("landmark-warp")
-    repairs = Repairs(model, CELL_MEANS, space_of(model))
+    repairs = ResidualCoding(model, CELL_MEANS, space_of(model))
     drawn = next(darkening())[0]
     frame = drawn.astype(int)
     frame[:32, :32] += 20
@@ -148,12 +148,15 @@ def test_a_file_says_who_repairs(call):
     file = io.BytesIO()
     write_stream(file, call[1])
     facts = describe_stream(file.getvalue())
-    assert facts["repairer"].startswith("super_resolution64 (")
+    assert facts["residual_codec"].startswith("super_resolution64 (")
     assert "residual packets" in facts
     header = Header.of(call[1][0])
-    assert (header.repairer, header.repairer_identity) == ("super_resolution64", model_identity("super_resolution64"))
+    assert (header.residual_codec, header.residual_codec_fingerprint) == (
+        "super_resolution64",
+        model_identity("super_resolution64"),
+    )
     assert Header.of(header.to_packet()) == header
-    plain = dataclasses.replace(header, repairer="", repairer_identity=b"")
+    plain = dataclasses.replace(header, residual_codec="", residual_codec_fingerprint=b"")
     assert Header.of(plain.to_packet()) == plain
 
 
@@ -161,16 +164,16 @@ def test_what_cannot_be_repaired_is_refused(call):
     other = CellMeans()
     other.config = ResidualConfig(image_size=128, fold=2)
     with pytest.raises(ConfigError, match="repairs frames of 128 × 128, and landmark-warp draws 256 × 256"):
-        sent(repairer=other)
+        sent(residual_codec=other)
     with pytest.raises(ConfigError, match="a film tells its pictures in its own way"):
-        Sender(load_model("landmark-warp"), dataclasses.replace(SETTINGS, film=True), repairer=CELL_MEANS)
+        Sender(load_model("landmark-warp"), dataclasses.replace(SETTINGS, film=True), residual_codec=CELL_MEANS)
     header = Header.of(call[1][0])
-    strange = dataclasses.replace(header, repairer_identity=bytes(8))
+    strange = dataclasses.replace(header, residual_codec_fingerprint=bytes(8))
     with pytest.raises(ConfigError, match="made for another super_resolution64"):
         received([strange.to_packet()])
     with pytest.raises(BitstreamError, match="impossible name"):
-        Header.of(dataclasses.replace(header, repairer="../x").to_packet())
-    silent = dataclasses.replace(header, repairer="", repairer_identity=b"").to_packet()
+        Header.of(dataclasses.replace(header, residual_codec="../x").to_packet())
+    silent = dataclasses.replace(header, residual_codec="", residual_codec_fingerprint=b"").to_packet()
     with pytest.raises(BitstreamError, match="its header names no model that makes them"):
         received([silent, *(p for p in call[1] if p.kind is not Kind.HEADER)])
     first = next(p for p in call[1] if p.kind is Kind.RESIDUAL)

@@ -7,10 +7,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from avfr_jax.errors import ConfigError, MissingBackendError
+from avfr_jax.landmarks import NUM_VERTICES
 from avfr_jax.typing import Float, UInt8
-
-LANDMARKS = 478  # 468 vertices of mediapipe's face mesh, then 5 points on each iris
-MESH_VERTICES = 468
 
 Box = tuple[float, float, float, float]
 
@@ -31,8 +29,8 @@ class Face:
     @property
     def box(self) -> Box:
         """(x0, y0, x1, y1), the tight box of the mesh: about hairline to chin and cheek to cheek."""
-        low = self.landmarks[:MESH_VERTICES, :2].min(0)
-        high = self.landmarks[:MESH_VERTICES, :2].max(0)
+        low = self.landmarks[:NUM_VERTICES, :2].min(0)
+        high = self.landmarks[:NUM_VERTICES, :2].max(0)
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
     @property
@@ -49,7 +47,7 @@ class Face:
 
 
 @runtime_checkable
-class FacePriors(Protocol):
+class FaceBackend(Protocol):
     """A face backend. Cheap to call, not safe to share between threads, to be closed after use.
 
     Images are RGB, uint8, [H, W, 3], of any size.
@@ -84,7 +82,7 @@ class FacePriors(Protocol):
         """Frees the backend's graphs; nothing else may be called afterwards."""
         ...
 
-    def __enter__(self) -> "FacePriors": ...
+    def __enter__(self) -> "FaceBackend": ...
 
     def __exit__(
         self,
@@ -94,7 +92,7 @@ class FacePriors(Protocol):
     ) -> None: ...
 
 
-def open_priors(backend: Literal["auto", "solutions", "tasks"] = "auto") -> FacePriors:
+def open_face_backend(backend: Literal["auto", "solutions", "tasks"] = "auto") -> FaceBackend:
     """Opens a face backend.
 
     `solutions` is mediapipe's older interface, whose models lie inside the wheel (mediapipe 0.10.21 and
@@ -106,8 +104,8 @@ def open_priors(backend: Literal["auto", "solutions", "tasks"] = "auto") -> Face
     if backend not in ("auto", "solutions", "tasks"):
         raise ConfigError(f'there is no face backend "{backend}": use "auto", "solutions" or "tasks"')
     _check_mediapipe()
-    from avfr_jax.faces.mediapipe_solutions import SolutionsPriors, missing_solution_models
-    from avfr_jax.faces.mediapipe_tasks import TasksPriors
+    from avfr_jax.faces.mediapipe_solutions import SolutionsBackend, missing_solution_models
+    from avfr_jax.faces.mediapipe_tasks import TasksBackend
 
     missing = missing_solution_models()
     if backend == "solutions" and missing:
@@ -116,8 +114,8 @@ def open_priors(backend: Literal["auto", "solutions", "tasks"] = "auto") -> Face
             'models of the "solutions" face backend, or use the "tasks" backend'
         )
     if backend == "tasks" or missing:
-        return TasksPriors()
-    return SolutionsPriors()
+        return TasksBackend()
+    return SolutionsBackend()
 
 
 def _check_mediapipe() -> None:

@@ -44,7 +44,7 @@ def _arguments(case):
 
 
 class Recorder:
-    """An enlarger that paints white, and remembers what it was asked for."""
+    """An super_resolver that paints white, and remembers what it was asked for."""
 
     def __init__(self):
         self.asked = []
@@ -56,32 +56,32 @@ class Recorder:
 
 def test_frames_go_to_the_network_a_few_at_a_time_where_they_grow(stream, tmp_path):
     larger = Recorder()
-    done = files.decode_file(stream, tmp_path / "a.mp4", size=(64, 48), enlarger=larger)
+    done = files.decode_file(stream, tmp_path / "a.mp4", size=(64, 48), super_resolver=larger)
     assert done.frames == 18
     assert larger.asked == [((n, 32, 32, 3), 48, 64) for n in (4, 4, 4, 4, 2)]
     assert np.min(list(VideoReader(tmp_path / "a.mp4"))) > 240
     for size in (None, 32, 16):
         larger.asked.clear()
-        files.decode_file(stream, tmp_path / "a.mp4", size=size, enlarger=larger, overwrite=True)
+        files.decode_file(stream, tmp_path / "a.mp4", size=size, super_resolver=larger, overwrite=True)
         assert not larger.asked
 
 
 def test_a_network_is_used_where_there_is_one_else_bicubic(shelf):
-    assert files.choose_enlarger(None) is files.choose_enlarger("bicubic") is None
-    folder = _save(shelf / files.ENLARGER, "super-resolution", test_super_resolution)
-    found = files.choose_enlarger(None)
+    assert files.choose_super_resolver(None) is files.choose_super_resolver("bicubic") is None
+    folder = _save(shelf / files.SUPER_RESOLVER, "super-resolution", test_super_resolution)
+    found = files.choose_super_resolver(None)
     assert found is not None
-    assert found.name == files.ENLARGER
-    assert files.choose_enlarger("bicubic") is None
+    assert found.name == files.SUPER_RESOLVER
+    assert files.choose_super_resolver("bicubic") is None
     picture = (test_super_resolution.picture(32, 32) * 255).astype(np.uint8)
-    by_folder = files.choose_enlarger(str(folder))
+    by_folder = files.choose_super_resolver(str(folder))
     assert by_folder is not None
     np.testing.assert_array_equal(by_folder(picture, 48, 48), found(picture, 48, 48))
     assert np.abs(found(picture, 48, 48)[0].astype(int) - files.resized(picture[0], 48, 48)).max() > 5
     with pytest.raises(ConfigError, match="no model 'other'"):
-        files.choose_enlarger("other")
+        files.choose_super_resolver("other")
     with pytest.raises(ConfigError, match="enlarges frames"):
-        files.choose_enlarger("landmark-warp")
+        files.choose_super_resolver("landmark-warp")
 
 
 def test_which_network_makes_frames_between(shelf):
@@ -114,6 +114,6 @@ def test_the_command_says_what_is_missing(stream, shelf, tmp_path, capsys):
     out = tmp_path / "out.mp4"
     assert "trained model" in refused(capsys, "decode", stream, out, "--interpolate", "pictures")
     assert "'none'" in refused(capsys, "decode", stream, out, "--interpolate", "pictures", "--interpolator", "none")
-    assert "'none'" in refused(capsys, "decode", stream, out, "--enlarger", "none")
+    assert "'none'" in refused(capsys, "decode", stream, out, "--super-resolver", "none")
     assert "between" in refused(capsys, "encode", stream, tmp_path / "o.avfr", "--between", "4")
     assert not out.exists()

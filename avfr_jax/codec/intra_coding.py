@@ -19,7 +19,7 @@ from avfr_jax.typing import UInt8
 os.environ.setdefault("SVT_LOG", "1")  # errors alone
 
 
-class Still(enum.IntEnum):
+class ImageCodec(enum.IntEnum):
     """How a picture is coded; the number stands in the bitstream. With `NONE` there is no picture: a template."""
 
     WEBP = 0
@@ -28,18 +28,18 @@ class Still(enum.IntEnum):
     NONE = 3
 
 
-_ENCODERS = {Still.AV1: "libsvtav1", Still.HEVC: "libx265"}
-_DECODERS = {Still.AV1: ("libdav1d", "av1"), Still.HEVC: ("hevc",)}
+_ENCODERS = {ImageCodec.AV1: "libsvtav1", ImageCodec.HEVC: "libx265"}
+_DECODERS = {ImageCodec.AV1: ("libdav1d", "av1"), ImageCodec.HEVC: ("hevc",)}
 _AV1_FRAMES = (3, 6, 7)  # OBUs: frame header, frame, frame header again
 _HEVC_SLICES = 32  # below it a unit is a slice of a picture
 _OPTIONS = {
-    Still.AV1: {"preset": "4", "svtav1-params": "avif=1:lp=1"},
-    Still.HEVC: {"preset": "slow", "x265-params": "log-level=none:keyint=1:repeat-headers=1:info=0:pools=1"},
+    ImageCodec.AV1: {"preset": "4", "svtav1-params": "avif=1:lp=1"},
+    ImageCodec.HEVC: {"preset": "slow", "x265-params": "log-level=none:keyint=1:repeat-headers=1:info=0:pools=1"},
 }
 
 
-def encode_still(image: UInt8[np.ndarray, "h w 3"], form: Still = Still.AV1, quality: int = 70) -> bytes:
-    """One RGB picture of even sides → bytes; none for `Still.NONE`.
+def encode_image(image: UInt8[np.ndarray, "h w 3"], form: ImageCodec = ImageCodec.AV1, quality: int = 70) -> bytes:
+    """One RGB picture of even sides → bytes; none for `ImageCodec.NONE`.
 
     Args:
       image: the picture.
@@ -53,9 +53,9 @@ def encode_still(image: UInt8[np.ndarray, "h w 3"], form: Still = Still.AV1, qua
     height, width = image.shape[:2]
     crf = crf_of(form, quality)
     _require_even(width, height)
-    if form is Still.NONE:
+    if form is ImageCodec.NONE:
         return b""
-    if form is Still.WEBP:
+    if form is ImageCodec.WEBP:
         from PIL import Image
 
         out = io.BytesIO()
@@ -67,11 +67,11 @@ def encode_still(image: UInt8[np.ndarray, "h w 3"], form: Still = Still.AV1, qua
     return b"".join(bytes(p) for f in (frame, None) for p in context.encode(f))
 
 
-def crf_of(form: Still, quality: int) -> str:
+def crf_of(form: ImageCodec, quality: int) -> str:
     """What a coder is told for a quality. Raises ConfigError for one outside 0 to 100."""
     if not 0 <= quality <= 100:
         raise ConfigError(f"the quality of pivots must be 0 to 100, not {quality}")
-    coarsest = 63 if form is Still.AV1 else 51
+    coarsest = 63 if form is ImageCodec.AV1 else 51
     return str(max(1, round(coarsest * (1 - quality / 100))))  # 0 is SVT's default
 
 
@@ -80,7 +80,7 @@ def _require_even(width: int, height: int) -> None:
         raise ConfigError(f"pivots need even sides, not {width} × {height}")
 
 
-def open_encoder(form: Still, width: int, height: int, options: dict[str, str]) -> Any:
+def open_encoder(form: ImageCodec, width: int, height: int, options: dict[str, str]) -> Any:
     """An encoder of FFmpeg for 4:2:0, one thread.
 
     Raises:
@@ -99,7 +99,7 @@ def open_encoder(form: Still, width: int, height: int, options: dict[str, str]) 
     return context
 
 
-def open_decoder(form: Still, size: int) -> Any:
+def open_decoder(form: ImageCodec, size: int) -> Any:
     """A decoder of FFmpeg for pictures of a size, one thread. Raises MissingBackendError where this build has none."""
     for name in _DECODERS[form]:
         try:
@@ -134,16 +134,16 @@ def form_of(packet: Packet) -> int | None:
     return packet.payload[1]
 
 
-def decode_still(data: bytes, form: int, size: int) -> UInt8[np.ndarray, "s s 3"]:
+def decode_image(data: bytes, form: int, size: int) -> UInt8[np.ndarray, "s s 3"]:
     """Bytes → a square RGB picture.
 
     Raises:
       BitstreamError: they hold none of that size, or more than one.
     """
-    if form not in (Still.WEBP, *_DECODERS):
+    if form not in (ImageCodec.WEBP, *_DECODERS):
         raise BitstreamError(f"there is no picture of form {form}")
     try:
-        picture = _decode_webp(data, size) if form == Still.WEBP else _decode_video(data, Still(form), size)
+        picture = _decode_webp(data, size) if form == ImageCodec.WEBP else _decode_video(data, ImageCodec(form), size)
     except (av.error.FFmpegError, OSError, ValueError, SyntaxError, EOFError) as error:
         raise BitstreamError(f"a pivot's picture cannot be decoded ({error})") from error
     if picture is None or picture.shape != (size, size, 3):
@@ -163,8 +163,8 @@ def _decode_webp(data: bytes, size: int) -> Any:
         return np.ascontiguousarray(opened.convert("RGB"))
 
 
-def _decode_video(data: bytes, form: Still, size: int) -> Any:
-    if (count_av1(data) if form is Still.AV1 else _count_hevc(data)) != 1:
+def _decode_video(data: bytes, form: ImageCodec, size: int) -> Any:
+    if (count_av1(data) if form is ImageCodec.AV1 else _count_hevc(data)) != 1:
         raise BitstreamError("a pivot does not hold one picture")  # a decoder gives out all of them at once
     context = open_decoder(form, size)
     for packet in (av.Packet(data), None):

@@ -1,7 +1,7 @@
 """Pivot pictures as a film: each predicted from the one before by AV1, a few frames a second at most.
 
 A picture of the same person costs a third of what it costs alone. Pictures have to be decoded in their order and
-without a gap; the first of a film is a key frame, which `still.decode_still` reads too.
+without a gap; the first of a film is a key frame, which `still.decode_image` reads too.
 """
 
 import av
@@ -9,17 +9,17 @@ import av.error
 import numpy as np
 
 from avfr_jax.codec.bitstream import BitstreamError
-from avfr_jax.codec.still import Still, count_av1, crf_of, from_video, open_decoder, open_encoder, to_video
+from avfr_jax.codec.intra_coding import ImageCodec, count_av1, crf_of, from_video, open_decoder, open_encoder, to_video
 from avfr_jax.typing import UInt8
 
 NEXT = 4
-"""The form of a pivot whose picture is a film's next one; `Still` has the others."""
+"""The form of a pivot whose picture is a film's next one; `ImageCodec` has the others."""
 LONGEST = 250
 """Pictures of a film: what one that is lost for good can cost."""
 _PARAMETERS = "pred-struct=1:keyint=-1:lp=1"  # low delay, one key frame, one thread
 
 
-class FilmWriter:
+class InterEncoder:
     """Encodes one film: low delay, one packet a picture, at once.
 
     Args:
@@ -32,8 +32,8 @@ class FilmWriter:
     """
 
     def __init__(self, size: int, quality: int) -> None:
-        options = {"preset": "4", "svtav1-params": _PARAMETERS, "crf": crf_of(Still.AV1, quality)}
-        self._context = open_encoder(Still.AV1, size, size, options)
+        options = {"preset": "4", "svtav1-params": _PARAMETERS, "crf": crf_of(ImageCodec.AV1, quality)}
+        self._context = open_encoder(ImageCodec.AV1, size, size, options)
         self.count = 0
 
     def put(self, image: UInt8[np.ndarray, "s s 3"]) -> bytes:
@@ -51,7 +51,7 @@ class FilmWriter:
         self._context.encode(None)
 
 
-class FilmReader:
+class InterDecoder:
     """Decodes one film.
 
     Args:
@@ -60,7 +60,7 @@ class FilmReader:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._context = open_decoder(Still.AV1, size)
+        self._context = open_decoder(ImageCodec.AV1, size)
 
     def get(self, data: bytes) -> UInt8[np.ndarray, "s s 3"]:
         """The next picture. Raises BitstreamError where there is none of that size; the film ends with that."""

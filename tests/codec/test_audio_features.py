@@ -9,12 +9,12 @@ from scipy.signal import resample_poly
 
 from avfr_jax import model_store
 from avfr_jax.codec import files
+from avfr_jax.codec.audio_coding import decode_sound, encode_sound
+from avfr_jax.codec.audio_features import AudioFeatureBuffer
 from avfr_jax.codec.bitstream import Kind, Packet, read_stream
-from avfr_jax.codec.hearing import Hearing
-from avfr_jax.codec.network import Network, play_call
+from avfr_jax.codec.channel import Channel, play_call
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sender import Sender, SenderSettings, send_all
-from avfr_jax.codec.sound import decode_sound, encode_sound
 from avfr_jax.media.audio import read_audio
 from avfr_jax.media.mel import mel_spectrogram, mel_windows
 from avfr_jax.media.video import VideoReader
@@ -46,7 +46,7 @@ def spoken(speech, length: float = 0.12) -> list[Packet]:
 
 
 def heard(packets: list[Packet], each: int = 4) -> np.ndarray:
-    ear = Hearing(25.0)
+    ear = AudioFeatureBuffer(25.0)
     for packet in packets:
         ear.push(packet)
     return np.concatenate([ear.windows(FRAMES[i : i + each]) for i in range(0, len(FRAMES), each)])
@@ -85,7 +85,7 @@ def test_lost_sound_is_silence_and_costs_nothing_else(speech):
 
 
 def test_a_call_hears_what_has_come(speech):
-    ear, out = Hearing(25.0), []
+    ear, out = AudioFeatureBuffer(25.0), []
     packets = spoken(speech)
     for i in FRAMES:
         while packets and packets[0].frame + 3 <= i + 3:  # its 120 ms are over three frames before the frame is shown
@@ -97,7 +97,7 @@ def test_a_call_hears_what_has_come(speech):
 
 
 def test_more_sound_than_can_be_kept_is_refused_and_strange_packets_are_survived(speech):
-    ear = Hearing(25.0)
+    ear = AudioFeatureBuffer(25.0)
     packet = spoken(speech)[0]
     for i in range(3000):
         ear.push(Packet(Kind.SOUND, 0, bytes([i & 0x7F | 0x80, i >> 7 & 0x7F]) + b"\x01a" * 25, count=25))
@@ -125,7 +125,7 @@ def called(speech, length: float) -> list[Packet]:
     return [*seen, *spoken(speech, length)]
 
 
-@pytest.mark.parametrize("network", [None, Network(), Network(jitter=0.04)])
+@pytest.mark.parametrize("network", [None, Channel(), Channel(jitter=0.04)])
 def test_a_receiver_gives_its_model_the_sound(speech, network):
     packets = called(speech, 0.12)
     end = Receiver(find_model=lambda name: Listener())

@@ -11,7 +11,7 @@ import pytest
 import skimage.data
 
 from avfr_jax.errors import ConfigError, InputError, MissingBackendError
-from avfr_jax.faces import Face, FacePriors, open_priors
+from avfr_jax.faces import Face, FaceBackend, open_face_backend
 from avfr_jax.faces.mediapipe_base import overlap
 
 
@@ -43,7 +43,7 @@ def test_landmarks_scale_with_the_image(portrait, portrait_face, priors, scale):
 
 
 def test_a_mirror_image_has_mirrored_landmarks(portrait, portrait_face, priors):
-    from avfr_jax.faces.topology import mirror_indices
+    from avfr_jax.landmarks import mirror_indices
 
     (face,) = priors.detect(np.ascontiguousarray(portrait[:, ::-1]))
     back = face.landmarks[mirror_indices()].copy()
@@ -85,7 +85,7 @@ def test_a_small_face_in_a_large_empty_image(portrait, priors):
 
 def test_no_face():
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3)).astype(np.uint8)
-    with open_priors("solutions") as priors:
+    with open_face_backend("solutions") as priors:
         for image in (skimage.data.coffee(), noise, np.zeros((1, 1, 3), np.uint8), np.zeros((1, 300, 3), np.uint8)):
             assert priors.detect(image) == []
             assert priors.track(image) is None
@@ -159,22 +159,22 @@ def test_person_mask(portrait, priors):
 
 
 def test_a_closed_backend_has_let_go():
-    with open_priors() as priors:
-        assert isinstance(priors, FacePriors)
+    with open_face_backend() as priors:
+        assert isinstance(priors, FaceBackend)
         priors.person_mask(np.zeros((8, 8, 3), np.uint8))
     assert not priors._graphs
 
 
 def test_an_unknown_backend_is_refused():
     with pytest.raises((ConfigError, Exception), match="nosuch"):
-        open_priors("nosuch")
+        open_face_backend("nosuch")
 
 
 def test_missing_models_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("AVFR_WEIGHTS", str(tmp_path))
     (tmp_path / "selfie_segmenter.tflite").write_bytes(b"x")
     with pytest.raises(MissingBackendError) as caught:
-        open_priors("tasks")
+        open_face_backend("tasks")
     text = str(caught.value)
     assert str(tmp_path) in text
     assert "face_landmarker.task" in text
@@ -188,9 +188,9 @@ def test_auto_takes_tasks_where_the_wheel_has_no_models(monkeypatch, tmp_path):
     monkeypatch.setenv("AVFR_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(solutions, "MODEL_FILES", ("modules/nothing.tflite",))
     with pytest.raises(MissingBackendError, match=r"face_landmarker\.task"):
-        open_priors()
+        open_face_backend()
     with pytest.raises(MissingBackendError, match=r"nothing\.tflite"):
-        open_priors("solutions")
+        open_face_backend("solutions")
 
 
 def test_the_tasks_interface_runs(monkeypatch, tmp_path, portrait):
@@ -207,7 +207,7 @@ def test_the_tasks_interface_runs(monkeypatch, tmp_path, portrait):
     segmenter = models / "selfie_segmentation/selfie_segmentation.tflite"
     (tmp_path / "selfie_segmenter.tflite").write_bytes(segmenter.read_bytes())
     monkeypatch.setenv("AVFR_WEIGHTS", str(tmp_path))
-    with open_priors("tasks") as priors:
+    with open_face_backend("tasks") as priors:
         (box,) = priors._detections(portrait, near=True)
         assert overlap(box.box, (177.0, 82.0, 272.0, 177.0)) > 0.9
         assert [points.shape for points in priors._still_meshes(portrait)] == [(478, 3)]
@@ -220,9 +220,9 @@ def test_the_tasks_interface_runs(monkeypatch, tmp_path, portrait):
 def test_nothing_is_written_to_standard_error():
     script = (
         "import skimage.data\n"
-        "from avfr_jax.faces import open_priors, mesh_image\n"
+        "from avfr_jax.faces import open_face_backend, mesh_image\n"
         "image = skimage.data.astronaut()\n"
-        "with open_priors() as priors:\n"
+        "with open_face_backend() as priors:\n"
         "    face = priors.detect(image)[0]\n"
         "    priors.track(image); priors.track(image[:400]); priors.person_mask(image[:, :300])\n"
         "    mesh_image(face.landmarks, 512)\n"

@@ -7,12 +7,12 @@ import pytest
 
 from avfr_jax.cli.main import main
 from avfr_jax.codec.bitstream import Kind, read_stream, write_stream
-from avfr_jax.codec.driving import RecordedMotion
 from avfr_jax.codec.files import Stream, decode_frames, encode_file
-from avfr_jax.codec.mesh import to_pixels
+from avfr_jax.codec.intra_coding import ImageCodec, form_of
 from avfr_jax.codec.sender import FOR_TEMPLATES
-from avfr_jax.codec.still import Still, form_of
+from avfr_jax.codec.stream_source import RecordedMotion
 from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.landmarks import landmarks_to_pixels
 from avfr_jax.media.audio import has_audio
 from avfr_jax.media.image import write_image
 from avfr_jax.media.video import VideoReader
@@ -48,14 +48,14 @@ def test_a_template_holds_no_picture(template):
     data = template.read_bytes()
     pivots = [p for p in read_stream(data) if p.kind is Kind.PIVOT]
     # Form none, no bytes of a picture, and the rest is the pose, which is no larger than a pose.
-    assert {p.payload[:3] for p in pivots if form_of(p) is not None} == {bytes([0, Still.NONE, 0])}
+    assert {p.payload[:3] for p in pivots if form_of(p) is not None} == {bytes([0, ImageCodec.NONE, 0])}
     assert sum(len(p.payload) for p in pivots) < 700 * len(pivots)
     assert {p.kind for p in read_stream(data)} == {Kind.HEADER, Kind.PIVOT, Kind.MOTION, Kind.SOUND}
     assert Stream.of(data).template
 
 
 def test_it_tells_the_poses_that_were_tracked(template, clip, reenactor):
-    tracked = to_pixels(np.stack([seen.landmarks for seen in reenactor.watch(clip)]))
+    tracked = landmarks_to_pixels(np.stack([seen.landmarks for seen in reenactor.watch(clip)]), 256)
     told = np.stack([pose.mesh for pose in RecordedMotion(template, reenactor.model)])
     assert told.shape == tracked.shape == (COUNT, 478, 3)
     assert np.linalg.norm((told - tracked)[..., :2], axis=-1).mean() < 0.6  # pixels of 256

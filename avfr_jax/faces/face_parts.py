@@ -1,10 +1,10 @@
-"""Where a face's parts are, drawn from its landmarks: a structural prior that a network reads beside the pixels."""
+"""Masks of a face's parts, rasterised from its landmarks: a structural prior that a network reads beside the pixels."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.models import _face_points as points
+from avfr_jax import landmarks as points
 from avfr_jax.typing import Array, Float
 
 CHANNELS = 6  # face, lips, mouth, eyes, irises, brows
@@ -15,18 +15,22 @@ def _ring(upper: tuple[int, ...], lower: tuple[int, ...]) -> tuple[int, ...]:
     return (*upper, *reversed(lower[1:-1]))
 
 
-_EYES = (_ring(points.LEFT_EYE_UPPER, points.LEFT_EYE_LOWER), _ring(points.RIGHT_EYE_UPPER, points.RIGHT_EYE_LOWER))
+_EYES = (_ring(points.RIGHT_EYE_UPPER, points.RIGHT_EYE_LOWER), _ring(points.LEFT_EYE_UPPER, points.LEFT_EYE_LOWER))
 _BROWS = (
-    _ring(points.BROWS[:5], (70, 46, 53, 52, 65, 55, 107)),
-    _ring(points.BROWS[10:15], (336, 285, 295, 282, 283, 276, 300)),
+    _ring((70, 63, 105, 66, 107), (70, 46, 53, 52, 65, 55, 107)),
+    _ring((336, 296, 334, 293, 300), (336, 285, 295, 282, 283, 276, 300)),
 )
+# The shipped weights were trained with an upper lip that runs from left to right, so that the polygon crosses itself.
+_LIPS = (
+    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
+)  # fmt: skip
 # The polygons of each channel.
 _PARTS: tuple[tuple[tuple[int, ...], ...], ...] = (
-    (points.OVAL,),
-    (points.LIPS_OUTER,),
+    (points.FACE_OVAL,),
+    (_LIPS,),
     (_ring(points.MOUTH_UPPER, points.MOUTH_LOWER),),
     _EYES,
-    (points.LEFT_IRIS[1:], points.RIGHT_IRIS[1:]),
+    (points.RIGHT_IRIS, points.LEFT_IRIS),
     _BROWS,
 )
 
@@ -52,7 +56,7 @@ def _coverage(corners: Float[Array, "n k 2"], size: int) -> Float[Array, "n size
     return jnp.clip(jnp.abs(total), 0, 1)
 
 
-def draw_structure(landmarks: Float[Array, "n 478 d"], size: int) -> Float[Array, "n size size 6"]:
+def face_part_masks(landmarks: Float[Array, "n 478 d"], size: int) -> Float[Array, "n size size 6"]:
     """Face, lips, inside of the mouth, eyes, irises and brows as filled, anti-aliased outlines.
 
     Args:

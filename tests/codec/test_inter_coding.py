@@ -7,14 +7,15 @@ import pytest
 from skimage import data
 
 from avfr_jax.codec.bitstream import BitstreamError, Kind
-from avfr_jax.codec.film import NEXT, FilmReader, FilmWriter
-from avfr_jax.codec.mesh import shipped, to_normalised
+from avfr_jax.codec.inter_coding import NEXT, InterDecoder, InterEncoder
+from avfr_jax.codec.intra_coding import ImageCodec, decode_image
+from avfr_jax.codec.mesh_basis import shipped
 from avfr_jax.codec.pivots import PivotSettings
 from avfr_jax.codec.receiver import Receiver
+from avfr_jax.codec.residual_signs import get_signs, put_signs
 from avfr_jax.codec.sender import Sender, SenderSettings, send_all
-from avfr_jax.codec.signs import get_signs, put_signs
-from avfr_jax.codec.still import Still, decode_still
 from avfr_jax.errors import ConfigError
+from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.model_store import load_model
 
 
@@ -25,24 +26,24 @@ def pictures(count=4):
 
 
 def test_a_film_costs_less_than_its_pictures_and_comes_at_once():
-    writer, reader = FilmWriter(128, 40), FilmReader(128)
+    writer, reader = InterEncoder(128, 40), InterDecoder(128)
     coded = [writer.put(picture) for picture in pictures()]
     writer.close()
     shown = [reader.get(one) for one in coded]
     for picture, got in zip(pictures(), shown, strict=True):
         assert np.abs(got.astype(float) - picture).mean() < 8
-    np.testing.assert_array_equal(decode_still(coded[0], Still.AV1, 128), shown[0])
+    np.testing.assert_array_equal(decode_image(coded[0], ImageCodec.AV1, 128), shown[0])
     assert max(len(one) for one in coded[1:]) < 0.5 * len(coded[0])
 
 
 def test_a_broken_film_is_refused():
     with pytest.raises(BitstreamError, match="in the middle of a packet"):
-        FilmReader(128).get(b"\x12\x00nothing of the kind")
-    writer = FilmWriter(128, 40)
+        InterDecoder(128).get(b"\x12\x00nothing of the kind")
+    writer = InterEncoder(128, 40)
     first = writer.put(pictures()[0])
     writer.close()
     with pytest.raises(BitstreamError, match=r"is not of the stated 64 × 64"):
-        FilmReader(64).get(first)
+        InterDecoder(64).get(first)
 
 
 def some_signs(maps, share, seed=0):
@@ -89,7 +90,7 @@ FILMED = SenderSettings(film=True, quality=30, refresh=6, pivots=PivotSettings(a
 def seen(count=18):
     """A portrait that is moved under a face which stays: every few frames the picture no longer serves."""
     portrait = data.astronaut()[:260, 120:400]
-    mesh = to_normalised(shipped().mean)
+    mesh = normalise_landmarks(shipped().mean, 256, 256)
     for i in range(count):
         yield np.ascontiguousarray(portrait[i // 6 : i // 6 + 256, 4 * (i // 6) :][:256, :256]), mesh
 
@@ -118,7 +119,7 @@ def drawn(packets, until=18, blend=False):
 def test_pivots_of_a_film_cost_less_and_come_back_bit_for_bit(call):
     sender, packets = call
     pivots = [p for p in packets if p.kind is Kind.PIVOT]
-    assert {p.payload[1] for p in pivots if p.payload[0] == 0} == {int(Still.AV1), NEXT}
+    assert {p.payload[1] for p in pivots if p.payload[0] == 0} == {int(ImageCodec.AV1), NEXT}
     receiver, frames = drawn(packets)
     assert receiver.received.broken == receiver.received.held == 0
     for number, own in sender.pivots.items():
@@ -162,7 +163,7 @@ def test_a_film_begins_again_where_a_pivot_is_gone_and_stops_at_nonsense(call):
     assert sender.repeat(200) == []
     packets += [p for frame in list(seen())[9:] for p in sender.push(*frame)] + sender.finish()
     firsts = [p.payload[1] for p in packets if p.kind is Kind.PIVOT and p.payload[0] == 0]
-    assert firsts[-1] == Still.AV1
+    assert firsts[-1] == ImageCodec.AV1
     receiver = Receiver()
     for packet in call[1]:
         if packet.kind is Kind.PIVOT and packet.pivot == 1:
@@ -175,11 +176,11 @@ def test_a_film_begins_again_where_a_pivot_is_gone_and_stops_at_nonsense(call):
 
 def test_a_film_wants_av1():
     with pytest.raises(ConfigError, match="in AV1 alone"):
-        SenderSettings(film=True, still=Still.WEBP)
+        SenderSettings(film=True, still=ImageCodec.WEBP)
 
 
 def test_a_film_wants_a_quality_and_even_sides():
     with pytest.raises(ConfigError, match="quality of pivots must be 0 to 100, not 150"):
-        FilmWriter(64, 150)
+        InterEncoder(64, 150)
     with pytest.raises(ConfigError, match="even sides, not 63 × 63"):
-        FilmWriter(63, 50)
+        InterEncoder(63, 50)

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from avfr_jax.codec.audio_coding import BLOCK, LEAD, RATE, Decoder, blocks_of
 from avfr_jax.codec.bitstream import Packet
-from avfr_jax.codec.sound import BLOCK, LEAD, RATE, Decoder, blocks_of
 from avfr_jax.media import mel
 from avfr_jax.typing import Float, Int
 
@@ -17,7 +17,7 @@ AHEAD = 0.125
 """Seconds after the middle of a frame that its window reaches: half of 200 ms, and half a column's own window."""
 
 
-class Hearing:
+class AudioFeatureBuffer:
     """Sound packets in, in any order and not all of them; mel windows out, frame after frame.
 
     What was lost, or has not come when a frame is drawn, is silence. Memory does not grow with the call.

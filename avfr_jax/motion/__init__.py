@@ -1,0 +1,25 @@
+"""What moves a face: one pytree type a family behind one protocol, and the `MotionSpec` that describes it."""
+
+from avfr_jax.motion.base import Component, Motion, MotionMode, MotionSpec, concatenate
+from avfr_jax.motion.face_mesh import FaceMesh, FaceMeshSpec
+from avfr_jax.motion.head import HeadMotion, HeadSpec
+from avfr_jax.motion.keypoints import Keypoints, KeypointSpec, movement_scale, relative_motion
+from avfr_jax.motion.mesh_keypoints import MeshKeypoints, MeshKeypointSpec
+
+__all__ = [
+    "Component",
+    "FaceMesh",
+    "FaceMeshSpec",
+    "HeadMotion",
+    "HeadSpec",
+    "KeypointSpec",
+    "Keypoints",
+    "MeshKeypointSpec",
+    "MeshKeypoints",
+    "Motion",
+    "MotionMode",
+    "MotionSpec",
+    "concatenate",
+    "movement_scale",
+    "relative_motion",
+]

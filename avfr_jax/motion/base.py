@@ -1,0 +1,158 @@
+"""The protocol of what moves a face: a pytree of N frames, and a specification that everybody else reads.
+
+A model family has a motion type of its own (`motion.keypoints`, `motion.face_mesh`, `motion.mesh_keypoints`,
+`motion.head`). The codec, the reenactor and the objectives never look into it: they slice it, and for its numbers, its
+units, its interpolation and its retargeting they ask the `MotionSpec` beside it.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avfr_jax.typing import Array, Float
+
+M = TypeVar("M")
+MotionMode = Literal["absolute", "relative"]
+
+
+@runtime_checkable
+class Motion(Protocol):
+    """The motion of N frames: a pytree whose leaves all have N as their first axis."""
+
+    @property
+    def positions(self) -> Any:
+        """`[N, K, 2]` or `[N, K, 3]`: points (x, y[, z]) in [-1, 1] that show where the face is."""
+        ...
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def __getitem__(self, index: Any) -> Self:
+        """A selection of frames; an integer keeps the frame axis, so that the result is of one frame."""
+        ...
+
+
+class Frames:
+    """Length and slicing over the first axis of every leaf, for motion types."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return int(jax.tree.leaves(self)[0].shape[0])
+
+    def __getitem__(self, index: Any) -> Self:
+        """See `Motion.__getitem__`."""
+        if isinstance(index, int | np.integer):
+            index = slice(int(index), int(index) + 1 or None)
+        return jax.tree.map(lambda x: x[index], self)
+
+
+def concatenate(parts: Sequence[M]) -> M:
+    """The motion of several runs of frames as one, in order."""
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A named group of the numbers of a frame's motion.
+
+    Attributes:
+      name: e.g. `mesh`, `keypoints`, `jacobians`.
+      shape: of one frame's numbers.
+      unit: what a scaled number is measured in, for reports.
+      scale: by which a number is multiplied before it is quantised, so that steps of equal size do equal harm: numbers
+        in [-1, 1] become pixels of a 256 × 256 frame.
+      model_specific: the numbers mean something to the model alone whose network gave them.
+      interpolation: how it changes from one time to another: each number linearly, or as Euler angles in degrees along
+        the shortest arc.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    unit: str
+    scale: float
+    model_specific: bool = True
+    interpolation: Literal["linear", "angles"] = "linear"
+
+    @property
+    def size(self) -> int:
+        """Numbers a frame."""
+        return int(np.prod(self.shape))
+
+
+class MotionSpec(abc.ABC):
+    """How a motion type is laid out, interpolated and given to another face. Immutable and hashable."""
+
+    @property
+    @abc.abstractmethod
+    def components(self) -> tuple[Component, ...]:
+        """Groups of numbers in the order in which `flatten` lays them out."""
+
+    @abc.abstractmethod
+    def flatten(self, motion: Any) -> Float[Array, "n d"]:
+        """The numbers of N frames, float32, components one after another, each in row-major order."""
+
+    @abc.abstractmethod
+    def unflatten(self, numbers: Any, source: Any = None) -> Any:
+        """The motion of numbers: the inverse of `flatten`.
+
+        Args:
+          numbers: `[N, D]`.
+          source: motion of the source frame, for types of which a part comes from the source alone; others ignore it.
+
+        Raises:
+          ValueError: another number of numbers, or a source that is needed and missing.
+        """
+
+    @abc.abstractmethod
+    def retarget(
+        self, source: Any, driving: Any, initial: Any, *, mode: MotionMode = "relative", adapt_scale: bool = True
+    ) -> Any:
+        """The motion of N driving frames as motion of the source's face.
+
+        Args:
+          source: of the source, one frame.
+          driving: of N driving frames.
+          initial: of the driving frame that shows the source's pose, one frame.
+          mode: `absolute` takes the driving motion as it is; `relative` moves the source as the driving face has moved
+            since `initial`.
+          adapt_scale: scale relative motion by the ratio of the two faces' sizes.
+        """
+
+    @property
+    def size(self) -> int:
+        """D, numbers a frame."""
+        return sum(component.size for component in self.components)
+
+    def interpolate(self, first: Any, second: Any, weight: Float[Array, " n"] | float) -> Any:
+        """The motion between two, frame by frame.
+
+        Args:
+          first: of N frames, or of one that is broadcast.
+          second: the same.
+          weight: 0 (first) to 1 (second), for each frame or for all.
+        """
+        a, b = self.flatten(first), self.flatten(second)
+        share = jnp.reshape(jnp.asarray(weight, jnp.float32), (-1, 1))
+        change = b - a
+        wrapped = (change + 180) % 360 - 180
+        angles = np.concatenate([np.full(c.size, c.interpolation == "angles") for c in self.components])
+        return self.unflatten(a + share * jnp.where(angles, wrapped, change), first)
+
+    def split(self, numbers: Any) -> dict[str, Any]:
+        """The numbers `[N, D]` of each component, `{name: [N, *shape]}`.
+
+        Raises:
+          ValueError: another number of numbers than `size`.
+        """
+        if numbers.ndim != 2 or numbers.shape[1] != self.size:
+            raise ValueError(f"the motion of a frame is {self.size} numbers, not {list(numbers.shape[1:])}")
+        ends = np.cumsum([component.size for component in self.components])[:-1]
+        library = np if isinstance(numbers, np.ndarray) else jnp
+        parts = library.split(numbers, ends, axis=1)
+        return {c.name: part.reshape(-1, *c.shape) for c, part in zip(self.components, parts, strict=True)}

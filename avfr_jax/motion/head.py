@@ -1,0 +1,109 @@
+"""A head with canonical 3-D keypoints (face-vid2vid, Wang et al. 2021, eq. 1): x = R x_c + t + δ.
+
+The canonical keypoints are the person's and come from the source picture alone; rotation, translation and expression
+are a frame's.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from avfr_jax.motion.base import Component, Frames, MotionMode, MotionSpec
+from avfr_jax.motion.keypoints import POSITION_SCALE
+from avfr_jax.ops.rotations import euler_to_matrix, matrix_to_euler
+from avfr_jax.typing import Array, Float
+
+_DEGREE_SCALE = 2.0  # a head 0.5 wide turned by half a degree moves by about a pixel of 256
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HeadMotion(Frames):
+    """Heads of N frames. A pytree.
+
+    Attributes:
+      canonical: `[N, K, 3]` keypoints (x, y, z) of the neutral head seen from the front.
+      rotation: `[N, 3, 3]`.
+      translation: `[N, 3]` in the units of [-1, 1].
+      expression: `[N, K, 3]` δ.
+    """
+
+    canonical: Any
+    rotation: Any
+    translation: Any
+    expression: Any
+
+    @property
+    def positions(self) -> Any:
+        """See `Motion.positions`: the composed keypoints, `[N, K, 3]`."""
+        turned = jnp.einsum("nij,nkj->nki", self.rotation, self.canonical)
+        return turned + self.translation[:, None] + self.expression
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSpec(MotionSpec):
+    """Layout of `HeadMotion`: three angles, three translations, 3 K expression offsets; the canonical keypoints are
+    not sent.
+
+    Attributes:
+      num_keypoints: K.
+    """
+
+    num_keypoints: int
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """See `MotionSpec.components`."""
+        unit = "pixels at 256 × 256"
+        return (
+            Component("rotation", (3,), "half degrees (yaw, pitch, roll)", _DEGREE_SCALE, interpolation="angles"),
+            Component("translation", (3,), unit, POSITION_SCALE),
+            Component("expression", (self.num_keypoints, 3), unit, POSITION_SCALE),
+        )
+
+    def flatten(self, motion: HeadMotion) -> Float[Array, "n d"]:
+        """See `MotionSpec.flatten`; rotations as (yaw, pitch, roll) in degrees."""
+        angles = jnp.stack(matrix_to_euler(motion.rotation), axis=-1)
+        parts = [angles, motion.translation, motion.expression]
+        return jnp.concatenate([jnp.asarray(part, jnp.float32).reshape(len(motion), -1) for part in parts], axis=1)
+
+    def unflatten(self, numbers: Any, source: Any = None) -> HeadMotion:
+        """See `MotionSpec.unflatten`; the canonical keypoints are the source's."""
+        if source is None:
+            raise ValueError("a head's canonical keypoints come from the source: pass its motion")
+        parts = {name: jnp.asarray(part) for name, part in self.split(numbers).items()}
+        yaw, pitch, roll = (parts["rotation"][:, i] for i in range(3))
+        return HeadMotion(
+            _repeated(source.canonical, len(numbers)),
+            euler_to_matrix(yaw, pitch, roll),
+            parts["translation"],
+            parts["expression"],
+        )
+
+    def retarget(
+        self,
+        source: HeadMotion,
+        driving: HeadMotion,
+        initial: HeadMotion,
+        *,
+        mode: MotionMode = "relative",
+        adapt_scale: bool = True,
+    ) -> HeadMotion:
+        """See `MotionSpec.retarget`; the canonical keypoints are the source's in either mode. `adapt_scale` changes
+        nothing: canonical heads are of one size."""
+        canonical = _repeated(source.canonical, len(driving))
+        if mode == "absolute":
+            return dataclasses.replace(driving, canonical=canonical)
+        turn = jnp.einsum("nij,mkj->nik", driving.rotation, initial.rotation)
+        return HeadMotion(
+            canonical,
+            jnp.einsum("nij,mjk->nik", turn, source.rotation),
+            source.translation + driving.translation - initial.translation,
+            source.expression + driving.expression - initial.expression,
+        )
+
+
+def _repeated(one: Float[Array, "m k 3"], count: int) -> Float[Array, "n k 3"]:
+    return jnp.broadcast_to(one[:1], (count, *one.shape[1:]))
