@@ -1,65 +1,113 @@
-"""Configs are frozen dataclasses. Here they become JSON and come back, with every name and type checked."""
+"""Configs are frozen dataclasses. Conversion to JSON values and back, with every name and type checked."""
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from avfr_jax.errors import ConfigError
 
 T = TypeVar("T")
+TAG = "type"
+"""Key that carries the class name of a dataclass where a setting may be one of several."""
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, None left out; any other type is its own only member."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return tuple(h for h in typing.get_args(hint) if h is not type(None)) if union else (hint,)
+
+
+def _choices(hint: Any) -> dict[str, type]:
+    """Dataclasses of a union by name; none where there is no choice."""
+    named = {h.__name__: h for h in _members(hint) if isinstance(h, type) and dataclasses.is_dataclass(h)}
+    return named if len(named) > 1 else {}
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass as plain JSON values; nested dataclasses become nested dictionaries, tuples lists."""
+    """A dataclass as plain JSON values.
 
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, tuple | list):
-            return [plain(v) for v in value]
-        return value
-
-    return plain(config)
+    Nested dataclasses become dictionaries and tuples lists. Where the type of a setting is a union of dataclasses, the
+    class name stands under `TAG`.
+    """
+    values: dict[str, Any] = _plain(config, type(config))
+    return values
 
 
-def from_dict(kind: type[T], values: dict[str, Any], where: str = "config") -> T:
-    """A dataclass from plain values; what is not named keeps its default.
+def _plain(value: Any, hint: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        hints = _hints(type(value))
+        tag = {TAG: type(value).__name__} if _choices(hint) else {}
+        return tag | {f.name: _plain(getattr(value, f.name), hints[f.name]) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        inner = typing.get_args(hint)
+        return [_plain(v, inner[0] if inner else Any) for v in value]
+    return value
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -> T:
+    """A dataclass from plain values; settings that are not named keep their defaults.
 
     Args:
       kind: the dataclass.
-      values: names and values; a name that was given up is taken for the one in the class variable `RENAMED`.
-      where: what to call the place in an error message.
+      values: as `to_dict` gives; the class variable `RENAMED` of a dataclass maps former names to present ones.
+      where: the place, for error messages.
 
     Raises:
       ConfigError: for an unknown name (the nearest known one is given) or a value of another type.
     """
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(kind)
-    renamed: dict[str, str] = getattr(kind, "RENAMED", {})
-    values = {renamed.get(name, name): value for name, value in values.items()}
+    hints = _hints(kind)
+    values = _renamed(kind, values)
     for name in values:
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
+        if name not in _names(kind):
+            near = difflib.get_close_matches(name, _names(kind), n=1)
             raise ConfigError(f"{where} has no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else "."))
     return kind(**{n: _convert(hints[n], v, f"{where}.{n}") for n, v in values.items()})
 
 
+def _names(kind: Any) -> list[str]:
+    return [f.name for f in dataclasses.fields(kind)]
+
+
+def _renamed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    renamed: dict[str, str] = getattr(kind, "RENAMED", {})
+    return {renamed.get(name, name): value for name, value in values.items()}
+
+
+def _choose(choices: dict[str, type], values: dict[str, Any], where: str) -> tuple[type, dict[str, Any]]:
+    """The dataclass of a union that values belong to: the tagged one, else the first that has every name."""
+    if TAG not in values:
+        fitting = (c for c in choices.values() if _renamed(c, values).keys() <= set(_names(c)))
+        return next(fitting, next(iter(choices.values()))), values
+    if (tag := values[TAG]) not in choices:
+        raise ConfigError(f"{where}.{TAG} must be one of {', '.join(map(repr, choices))}, not {tag!r}.")
+    return choices[tag], {name: value for name, value in values.items() if name != TAG}
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
+    if value is None and type(None) in typing.get_args(hint):
+        return None
+    choices, hint = _choices(hint), _members(hint)[0]
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in inner:
-            return None
-        return _convert(next(h for h in inner if h is not type(None)), value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
             raise ConfigError(f"{where} must be a group of settings, not {value!r}.")
-        return from_dict(hint, value, where)
+        return from_dict(*_choose(choices, value, where) if choices else (hint, value), where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{where} must be a list, not {value!r}.")
-        return tuple(_convert(inner[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+        hints = [inner[0]] * len(value) if Ellipsis in inner else inner
+        if len(value) != len(hints):
+            raise ConfigError(f"{where} must be a list of {len(hints)} values, not {value!r}.")
+        return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True)))
     if origin is typing.Literal:
         if value not in inner:
             raise ConfigError(f"{where} must be one of {', '.join(map(repr, inner))}, not {value!r}.")

@@ -18,10 +18,10 @@ import avfr_jax
 from avfr_jax.checkpoints import restore_tree, save_tree, tree_digest
 from avfr_jax.config import from_dict, to_dict
 from avfr_jax.errors import AvfrError, CheckpointError, ConfigError, OutputError
+from avfr_jax.families import FAMILIES, Kind, find_family
 from avfr_jax.folders import cache_folder
 from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.models.base import Animator, Priors
-from avfr_jax.models.registry import KINDS, Kind, family, make_model
 
 if TYPE_CHECKING:
     from avfr_jax.models.interpolation import Interpolator
@@ -69,7 +69,7 @@ class ModelInfo:
     @property
     def kind(self) -> Kind | None:
         """What it is; None for a family that this version does not know."""
-        return KINDS.get(self.family)
+        return FAMILIES[self.family].kind if self.family in FAMILIES else None
 
 
 def model_folders() -> list[pathlib.Path]:
@@ -165,20 +165,20 @@ def load_residual_codec(name_or_folder: str | os.PathLike[str]) -> "ResidualCode
 
 def _load(name_or_folder: str | os.PathLike[str], wanted: Kind) -> Any:
     info = describe_model(name_or_folder)
-    kind = family(info.family)
+    family = find_family(info.family)
     if info.kind is not None and info.kind != wanted:
         there = ", ".join(sorted(m.name for m in list_models() if m.kind == wanted)) or "none is found by name"
         raise ConfigError(
             f"The model {info.name} ({info.family}) {_DOES[info.kind]}; what is needed here {_DOES[wanted]}: {there}."
         )
-    variables = None
-    if kind.shapes is not None:
+    config, variables = from_dict(family.config, info.config, f"{info.name}'s config"), None
+    if family.weights:
         assert info.folder is not None
-        expected = kind.shapes(from_dict(kind.config, info.config, f"{info.name}'s config"))
+        expected = family.shapes(config)
         saved = info.provenance.get("networks", list(expected))
         expected = {network: tree for network, tree in expected.items() if network in saved}
         variables = restore_tree(info.folder / "weights", expected)
-    return make_model(info.family, info.config, variables, info.name, _FindPriors())
+    return family.make(config, variables, info.name, _FindPriors())
 
 
 @contextlib.contextmanager
@@ -216,7 +216,7 @@ def save_model(
 
     Args:
       folder: a new folder.
-      family_name: see `avfr_jax.models.registry`.
+      family_name: see `avfr_jax.families`.
       config: the family's config dataclass.
       variables: weights by network.
       provenance: where they come from.

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from avfr_jax.backbones.lpips import load_lpips
 from avfr_jax.backbones.perceptual import perceptual_network
-from avfr_jax.config import to_dict
+from avfr_jax.config import TAG, to_dict
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.model_store import save_model
 from avfr_jax.models.avfr import AvfrConfig
@@ -306,6 +306,8 @@ def fixed_settings(experiment: Experiment, dataset: ClipDataset, notes: Sequence
     values = {name: value for name, value in values.items() if name not in free}
     reading = ("path", "workers", "threads", "prefetch", "max_corrupt")
     values["data"] = {name: value for name, value in values["data"].items() if name not in reading}
+    for group in ("model", "losses"):  # the family decides the classes
+        values[group].pop(TAG, None)
     for group, settings in _LATER.items():
         values[group] = {k: v for k, v in values[group].items() if k not in settings or v != settings[k]}
     return {**values, "losses_use": list(notes), "dataset": dataset.digest()}

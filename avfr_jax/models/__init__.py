@@ -1,1 +1,1 @@
-"""Networks and models, one file a family; `registry.py` names them."""
+"""Networks and models, one file a family; `avfr_jax.families` has a record of each."""

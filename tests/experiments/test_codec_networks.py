@@ -11,8 +11,8 @@ import pytest
 from avfr_jax import model_store
 from avfr_jax.cli.main import main as avfr
 from avfr_jax.errors import ConfigError
+from avfr_jax.families import find_family
 from avfr_jax.models.interpolation import Interpolator
-from avfr_jax.models.registry import family
 from avfr_jax.models.super_resolution import SuperResolver
 from avfr_jax.training.logging import read_metrics
 from avfr_jax.training.validation import Pair
@@ -65,7 +65,7 @@ def trained(tmp_path_factory, clips):
 def test_shipped_configs(name):
     config = load_config(name, Experiment)
     check(config)
-    shapes = family(config.family).shapes(config.model)
+    shapes = find_family(config.family).shapes(config.model)
     assert sum(4 * x.size for x in jax.tree.leaves(shapes["generator"])) < 10e6  # bytes that are shipped
     assert config.losses.generator_gan > 0
     if "vox" in name:
