@@ -1,8 +1,4 @@
-"""Reading a compiled program: XLA's optimised HLO as text -> instructions with shapes, layouts and calls.
-
-Only what an estimate needs is read: array sizes with the padding of their tiles, which memory they lie in, loops and
-their trip counts, the compiler's cycle estimates, and the collectives.
-"""
+"""Parser of XLA's optimised HLO text: shapes with tiled layouts, loops, cycle estimates and collectives."""
 
 import dataclasses
 import functools
@@ -10,18 +6,12 @@ import math
 import re
 from collections.abc import Iterator
 
-# Bits of an element by type name.
-_BITS = {"pred": 8, "token": 0, "opaque": 0}
 COLLECTIVES = (
-    "all-reduce",
-    "all-gather",
-    "reduce-scatter",
-    "all-to-all",
-    "ragged-all-to-all",
-    "collective-permute",
+    "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "ragged-all-to-all", "collective-permute",
     "collective-broadcast",
-)
-HBM = 0
+)  # fmt: skip
+HBM = 0  # memory space; every other number is on-chip or host memory
+_BITS = {"pred": 8, "token": 0, "opaque": 0}
 _ARRAY = re.compile(r"([a-z][a-z0-9]*)\[([^\]]*)\](?:\{([^{}]*)\})?")
 _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%?([\w.\-]+) = ")
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .*)?\{$")
@@ -32,22 +22,20 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 @functools.cache
 def element_bits(dtype: str) -> int:
     """Bits of one element: 32 for `f32`, 8 for `f8e4m3fn` and `pred`, 4 for `s4`."""
-    if dtype in _BITS:
-        return _BITS[dtype]
     size = re.match(r"[a-z]+(\d+)", dtype)
-    return int(size[1]) if size else 8
+    return _BITS.get(dtype, int(size[1]) if size else 8)
 
 
 @dataclasses.dataclass(frozen=True)
 class ArrayShape:
-    """An array as the program stores it.
+    """An array as it is stored.
 
     Attributes:
       dtype: `f32`, `bf16`, …
       dims: sizes.
       order: axes from the fastest to the slowest.
-      tile: the outermost tile over the fastest axes, slowest first; () where the array is not tiled.
-      space: the memory it lies in: 0 is HBM, anything else is on the chip or the host.
+      tile: outermost tile over the fastest axes, slowest first; () where the array is not tiled.
+      space: memory space, `HBM` or another.
     """
 
     dtype: str
@@ -58,12 +46,12 @@ class ArrayShape:
 
     @property
     def size(self) -> int:
-        """Bytes of its elements alone."""
+        """Bytes without padding."""
         return math.prod(self.dims) * element_bits(self.dtype) // 8
 
     @property
     def stored(self) -> int:
-        """Bytes it takes up: the tiled axes are rounded up to whole tiles."""
+        """Bytes with the tiled axes rounded up to whole tiles."""
         if not self.tile:
             return self.size
         axes = [self.dims[a] for a in self.order] or [1]
@@ -81,8 +69,8 @@ class ArrayShape:
 
 @functools.lru_cache(maxsize=2**16)
 def parse_shapes(text: str) -> tuple[ArrayShape, ...]:
-    """Every array in a shape: one, or the leaves of a tuple however deep."""
-    return tuple(_array(*found.groups()) for found in _ARRAY.finditer(re.sub(r"/\*.*?\*/", "", text)))
+    """Arrays of a shape: one, or the leaves of a nested tuple."""
+    return tuple(_array(*match.groups()) for match in _ARRAY.finditer(re.sub(r"/\*.*?\*/", "", text)))
 
 
 def _array(dtype: str, dims: str, layout: str | None) -> ArrayShape:
@@ -98,15 +86,7 @@ def _array(dtype: str, dims: str, layout: str | None) -> ArrayShape:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One line of a computation.
-
-    Attributes:
-      name: its own.
-      opcode: what it does.
-      shapes: arrays that come out.
-      operands: names of what goes in.
-      attributes: the rest of the line.
-    """
+    """One line of a computation: result arrays, names of the operands, and the rest of the line as `attributes`."""
 
     name: str
     opcode: str
@@ -116,81 +96,61 @@ class Instruction:
 
     @property
     def op_name(self) -> str:
-        """Where in the traced function it comes from: names of modules and primitives, separated by `/`."""
-        found = re.search(r'op_name="((?:[^"\\]|\\.)*)"', self.attributes)
-        return found[1] if found else ""
+        """Path in the traced function: names of modules and primitives, separated by `/`."""
+        match = re.search(r'op_name="((?:[^"\\]|\\.)*)"', self.attributes)
+        return match[1] if match else ""
 
     @property
     def cycles(self) -> int:
-        """The compiler's estimate of its duration; 0 where there is none."""
-        found = re.search(r'"estimated_cycles":"?(\d+)', self.attributes)
-        return int(found[1]) if found else 0
+        """The compiler's estimate of the duration; 0 where there is none."""
+        match = re.search(r'"estimated_cycles":"?(\d+)', self.attributes)
+        return int(match[1]) if match else 0
 
     @property
     def calls(self) -> tuple[str, ...]:
-        """Names of the computations it calls, the reducers included."""
-        names = _CALLS.findall(self.attributes)
-        for group in _BRANCHES.findall(self.attributes):
-            names += [n.strip().lstrip("%") for n in group.split(",")]
-        return tuple(names)
+        """Names of the called computations, reducers included."""
+        branches = [n.strip().lstrip("%") for group in _BRANCHES.findall(self.attributes) for n in group.split(",")]
+        return (*_CALLS.findall(self.attributes), *branches)
 
     def called(self, role: str) -> str:
         """The computation in one role (`body`, `condition`, `calls`); "" where there is none."""
-        found = re.search(rf"\b{role}=%?([\w.\-]+)", self.attributes)
-        return found[1] if found else ""
-
-    @property
-    def size(self) -> int:
-        """Bytes that come out, without padding."""
-        return sum(s.size for s in self.shapes)
+        match = re.search(rf"\b{role}=%?([\w.\-]+)", self.attributes)
+        return match[1] if match else ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """Instructions in the order they run.
-
-    Attributes:
-      name: its own.
-      instructions: by name; the last one is the root.
-    """
+    """Instructions by name in execution order; the last one is the root."""
 
     name: str
     instructions: dict[str, Instruction]
 
     @property
     def root(self) -> Instruction:
-        """The instruction whose result is the computation's."""
         return next(reversed(self.instructions.values()))
 
     def inputs(self, instruction: Instruction) -> list[Instruction]:
-        """What an instruction reads, as far as it is defined here."""
+        """Operands of an instruction that are defined here."""
         return [self.instructions[n] for n in instruction.operands if n in self.instructions]
 
     def users(self, name: str) -> list[Instruction]:
-        """The instructions that read a result."""
         return [i for i in self.instructions.values() if name in i.operands]
 
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A compiled program.
-
-    Attributes:
-      entry: where it starts.
-      computations: all of them by name.
-      partitions: devices it is divided over.
-    """
+    """A compiled program; `partitions`: devices it is divided over."""
 
     entry: str
     computations: dict[str, Computation]
     partitions: int
 
     def trips(self, loop: Instruction) -> int | None:
-        """How often a `while` runs: as the compiler noted it, or from a condition `counter < constant`; None where it
-        depends on data. The counter is taken to start at 0 and rise by 1, as those of `lax.scan` do."""
-        noted = re.search(r'"known_trip_count":\{"n":"?(\d+)', loop.attributes)
-        if noted:
-            return int(noted[1])
+        """Trip count of a `while`: the compiler's annotation, or from a condition `counter < constant` as `lax.scan`
+        produces; None where it depends on data."""
+        known = re.search(r'"known_trip_count":\{"n":"?(\d+)', loop.attributes)
+        if known:
+            return int(known[1])
         condition = self.computations.get(loop.called("condition"))
         if condition is None or condition.root.opcode != "compare" or "direction=LT" not in condition.root.attributes:
             return None
@@ -199,51 +159,48 @@ class Module:
         return int(value[1]) if value else None
 
     def executed(self, name: str | None = None, times: int = 1) -> Iterator[tuple[Computation, Instruction, int]]:
-        """Every instruction that runs by itself, how often, and the computation it stands in.
+        """Every scheduled instruction with its computation and how often it runs.
 
-        Loops and calls are entered, fusions are not; of a conditional every branch counts. A loop of unknown length
+        Loops and calls are entered, fusions are not; all branches of a conditional count, and a loop of unknown length
         counts once.
         """
         computation = self.computations[name or self.entry]
         for instruction in computation.instructions.values():
             yield computation, instruction, times
             if instruction.opcode == "while":
-                inside = times * (self.trips(instruction) or 1)
-                yield from self.executed(instruction.called("body"), inside)
+                yield from self.executed(instruction.called("body"), times * (self.trips(instruction) or 1))
             elif instruction.opcode in ("call", "conditional"):
                 for callee in instruction.calls:
                     yield from self.executed(callee, times)
 
     def fused(self, instruction: Instruction) -> Computation | None:
-        """What a fusion (or a wrapped asynchronous operation) is made of."""
+        """Body of a fusion or of a wrapped asynchronous operation."""
         return self.computations.get(instruction.called("calls"))
 
 
 def parse(text: str) -> Module:
-    """Read a module's text (`jax.stages.Compiled.as_text()`)."""
+    """Parse a module's text (`jax.stages.Compiled.as_text()`)."""
     computations: dict[str, Computation] = {}
     entry, current = "", None
     for line in text.splitlines():
         if current is None:
-            found = _COMPUTATION.match(line)
-            if found:
-                current = Computation(found[2], {})
-                entry = found[2] if found[1] else entry
+            if match := _COMPUTATION.match(line):
+                current = Computation(match[2], {})
+                entry = match[2] if match[1] else entry
         elif line.startswith("}"):
             computations[current.name] = current
             current = None
         elif instruction := _instruction(line):
             current.instructions[instruction.name] = instruction
-    head = text[: text.find("\n")]
-    counts = [int(n) for n in re.findall(r"\b(?:num_partitions|replica_count)=(\d+)", head)]
-    return Module(entry or next(reversed(computations), ""), computations, math.prod(counts))
+    counts = re.findall(r"\b(?:num_partitions|replica_count)=(\d+)", text[: text.find("\n")])
+    return Module(entry or next(reversed(computations), ""), computations, math.prod(map(int, counts)))
 
 
 def _instruction(line: str) -> Instruction | None:
-    found = _INSTRUCTION.match(line)
-    if not found:
+    match = _INSTRUCTION.match(line)
+    if not match:
         return None
-    rest = line[found.end() :]
+    rest = line[match.end() :]
     end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.find(" ")
     shape, rest = rest[:end], rest[end:].lstrip()
     opcode, bracket, _ = rest.partition("(")
@@ -251,15 +208,14 @@ def _instruction(line: str) -> Instruction | None:
         return None
     close = _closing(rest, len(opcode))
     inside = rest[len(opcode) + 1 : close]
-    # A constant's value and a parameter's number stand where operands do; they go before the attributes.
+    # A constant's value and a parameter's number take the place of operands; they are kept as attributes.
     leaf = opcode in ("constant", "parameter")
     operands = () if leaf else tuple(re.findall(r"%([\w.\-]+)", inside))
-    attributes = (inside if leaf else "") + rest[close + 1 :]
-    return Instruction(found[1], opcode, parse_shapes(shape), operands, attributes)
+    return Instruction(match[1], opcode, parse_shapes(shape), operands, (inside if leaf else "") + rest[close + 1 :])
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the bracket that opens at or after `start` closes."""
+    """Index of the bracket that closes the one opened at or after `start`."""
     depth = 0
     for at in range(text.index("(", start), len(text)):
         depth += {"(": 1, ")": -1}.get(text[at], 0)
@@ -268,21 +224,16 @@ def _closing(text: str, start: int) -> int:
     return len(text)
 
 
-# ------------------------------------------------------------------------------------------------------- collectives
-
-
 @dataclasses.dataclass(frozen=True)
 class Collective:
     """An exchange between chips.
 
     Attributes:
       kind: one of `COLLECTIVES`.
-      size: bytes of the whole array that is exchanged, on one chip: what is reduced, scattered or sent, or what has
-        been gathered.
+      size: bytes of the whole array on one chip: reduced, scattered, sent, or gathered.
       group: chips that take part together.
-      times: how often it runs in a step.
-      instruction: the name of the line.
-      op_name: where it comes from.
+      times: runs per step.
+      instruction, op_name: of the line.
     """
 
     kind: str
@@ -293,11 +244,7 @@ class Collective:
     op_name: str
 
     def sent(self, group: int | None = None) -> float:
-        """Bytes each chip sends in one run over rings: (n - 1)/n of the array, twice that for an all-reduce.
-
-        Args:
-          group: instead of its own group's size.
-        """
+        """Bytes that each chip sends in one run over rings: (n - 1)/n of the array, twice that for an all-reduce."""
         n = group or self.group
         if self.kind.startswith("collective"):
             return self.size
@@ -305,26 +252,25 @@ class Collective:
 
 
 def collectives(module: Module) -> list[Collective]:
-    """Every exchange of a step; a start and its end count once, fused ones are found."""
-    found: list[Collective] = []
+    """Every exchange of a step, fused ones included; an asynchronous start and its end count once."""
+    result: list[Collective] = []
     seen: set[str] = set()
     for computation, instruction, times in module.executed():
         if kind := collective_kind(instruction.opcode):
-            found.append(_collective(module, computation, instruction, kind, times))
-        elif instruction.opcode in ("fusion", "async-start"):
-            inner = module.fused(instruction)
-            for inside in inner.instructions.values() if inner else ():
+            result.append(_collective(module, computation, instruction, kind, times))
+        elif instruction.opcode in ("fusion", "async-start") and (inner := module.fused(instruction)):
+            for inside in inner.instructions.values():
                 if kind := collective_kind(inside.opcode):
-                    assert inner is not None
                     channel = re.search(r"channel_id=(\d+)", inside.attributes)
-                    # The same exchange stands in the fusion that starts it and in the one that ends it.
+                    # The fusion that starts an exchange and the one that ends it both contain it.
                     if channel and channel[1] in seen:
                         continue
                     seen |= {channel[1]} if channel else set()
-                    if kind == "all-reduce" and _is_scattered(inner, inside):
-                        kind = "reduce-scatter"
-                    found.append(_collective(module, inner, inside, kind, times))
-    return found
+                    users = inner.users(inside.name)
+                    if kind == "all-reduce" and users and all(u.opcode == "dynamic-slice" for u in users):
+                        kind = "reduce-scatter"  # each chip keeps only its part of the sum
+                    result.append(_collective(module, inner, inside, kind, times))
+    return result
 
 
 def collective_kind(opcode: str) -> str:
@@ -333,32 +279,19 @@ def collective_kind(opcode: str) -> str:
     return plain if plain in COLLECTIVES else ""
 
 
-def _is_scattered(computation: Computation, reduce: Instruction) -> bool:
-    """Whether each chip keeps only its part of a sum."""
-    users = computation.users(reduce.name)
-    return bool(users) and all(u.opcode == "dynamic-slice" for u in users)
-
-
 def _collective(module: Module, home: Computation, line: Instruction, kind: str, times: int) -> Collective:
     group = group_size(line.attributes, module.partitions)
-    size = sum(i.size for i in home.inputs(line)) or line.size
-    if kind == "all-gather":
-        size *= group
-    return Collective(kind, size, group, times, line.name, line.op_name)
+    size = sum(s.size for i in home.inputs(line) for s in i.shapes) or sum(s.size for s in line.shapes)
+    return Collective(kind, size * (group if kind == "all-gather" else 1), group, times, line.name, line.op_name)
 
 
 def group_size(attributes: str, partitions: int) -> int:
-    """Devices in one group of a collective, in any of the notations XLA prints."""
-    mesh = re.search(r"replica_groups=@?mesh\w*\[([^\]]*)\][^{]*\{([^}]*)\}", attributes)
-    if mesh:
+    """Devices in one group of a collective, in any of XLA's notations."""
+    if mesh := re.search(r"replica_groups=@?mesh\w*\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
         axes = {k: int(n) for k, n in re.findall(r"'([^']+)'=(\d+)", mesh[1])}
         return math.prod(axes[k] for k in re.findall(r"'([^']+)'", mesh[2]) if k in axes)
-    iota = re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes)
-    if iota:
+    if iota := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes):
         return int(iota[2])
-    listed = re.search(r"replica_groups=\{\{([^}]*)\}", attributes)
-    if listed:
+    if listed := re.search(r"replica_groups=\{\{([^}]*)\}", attributes):
         return len([n for n in listed[1].split(",") if n.strip()])
-    if "source_target_pairs" in attributes:
-        return 2
-    return partitions
+    return 2 if "source_target_pairs" in attributes else partitions

@@ -1,14 +1,14 @@
-"""Compile the real training step for a TPU slice that is not there, and say what it would cost.
+"""Compile the training step for a TPU slice without the hardware and estimate its cost.
 
     python -m experiments.compile_check --config experiments/configs/fomm_vox_adv256.py --topology v5e:4x4
 
-The machine needs no accelerator: libtpu, Google's compiler, is a Python package (`pip install 'avfr-jax[tpu-check]'`).
-The step is the one that training runs (`avfr_jax.training.step`), on the config's own objective. Printed, for each
-chip: memory by kind and whether it fits, FLOPs, bytes, the compiler's time estimates, the exchanges between chips, the
-costliest operations and the worst-padded buffers; and from them samples a second, the share of the roofline and the
-hours of the config's schedule on 4, 16, 64 and 256 chips. A full-size FOMM takes some minutes to compile.
+No accelerator is needed: libtpu, Google's compiler, is a Python package (`pip install 'avfr-jax[tpu-check]'`). The step
+is the one that training runs (`avfr_jax.training.step`), on the config's own objective. Printed per chip: memory and
+whether the step fits, FLOPs, HBM traffic, exchanges between chips, the costliest operations and layers; and from them
+samples per second, the share of the roofline and the hours of the config's schedule on 4, 16, 64 and 256 chips. A
+full-size FOMM takes some minutes to compile.
 
-Exit status: 0 when the step fits into the chip's memory, 1 when it does not, 2 when the request is wrong.
+Exit status: 0 when the step fits into the chip's memory, 1 when it does not, 2 for a bad request.
 """
 
 import argparse
@@ -31,11 +31,11 @@ from avfr_jax.training.optimisers import make_optimisers
 from avfr_jax.training.profiling import program_flops
 from avfr_jax.training.sharding import check_batch, make_mesh
 from avfr_jax.training.step import Optimisers, StepConfig, compile_ready_step, state_shapes
-from experiments import costs, hlo
-from experiments.compile_report import Memory, Report, as_json, as_text, at_sizes
-from experiments.hardware import Slice, parse_slice, slice_shape
+from experiments.compile_check import costs, hlo
+from experiments.compile_check.hardware import Slice, parse_slice, slice_shape
+from experiments.compile_check.report import Report, as_json, as_text
 
-# What libtpu asks the machine it runs on; there is no TPU here to answer.
+# libtpu queries these of the host it runs on; without a TPU there is nothing to answer.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -48,18 +48,22 @@ _ENVIRONMENT = {
 IDENTITIES = 1211
 
 
+class DoesNotFit(AvfrError):
+    """The step needs more memory than the chip has."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is to be compiled.
+    """A step to compile.
 
     Attributes:
       name: of the config.
       objective: see `avfr_jax.training.objective`.
       optimisers: of its networks.
-      step: how a step is run.
-      batch_size: samples a step, over all chips.
+      step: settings of the step.
+      batch_size: samples per step, over all chips.
       fsdp: devices that share one copy of the parameters.
-      samples: that the schedule sees in all.
+      samples: of the whole schedule.
     """
 
     name: str
@@ -72,12 +76,12 @@ class Plan:
 
 
 def load_plan(config: str, overrides: Sequence[str], identities: int = IDENTITIES) -> Plan:
-    """A config's step and schedule.
+    """Build a config's step and schedule.
 
     Args:
       config: a file, or the name of one in `experiments/configs`.
-      overrides: `--key value …`, as `experiments.train` takes them.
-      identities: of the dataset, for schedules in epochs; the data itself need not be here.
+      overrides: `--key value …`, as for `experiments.train`.
+      identities: of the dataset, for schedules in epochs; the data itself is not read.
 
     Raises:
       InputError, ConfigError: see `experiments.settings`.
@@ -93,20 +97,12 @@ def load_plan(config: str, overrides: Sequence[str], identities: int = IDENTITIE
     except MissingBackendError:
         if experiment.losses.perceptual_network != "vgg19":
             raise
-        # What a step costs does not depend on the values.
+        # The cost of a step does not depend on the values.
         losses = dataclasses.replace(experiment.losses, perceptual_network="vgg19-random")
         objective = build_objective(dataclasses.replace(experiment, losses=losses))
-    optimisers = make_optimisers(experiment.optimiser, objective.networks)
-    samples = experiment.loop.steps * experiment.data.batch_size
-    return Plan(
-        experiment.name,
-        objective,
-        optimisers,
-        experiment.step,
-        experiment.data.batch_size,
-        experiment.mesh.fsdp,
-        samples,
-    )
+    optimisers, batch_size = make_optimisers(experiment.optimiser, objective.networks), experiment.data.batch_size
+    samples = experiment.loop.steps * batch_size
+    return Plan(experiment.name, objective, optimisers, experiment.step, batch_size, experiment.mesh.fsdp, samples)
 
 
 def slice_devices(where: Slice) -> list[Any]:
@@ -114,7 +110,7 @@ def slice_devices(where: Slice) -> list[Any]:
 
     Raises:
       MissingBackendError: libtpu is not installed.
-      ConfigError: libtpu knows no such slice.
+      ConfigError: libtpu has no such slice.
     """
     if importlib.util.find_spec("libtpu") is None:
         raise MissingBackendError(
@@ -125,66 +121,64 @@ def slice_devices(where: Slice) -> list[Any]:
     from jax.experimental import topologies
 
     try:
-        found = topologies.get_topology_desc(
+        topology = topologies.get_topology_desc(
             platform="tpu", topology_name=where.name, chip_config_name=where.chip.configuration
         )
     except jax.errors.JaxRuntimeError as error:
         raise ConfigError(f"libtpu knows no slice {where.name}: {str(error).splitlines()[0]}") from error
-    return list(found.devices)
+    return list(topology.devices)
 
 
 def check(plan: Plan, where: Slice, *, quick: bool = False, text_file: pathlib.Path | None = None) -> Report:
-    """Compile a plan's step for a slice and take it apart.
+    """Compile a plan's step for a slice and analyse the program.
 
     Args:
-      plan: what to compile.
-      where: for which slice.
-      quick: with the compiler's lowest effort: three times as fast, and good for memory and exchanges only; the
-        program it makes is several times slower.
-      text_file: the optimised program is written here.
+      plan: the step.
+      where: the slice.
+      quick: compile with the lowest effort: three times as fast, and right for memory and exchanges only; the program
+        itself is several times slower.
+      text_file: file for the optimised program.
 
     Raises:
       ConfigError: the slice cannot divide the batch or share the parameters so.
       MissingBackendError: libtpu is not installed.
       OutputError: `text_file` cannot be written.
-      DoesNotFit: the compiler found no way to fit the step into the chip's memory.
+      DoesNotFit: the compiler could not fit the step into the chip's memory.
     """
     mesh = make_mesh(fsdp=plan.fsdp, devices=slice_devices(where))
     check_batch(mesh, plan.batch_size, plan.step.accumulate)
     shapes = state_shapes(plan.objective, plan.optimisers, plan.step)
     step = compile_ready_step(plan.objective, plan.optimisers, mesh, plan.step)
     lowered = step.lower(shapes, plan.objective.frozen, plan.objective.example_batch(plan.batch_size))
-    start = time.perf_counter()
+    per_chip, start = plan.batch_size // where.chips, time.perf_counter()
     with _effort(-1.0 if quick else 0.0):
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            raise DoesNotFit(_too_much(str(error), plan.batch_size // where.chips)) from error
-    seconds = time.perf_counter() - start
-    text = compiled.as_text()
+            raise DoesNotFit(_too_much(str(error), per_chip)) from error
+    seconds, text = time.perf_counter() - start, compiled.as_text()
     if text_file:
-        _write(text_file, text)
-    return _report(plan, where, compiled, hlo.parse(text), seconds)
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}).") from None
-
-
-class DoesNotFit(AvfrError):
-    """The step needs more memory than the chip has."""
+        try:
+            text_file.write_text(text)
+        except OSError as error:
+            raise OutputError(f"{text_file} cannot be written ({error.strerror}).") from None
+    module = hlo.parse(text)
+    program = costs.Program(
+        where.chips, per_chip, plan.fsdp, model_flops(plan, per_chip), costs.operations(module, where.chip),
+        hlo.collectives(module), costs.total_traffic(module),
+    )  # fmt: skip
+    open_loops = sum(line.opcode == "while" and module.trips(line) is None for _, line, _ in module.executed())
+    memory, figures = compiled.memory_analysis(), compiled.cost_analysis()
+    return Report(where, plan.batch_size, seconds, memory, figures, program, open_loops)
 
 
 def _too_much(message: str, per_chip: int) -> str:
     used = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", message)
-    how_much = f"{used[1]} of the chip's {used[2]}" if used else "more than the chip has"
+    amount = f"{used[1]} of the chip's {used[2]}" if used else "more than the chip has"
     return (
-        f"The step does not fit: it needs {how_much} with {per_chip} samples a chip; take fewer (--batch-per-chip), "
+        f"The step does not fit: it needs {amount} with {per_chip} samples a chip; take fewer (--batch-per-chip), "
         "accumulate gradients, recompute activations (remat), or share the parameters (fsdp)."
     )
 
@@ -200,40 +194,20 @@ def _effort(value: float) -> Iterator[None]:
 
 
 def model_flops(plan: Plan, per_chip: int) -> float:
-    """FLOPs of the model a chip and step, counted before compilation: without padding and layout changes."""
+    """FLOPs of the model per chip and step, counted before compilation: without padding and layout changes."""
     mesh = make_mesh(devices=jax.local_devices(backend="cpu")[:1])
     step = compile_ready_step(plan.objective, plan.optimisers, mesh, dataclasses.replace(plan.step, per_device=False))
     shapes = state_shapes(plan.objective, plan.optimisers, plan.step)
     traced = step.trace(shapes, plan.objective.frozen, plan.objective.example_batch(per_chip))
     # For a TPU, because a CPU gets other convolutions.
-    lowered = traced.lower(lowering_platforms=("tpu",))
-    return program_flops(lowered, passes=plan.step.accumulate) or 0.0
-
-
-def _report(plan: Plan, where: Slice, compiled: Any, module: hlo.Module, seconds: float) -> Report:
-    size, per_chip = compiled.memory_analysis(), plan.batch_size // where.chips
-    figures = compiled.cost_analysis()
-    memory = Memory(
-        size.argument_size_in_bytes, size.output_size_in_bytes, size.alias_size_in_bytes, size.temp_size_in_bytes,
-        size.generated_code_size_in_bytes, where.chip.hbm,
-    )  # fmt: skip
-    program = costs.Program(
-        where.chips, per_chip, plan.fsdp, model_flops(plan, per_chip), costs.operations(module, where.chip),
-        hlo.collectives(module), costs.total_traffic(module),
-    )  # fmt: skip
-    optimal = figures.get("optimal_seconds", 0.0)
-    loops = [line for _, line, _ in module.executed() if line.opcode == "while" and module.trips(line) is None]
-    return Report(
-        where, plan.batch_size, seconds, memory, figures.get("flops", 0.0), figures.get("bytes accessed", 0.0),
-        optimal if optimal > 0 else None, program, costs.padded_buffers(module), len(loops),
-    )  # fmt: skip
+    return program_flops(traced.lower(lowering_platforms=("tpu",)), passes=plan.step.accumulate) or 0.0
 
 
 def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The command line -> options, and what is left over: overrides of the config."""
+    """Parse the command line into options and the remaining words, overrides of the config."""
     parser = argparse.ArgumentParser(
         prog="python -m experiments.compile_check",
-        description="Compile the training step for a TPU slice that is not there, and say what it would cost.",
+        description="Compile the training step for a TPU slice without the hardware and estimate its cost.",
         epilog="example: python -m experiments.compile_check --config experiments/configs/fomm_vox_adv256.py "
         "--topology v5e:4x4 --batch-per-chip 8. Any other --key value overrides a setting of the config.",
         allow_abbrev=False,
@@ -251,48 +225,42 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
 
 
 def run(argv: Sequence[str]) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     options, overrides = parse_arguments(argv)
     where = parse_slice(options.topology)
-    sizes = [Slice(where.chip, slice_shape(where.chip, n)) for n in _numbers(options.slices)]
-    plan = load_plan(options.config, overrides, options.identities)
-    per_chip = options.batch_per_chip
-
-    def fitted(to: Slice) -> Plan:
-        return dataclasses.replace(plan, batch_size=per_chip * to.chips) if per_chip else plan
-
-    with _progress(f"compiling {plan.name} for {where.name}"):
-        report = check(fitted(where), where, quick=options.quick, text_file=options.hlo)
-    scaled = [(e, e.chips == where.chips) for e in at_sizes(report, sizes)]
-    if options.compile_each:
-        for i, size in enumerate(sizes):
-            if size.chips != where.chips:
-                same = dataclasses.replace(plan, batch_size=report.program.batch * size.chips)
-                with _progress(f"compiling {plan.name} for {size.name}"):
-                    scaled[i] = (at_sizes(check(same, size, quick=options.quick), [size])[0], True)
-    print((as_json if options.json else as_text)(plan.name, report, scaled, plan.samples))
-    return 0 if report.memory.fits else 1
-
-
-def _numbers(text: str) -> list[int]:
     try:
-        return [int(n) for n in text.split(",") if n]
+        numbers = [int(n) for n in options.slices.split(",") if n]
     except ValueError:
-        raise ConfigError(f"--slices takes numbers of chips with commas between, not {text!r}.") from None
+        raise ConfigError(f"--slices takes numbers of chips with commas between, not {options.slices!r}.") from None
+    sizes = [Slice(where.chip, slice_shape(where.chip, n)) for n in numbers]
+    plan = load_plan(options.config, overrides, options.identities)
+    if options.batch_per_chip:
+        plan = dataclasses.replace(plan, batch_size=options.batch_per_chip * where.chips)
+    with _progress(f"compiling {plan.name} for {where.name}"):
+        report = check(plan, where, quick=options.quick, text_file=options.hlo)
+    scaled = []
+    for size in sizes:
+        program, compiled = report.program, size.chips == where.chips
+        if options.compile_each and not compiled:
+            with _progress(f"compiling {plan.name} for {size.name}"):
+                same = dataclasses.replace(plan, batch_size=program.batch * size.chips)
+                program, compiled = check(same, size, quick=options.quick).program, True
+        scaled.append((costs.estimate(program, size), compiled))
+    print((as_json if options.json else as_text)(plan.name, report, scaled, plan.samples))
+    return 0 if report.fits else 1
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[None]:
-    """Say on stderr, every ten seconds, how long it has been."""
-    done = threading.Event()
-    start = time.monotonic()
+def _progress(title: str) -> Iterator[None]:
+    """Print the elapsed time to stderr every ten seconds."""
+    done, start = threading.Event(), time.monotonic()
 
-    def tell() -> None:
+    def show() -> None:
         while not done.wait(10):
-            print(f"{what}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+            print(f"{title}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
-    print(what, file=sys.stderr, flush=True)
-    thread = threading.Thread(target=tell, daemon=True)
+    print(title, file=sys.stderr, flush=True)
+    thread = threading.Thread(target=show, daemon=True)
     thread.start()
     try:
         yield
@@ -302,16 +270,13 @@ def _progress(what: str) -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; one sentence on stderr for whatever the user can mend."""
+    """Entry point; prints user errors as one sentence on stderr."""
     jax.config.update("jax_platforms", "cpu")
     try:
         return run(sys.argv[1:] if argv is None else argv)
-    except DoesNotFit as error:
-        print(f"compile_check: {error}", file=sys.stderr)
-        return 1
     except AvfrError as error:
         print(f"compile_check: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, DoesNotFit) else 2
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Google's TPU chips and the slices they come in: what a compiled step is held against.
+"""TPU chips and slices.
 
 Peaks, capacities and bandwidths are those of the Cloud TPU pages (docs.cloud.google.com/tpu/docs/{v4,v5e,v5p,v6e}).
 """
@@ -23,11 +23,11 @@ class Chip:
       flops: dense bfloat16 peak, FLOP/s.
       hbm: capacity in bytes.
       hbm_bandwidth: bytes/s.
-      ici_bandwidth: bytes/s that the chip can send over all its links (half the published bidirectional figure).
-      mxu_flops: FLOPs of its matrix units a cycle; peak over this is the clock.
-      axes: dimensions of its torus.
+      ici_bandwidth: bytes/s sent over all links together (half the published bidirectional figure).
+      mxu_flops: FLOPs of the matrix units per cycle.
+      axes: dimensions of the torus.
       largest: chips in the largest slice.
-      configuration: libtpu's name for one device a chip (`megacore` joins the two cores of a v4 or v5p chip).
+      configuration: libtpu's name for one device per chip (`megacore` joins the two cores of a v4 or v5p chip).
     """
 
     name: str
@@ -42,7 +42,7 @@ class Chip:
 
     @property
     def clock(self) -> float:
-        """Cycles a second, from the peak and the size of the matrix units."""
+        """Clock frequency in Hz: peak FLOP/s over FLOPs per cycle."""
         return self.flops / self.mxu_flops
 
 
@@ -54,8 +54,8 @@ CHIPS = {
         Chip("v4", 275e12, 32 * GIB, 1200e9, 300e9, 8 * _MXU, 3, 4096, "megacore"),
         Chip("v5e", 197e12, 16e9, 819e9, 200e9, 4 * _MXU, 2, 256),
         Chip("v5p", 459e12, 95 * GIB, 2765e9, 600e9, 8 * _MXU, 3, 6144, "megacore"),
-        # v6e: two 256 x 256 units; the published peak needs two passes through each a cycle at 1.75 GHz, which is also
-        # what its compiler's cycle counts of large matrix products say.
+        # v6e: two 256 x 256 units; the published peak needs two passes through each per cycle at 1.75 GHz, which
+        # agrees with the compiler's cycle counts of large matrix products.
         Chip("v6e", 918e12, 32e9, 1638e9, 400e9, 16 * _MXU, 2, 256),
     )
 }
@@ -63,65 +63,54 @@ CHIPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """Chips of one kind joined by their interconnect.
-
-    Attributes:
-      chip: which.
-      shape: chips along each axis of the torus.
-    """
+    """Chips of one kind joined by their interconnect; `shape`: chips along each axis of the torus."""
 
     chip: Chip
     shape: tuple[int, ...]
 
     @property
     def chips(self) -> int:
-        """How many."""
         return math.prod(self.shape)
 
     @property
     def name(self) -> str:
-        """As `parse_slice` reads it."""
         return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
     @property
     def hops(self) -> int:
-        """Between the two chips farthest apart, with every axis closed to a ring."""
+        """Hops between the two most distant chips, every axis closed to a ring."""
         return sum(n // 2 for n in self.shape)
 
 
 def parse_slice(name: str) -> Slice:
-    """A slice from its name.
-
-    Args:
-      name: generation and shape, `v5e:4x4` or `v5p:4x4x8`; a name like `v5e-16` says only how many chips.
+    """Parse generation and shape, `v5e:4x4` or `v5p:4x4x8`, or generation and number of chips, `v5e-16`.
 
     Raises:
-      ConfigError: an unknown generation, or a shape that is not made.
+      ConfigError: an unknown generation, or a shape that does not exist.
     """
-    found = re.fullmatch(r"(v\d+[a-z]?)(?::(\d+(?:x\d+)*)|-(\d+))", name)
-    if not found or found[1] not in CHIPS:
+    match = re.fullmatch(r"(v\d+[a-z]?)(?::(\d+(?:x\d+)*)|-(\d+))", name)
+    if not match or match[1] not in CHIPS:
         raise ConfigError(
             f"There is no TPU topology {name!r}; write generation and shape, for example v5e:4x4, v6e:16x16, v4:2x2x4 "
             f"or v5p:4x4x4 (generations: {', '.join(CHIPS)})."
         )
-    chip = CHIPS[found[1]]
-    shape = tuple(int(n) for n in found[2].split("x")) if found[2] else slice_shape(chip, int(found[3]))
+    chip = CHIPS[match[1]]
+    shape = tuple(int(n) for n in match[2].split("x")) if match[2] else slice_shape(chip, int(match[3]))
     # Hosts hold 2 x 2 chips.
     possible = len(shape) == chip.axes and all(n % 2 == 0 for n in shape[:2]) and all(shape)
     if not possible or math.prod(shape) > chip.largest:
-        example = "x".join(["4"] * chip.axes)
         raise ConfigError(
             f"{name!r} is no slice of {chip.name}: it has {chip.axes} axes, the first two even, and at most "
-            f"{chip.largest} chips; for example {chip.name}:{example}."
+            f"{chip.largest} chips; for example {chip.name}:{'x'.join(['4'] * chip.axes)}."
         )
     return Slice(chip, shape)
 
 
 def slice_shape(chip: Chip, chips: int) -> tuple[int, ...]:
-    """The most cube-like shape of so many chips, the smaller axes first.
+    """Most cube-like shape of a number of chips, smaller axes first.
 
     Raises:
-      ConfigError: there is no slice of so many.
+      ConfigError: there is no slice of that many chips.
     """
     sizes = [2**i for i in range(1, 10)]
     if chip.axes == 2:
