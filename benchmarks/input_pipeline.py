@@ -26,7 +26,7 @@ import cv2
 import jax
 import numpy as np
 
-from avfr_jax.media.video import VideoWriter
+from avfr_jax.media.video_writer import VideoWriter
 from avfr_jax.nn.allocator import keep_freed_memory
 from benchmarks.fomm_inference import processor
 from benchmarks.peer import PeerProcess

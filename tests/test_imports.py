@@ -11,7 +11,7 @@ FLOORS = {
     "typing": 0, "errors": 0, "config": 0, "folders": 0,
     "ops": 1, "nn": 1, "media": 1, "checkpoints": 1, "backbones": 1,     "losses": 1, "faces": 2, "models": 2,
     "convert": 3, "metrics": 3,
-    "model_store": 4, "runtime": 4, "training": 5,
+    "model_store": 4, "runtime": 4, "tracking": 4, "training": 5,
     "reenact": 5, "explain": 6,
     "cli": 7,
 }  # fmt: skip

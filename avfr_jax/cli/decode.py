@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from avfr_jax.codec.files import choose_interpolator, choose_super_resolver, decode_file
-    from avfr_jax.media.video import check_output
+    from avfr_jax.media.video_writer import check_output
     from avfr_jax.media.watermark import Watermark, payload_from_text, provenance
     from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.runtime import enable_compilation_cache

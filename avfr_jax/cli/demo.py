@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the demonstration."""
     from avfr_jax.errors import OutputError
-    from avfr_jax.media.video import check_output
+    from avfr_jax.media.video_writer import check_output
     from avfr_jax.model_store import DEFAULT_MODEL, load_model
     from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.runtime import enable_compilation_cache
@@ -76,7 +76,8 @@ def _reenact(model: Any, driving: pathlib.Path, folder: pathlib.Path) -> list[An
     """The astronaut driven by the bundled clip; gives some of the frames, side by side with where they come from."""
     from skimage import data
 
-    from avfr_jax.media.video import VideoReader, VideoWriter
+    from avfr_jax.media.video import VideoReader
+    from avfr_jax.media.video_writer import VideoWriter
     from avfr_jax.media.watermark import Watermark, payload_from_text, provenance
     from avfr_jax.reenact import Reenactor, side_by_side
 

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.codec.files import is_stream, open_stream
     from avfr_jax.media.files import check_input
     from avfr_jax.media.image import SUFFIXES as PICTURES
-    from avfr_jax.media.video import check_output
+    from avfr_jax.media.video_writer import check_output
     from avfr_jax.media.watermark import Watermark, payload_from_text
     from avfr_jax.model_store import DEFAULT_MODEL
     from avfr_jax.nn.allocator import keep_freed_memory
@@ -147,7 +147,7 @@ def _draw_picture(reenactor: Any, arguments: argparse.Namespace, output: pathlib
 def _draw_video(reenactor: Any, arguments: argparse.Namespace, output: pathlib.Path, mark: Any, audio: Any) -> None:
     from tqdm import tqdm
 
-    from avfr_jax.media.video import VideoWriter
+    from avfr_jax.media.video_writer import VideoWriter
     from avfr_jax.media.watermark import provenance
     from avfr_jax.reenact import side_by_side
 

@@ -35,7 +35,7 @@ from avfr_jax.codec.sender import FOR_FILES, Sender, SenderSettings
 from avfr_jax.errors import ConfigError, FaceError, InputError
 from avfr_jax.media.audio import write_wav
 from avfr_jax.media.files import atomic_file, check_input, check_output
-from avfr_jax.model_store import list_models, load_interpolator, load_super_resolver
+from avfr_jax.model_store import list_models, load_interpolator, load_model, load_super_resolver
 from avfr_jax.models.base import Animator
 from avfr_jax.models.interpolation import Interpolator
 from avfr_jax.models.residual import ResidualCodec
@@ -94,7 +94,7 @@ def encode_file(
       output: the `.avfr` file.
       model: which will draw at the receiver.
       settings: how it is coded.
-      crop: as in `Reenactor`.
+      crop: see `avfr_jax.tracking.track`.
       sound: a file whose sound goes along; None sends none.
       bitrate: of the sound, bits a second.
       background: embeds backgrounds where `settings.pivots.background` asks for it; None takes `find_embedder`'s.
@@ -103,19 +103,19 @@ def encode_file(
       progress: told how many frames are done.
 
     Raises:
-      InputError, FaceError, OutputError, ConfigError: see `Reenactor`, `check_output`, `SenderSettings`.
+      InputError, FaceError, OutputError, ConfigError: see `track`, `check_output`, `SenderSettings`.
     """
     from avfr_jax.media.video import VideoReader
-    from avfr_jax.reenact import Reenactor
+    from avfr_jax.tracking import track
 
     target = check_output(output, overwrite, (".avfr",))
     reader = VideoReader(check_input(video))
-    watcher = Reenactor(model, crop=crop)
+    model = load_model(model) if isinstance(model, str) else model
     shown = (reader.info.width, reader.info.height) if crop == "none" else None
     if background is None and settings.pivots.background is not None:
         background = find_embedder()
     sender = Sender(
-        watcher.model, settings, shown=shown, sound=0 if sound is None else 1, background=background, indexed=True,
+        model, settings, shown=shown, sound=0 if sound is None else 1, background=background, indexed=True,
         residual_codec=residual_codec,
     )  # fmt: skip
     count = {"frames": 0, "missing": 0, "pivots": 0}
@@ -123,11 +123,13 @@ def encode_file(
     def packets() -> Iterator[Packet]:
         length = settings.packet / 25  # sound waits no longer for its packet than motion does
         spoken = _Ahead(iter(()) if sound is None else encode_sound(sound, Fraction(25), bitrate, length))
-        with contextlib.closing(watcher.watch(os.fspath(video))) as frames:
-            for seen in frames:
+        tracked = track(os.fspath(video), model.image_size, capabilities=model.capabilities, crop=crop)
+        with contextlib.closing(tracked) as frames:
+            for frame in frames:
                 count["frames"] += 1
-                count["missing"] += seen.landmarks is None
-                yield from _counted(sender.push(seen.view, seen.landmarks, seen.mask), count, spoken)
+                count["missing"] += frame.landmarks is None
+                assert frame.image is not None
+                yield from _counted(sender.push(frame.image, frame.landmarks, frame.person_mask), count, spoken)
                 if progress is not None:
                     progress(count["frames"])
         if sender.space is None:
@@ -395,7 +397,7 @@ def decode_file(
       ConfigError: its model is not here.
       OutputError: the video cannot be written.
     """
-    from avfr_jax.media.video import VideoWriter
+    from avfr_jax.media.video_writer import VideoWriter
 
     held = open_stream(stream)
     if held.template:

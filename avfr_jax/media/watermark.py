@@ -141,7 +141,7 @@ def describe(path: PathLike) -> dict[str, Any]:
     """Facts about a video or picture as plain values: kind, size, codec, rate, length, sound, tags, watermark.
 
     Raises:
-        InputError: see `avfr_jax.media.video.probe` and `avfr_jax.media.image.read_image`.
+        InputError: see `avfr_jax.media.video.VideoReader` and `avfr_jax.media.image.read_image`.
     """
     from avfr_jax.media import image, video
 

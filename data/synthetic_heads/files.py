@@ -11,7 +11,8 @@ import numpy as np
 
 from avfr_jax.errors import ConfigError
 from avfr_jax.media.image import write_image
-from avfr_jax.media.video import VideoReader, VideoWriter
+from avfr_jax.media.video import VideoReader
+from avfr_jax.media.video_writer import VideoWriter
 from avfr_jax.typing import Float, UInt8
 from data.synthetic_heads.render import SyntheticClip, render_clip
 from data.synthetic_heads.voice import RATE

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from avfr_jax.errors import InputError
-from avfr_jax.media.image import write_image
-from avfr_jax.media.video import VideoReader, is_image, is_video, probe
+from avfr_jax.media.image import is_image, write_image
+from avfr_jax.media.video import VideoReader, is_video
 
 CODECS = [
     ("a.mp4", "libx264", "yuv420p", {"bf": "3"}, 1),
@@ -143,11 +143,11 @@ def test_more_samples_than_frames_gives_all(clip):
 
 def test_facts(clip, making):
     path = clip("a.mp4", count=50, sound=making.click_track(2, 0.5, 44100, 2), codec="libx264")
-    info = probe(path)
+    info = VideoReader(path).info
     assert (info.codec, info.pixel_format, info.has_audio) == ("h264", "yuv420p", True)
     assert (info.audio_rate, info.audio_channels, info.rotation) == (44100, 2, 0)
     assert info.duration == pytest.approx(2.0, abs=0.02)
-    silent = probe(clip("b.mp4"))
+    silent = VideoReader(clip("b.mp4")).info
     assert (silent.has_audio, silent.audio_rate, silent.audio_channels) == (False, 0, 0)
 
 

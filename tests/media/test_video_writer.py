@@ -8,7 +8,8 @@ import pytest
 from avfr_jax.errors import InputError, OutputError
 from avfr_jax.media import files
 from avfr_jax.media.audio import read_audio, write_wav
-from avfr_jax.media.video import VideoReader, VideoWriter, check_output, probe
+from avfr_jax.media.video import VideoReader
+from avfr_jax.media.video_writer import VideoWriter, check_output
 
 
 def _write(path, frames, **how):
@@ -27,7 +28,7 @@ def test_containers_codecs_and_tags(tmp_path, making, name, codec, sound):
     frames = [making.moving_frame(i, 96, 64) for i in range(20)]
     tags = {"comment": "AI-generated: avfr-jax"}
     path = _write(tmp_path / name, frames, audio=tmp_path / "s.wav", metadata=tags)
-    info = probe(path)
+    info = VideoReader(path).info
     assert (info.codec, info.pixel_format, info.frames) == (codec, "yuv420p", 20)
     assert (info.width, info.height, info.has_audio, info.audio_channels) == (96, 64, True, 1)
     assert info.metadata["comment"] == tags["comment"]
@@ -172,12 +173,12 @@ def test_sound_is_cut_or_padded_to_the_picture(tmp_path, making, seconds, rate, 
     found = read_audio(path, 48000)
     assert len(found) / 48000 == pytest.approx(2.0, abs=0.15)  # the last AAC packet may be padded
     assert np.argmax(np.abs(found) > 0.2) / 48000 == pytest.approx(0.25, abs=0.01)
-    assert probe(path).audio_channels == channels
+    assert VideoReader(path).info.audio_channels == channels
 
 
 def test_other_frame_rates(tmp_path, making):
     path = _write(tmp_path / "a.mp4", [making.moving_frame(i) for i in range(20)], fps=29.97)
-    assert probe(path).fps == pytest.approx(29.97, abs=0.01)
+    assert VideoReader(path).info.fps == pytest.approx(29.97, abs=0.01)
     assert len(list(VideoReader(path, fps=30000 / 1001))) == 20
 
 

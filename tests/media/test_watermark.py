@@ -9,7 +9,8 @@ from skimage import data, transform
 
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.media.image import write_image
-from avfr_jax.media.video import VideoReader, VideoWriter
+from avfr_jax.media.video import VideoReader
+from avfr_jax.media.video_writer import VideoWriter
 from avfr_jax.media.watermark import (
     KINDS,
     TEXT,

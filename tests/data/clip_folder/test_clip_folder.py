@@ -11,7 +11,7 @@ import pytest
 
 from avfr_jax.errors import ConfigError, InputError, OutputError
 from avfr_jax.media.mel import mel_spectrogram
-from avfr_jax.media.video import VideoWriter
+from avfr_jax.media.video_writer import VideoWriter
 from data.clip_folder import ClipConfig, TooManyRejectedError, prepare, prepare_synthetic
 from data.clip_folder.__main__ import main
 from data.clip_folder.run import Job, run_jobs

@@ -214,12 +214,12 @@ def test_template_is_symmetric_and_its_mouth_is_closed():
 
 
 def test_command_renders_then_skips_what_is_there(tmp_path, capsys):
-    from avfr_jax.media.video import probe
+    from avfr_jax.media.video import VideoReader
 
     call = [str(tmp_path / "set"), "--clips", "1", "--seconds", "0.2", "--size", "64", "--seed", "3"]
     assert main(call) == 0
     stored = tmp_path / "set" / "clip000003.npz"
-    info = probe(tmp_path / "set" / "clip000003.mp4")
+    info = VideoReader(tmp_path / "set" / "clip000003.mp4").info
     assert (info.width, info.height, info.has_audio) == (64, 64, True)
     with np.load(stored) as truth:
         assert truth["landmarks"].shape == (5, 478, 2)

@@ -1,0 +1,34 @@
+"""A driving clip, its crop and its tracked frames; below the codec and the reenactor, which both read them."""
+
+from avfr_jax.tracking.clip import Clip, FrameRate, check_frame_rate, open_clip, read_portrait
+from avfr_jax.tracking.prefetch import prefetch
+from avfr_jax.tracking.source import DrivingSource, TrackedFrame
+from avfr_jax.tracking.tracker import (
+    SAMPLES,
+    CropMode,
+    Portrait,
+    TrackedClip,
+    Tracking,
+    track,
+    track_landmarks,
+    track_portrait,
+)
+
+__all__ = [
+    "SAMPLES",
+    "Clip",
+    "CropMode",
+    "DrivingSource",
+    "FrameRate",
+    "Portrait",
+    "TrackedClip",
+    "TrackedFrame",
+    "Tracking",
+    "check_frame_rate",
+    "open_clip",
+    "prefetch",
+    "read_portrait",
+    "track",
+    "track_landmarks",
+    "track_portrait",
+]

@@ -1,0 +1,195 @@
+"""The frames of a driving clip, uint8 RGB at a constant rate, from a file, a picture, an array or an iterable."""
+
+import abc
+import itertools
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+
+from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.typing import UInt8
+
+Frame = UInt8[np.ndarray, "h w 3"]
+FrameRate = int | float | Literal["source"]
+DEFAULT_FPS = 25
+KEPT_BYTES = 1 << 29
+"""Decoded frames of a video that are kept in memory (512 MiB); a longer one is decoded anew for each pass."""
+
+
+class Clip(abc.ABC):
+    """Frames in order.
+
+    Attributes:
+      name: for messages.
+      fps: frames a second.
+      frames: their expected number; None where it is unknown.
+      repeatable: whether it can be iterated more than once.
+      audio: a file with its audio track; None without one.
+    """
+
+    name = "the driving clip"
+    fps = Fraction(DEFAULT_FPS)
+    frames: int | None = None
+    repeatable = True
+    audio: pathlib.Path | None = None
+
+    @abc.abstractmethod
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    @abc.abstractmethod
+    def sample(self, count: int) -> list[tuple[int, Frame]]:
+        """At most `count` frames spread over the clip, with their numbers; only the first if it is not repeatable."""
+
+    def frame(self, index: int) -> Frame:
+        """A single frame. Raises ConfigError where there is no such frame or the clip is not repeatable."""
+        if not self.repeatable:
+            raise ConfigError("A best frame needs a clip that can be read twice: pass a path or an array.")
+        frame = next(itertools.islice(iter(self), index, None), None)
+        if frame is None:
+            raise ConfigError(f"{self.name} has no frame {index}.")
+        return frame
+
+
+class VideoClip(Clip):
+    """A video file, decoded once where its frames fit into `KEPT_BYTES`."""
+
+    def __init__(self, path: str | os.PathLike[str], fps: FrameRate) -> None:
+        from avfr_jax.media.video import VideoReader
+
+        self._reader = VideoReader(path, None if fps == "source" else float(fps))
+        info = self._reader.info
+        self.name, self.fps, self.frames = str(path), self._reader.fps, info.frames
+        self.audio = pathlib.Path(path) if info.has_audio else None
+        self._room = KEPT_BYTES // (info.width * info.height * 3)
+        self._kept: list[Frame] | None = [] if info.frames <= self._room else None
+        self._decoder = iter(self._reader)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in itertools.count():
+            if not self._keeps(index):
+                break
+            yield self._kept[index]  # type: ignore[index]
+        if self._kept is None:
+            yield from itertools.islice(self._reader, index, None)
+
+    def _keeps(self, index: int) -> bool:
+        """Decode as far as a frame; whether it is there and in memory."""
+        while self._kept is not None and len(self._kept) <= index:
+            frame = next(self._decoder, None)
+            if frame is None:
+                return False
+            self._kept.append(frame)
+            if len(self._kept) > self._room:  # the file is longer than it states
+                self._kept = None
+        return self._kept is not None
+
+    def sample(self, count: int) -> list[tuple[int, Frame]]:
+        self._keeps(self._room)
+        if self._kept is None:
+            return self._reader.sample(count)
+        return [(i, self._kept[i]) for i in _spread(len(self._kept), count)]
+
+
+class FrameClip(Clip):
+    """A sequence of images or an array `[N, H, W, 3]`, uint8 or float in [0, 1]. Raises InputError without any."""
+
+    def __init__(self, frames: Any, fps: FrameRate = "source", name: str = Clip.name) -> None:
+        if not len(frames):
+            raise InputError(f"{name} has no frames.")
+        self._images, self.name, self.frames, self.fps = frames, name, len(frames), _fixed_rate(fps)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (as_frame(image, self.name) for image in self._images)
+
+    def sample(self, count: int) -> list[tuple[int, Frame]]:
+        return [(i, as_frame(self._images[i], self.name)) for i in _spread(len(self._images), count)]
+
+
+class StreamedClip(Clip):
+    """Images that come one after another and can be read once: a generator, a camera."""
+
+    repeatable = False
+
+    def __init__(self, frames: Iterable[Any], fps: FrameRate = "source") -> None:
+        self._images, self.fps = (as_frame(image, self.name) for image in frames), _fixed_rate(fps)
+        self._first: list[Frame] = []
+
+    def __iter__(self) -> Iterator[Frame]:
+        return itertools.chain([frame for _, frame in self.sample(1)], self._images)
+
+    def sample(self, count: int) -> list[tuple[int, Frame]]:
+        if not self._first:
+            self._first = list(itertools.islice(self._images, 1))
+        if not self._first:
+            raise InputError(f"{self.name} has no frames.")
+        return [(0, self._first[0])]
+
+
+def open_clip(driving: Any, fps: FrameRate = DEFAULT_FPS) -> Clip:
+    """The frames of a driving clip.
+
+    Args:
+      driving: path of a video or picture; an array `[N, H, W, 3]` or a sequence of images `[H, W, 3]`, uint8 or float
+        in [0, 1]; or an iterable of images; or a `Clip`, given back as it is.
+      fps: frames a second to read a video at, or `source` for its own rate. Images are taken to have that rate, 25
+        with `source`.
+
+    Raises:
+      InputError: it cannot be read or has no frames.
+    """
+    if isinstance(driving, Clip):
+        return driving
+    if isinstance(driving, str | os.PathLike):
+        from avfr_jax.media.image import is_image, read_image
+
+        if pathlib.Path(driving).is_file() and is_image(driving):
+            return FrameClip([read_image(driving)], fps, str(driving))
+        return VideoClip(driving, fps)
+    if isinstance(driving, Sequence) or hasattr(driving, "shape"):
+        return FrameClip(driving, fps)
+    return StreamedClip(driving, fps)
+
+
+def read_portrait(source: Any) -> Frame:
+    """A source picture: a picture's path, a video's path (its first frame), or an image. Raises InputError."""
+    if not isinstance(source, str | os.PathLike):
+        return as_frame(source, "the source")
+    from avfr_jax.media.image import is_image, read_image
+    from avfr_jax.media.video import VideoReader, is_video
+
+    if pathlib.Path(source).is_file() and not is_image(source) and is_video(source):
+        return next(iter(VideoReader(source)))
+    return read_image(source)
+
+
+def as_frame(image: Any, name: str) -> Any:
+    """An image `[H, W, 3]`, uint8 or float in [0, 1], as uint8. Raises InputError for anything else."""
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise InputError(f"{name} must be an image of shape [H, W, 3], not {list(image.shape)}.")
+    if image.dtype == np.uint8:
+        return image
+    if not np.issubdtype(image.dtype, np.floating):
+        raise InputError(f"{name} must be uint8, or float in [0, 1], not {image.dtype}.")
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def check_frame_rate(fps: Any) -> None:
+    """Raises ConfigError unless it is `source` or a number from 1 to 240."""
+    valid = isinstance(fps, int | float | Fraction) and not isinstance(fps, bool) and math.isfinite(fps)
+    if fps != "source" and not (valid and 1 <= fps <= 240):
+        raise ConfigError(f"fps must be source or a number from 1 to 240, not {fps!r}.")
+
+
+def _fixed_rate(fps: FrameRate) -> Fraction:
+    return Fraction(DEFAULT_FPS if fps == "source" else fps).limit_denominator(1001)
+
+
+def _spread(total: int, count: int) -> list[int]:
+    chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
+    return [int(i) for i in chosen]

@@ -1,0 +1,329 @@
+"""Following a face through a clip: one crop for all frames, landmarks and person mask of each."""
+
+import contextlib
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from avfr_jax.errors import FaceError, InputError
+from avfr_jax.landmarks import NUM_LANDMARKS, normalise_landmarks
+from avfr_jax.models.base import Capabilities
+from avfr_jax.tracking.clip import DEFAULT_FPS, Clip, Frame, FrameRate, check_frame_rate, open_clip
+from avfr_jax.tracking.prefetch import prefetch
+from avfr_jax.tracking.source import TrackedFrame
+from avfr_jax.typing import Float, UInt8
+
+CropMode = Literal["auto", "none"]
+_log = logging.getLogger("avfr_jax")
+SAMPLES = 48
+"""Frames of a clip in which faces are detected to place its crop and to choose the reference frame."""
+_SETTLING = 8  # passes over the first frame after which a tracker's landmarks no longer move, by a pixel until then
+
+
+@runtime_checkable
+class View(Protocol):
+    """A part of a frame, resized to the model's size."""
+
+    def apply(self, image: Any, size: int) -> Any: ...
+
+    def to_crop(self, points: Any, size: int) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeFrame:
+    """The whole frame resized to a square, the crop mode `none`."""
+
+    width: int
+    height: int
+
+    def apply(self, image: Frame, size: int) -> UInt8[np.ndarray, "s s 3"]:
+        """See `Crop.apply`."""
+        import cv2
+
+        if image.shape[:2] == (size, size):
+            return image
+        shrinks = image.shape[0] > size or image.shape[1] > size
+        return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+    def to_crop(self, points: Any, size: int) -> Any:
+        """See `Crop.to_crop`."""
+        scale = np.asarray([size / self.width, size / self.height, size / self.width], np.float32)
+        shift = np.asarray([0.5, 0.5, 0], np.float32)
+        return (points + shift) * scale - shift
+
+
+@dataclasses.dataclass(frozen=True)
+class Tracking:
+    """Settings of a tracker.
+
+    Attributes:
+      size: side of the crops, in pixels.
+      capabilities: of the model that takes them: whether it needs landmarks and person masks.
+      crop: `auto` crops to the face, once for a clip; `none` takes frames as face crops.
+      smooth: low-pass the landmarks over time (One-Euro filter).
+      face_backend: see `open_face_backend`.
+    """
+
+    size: int
+    capabilities: Capabilities
+    crop: CropMode = "auto"
+    smooth: bool = False
+    face_backend: Literal["auto", "solutions", "tasks"] = "auto"
+
+    @property
+    def needs_faces(self) -> bool:
+        """Whether faces are searched for at all."""
+        return self.crop == "auto" or self.capabilities.landmarks
+
+    @contextlib.contextmanager
+    def open_backend(self) -> Iterator[Any]:
+        """The face backend; None where no face is searched for."""
+        if not self.needs_faces:
+            yield None
+            return
+        from avfr_jax.faces import open_face_backend
+
+        with open_face_backend(self.face_backend) as backend:
+            yield backend
+
+    def place(self, landmarks: Any, view: View) -> Float[np.ndarray, "478 3"]:
+        """Landmarks in pixels of a whole frame to [-1, 1] of the crop."""
+        return normalise_landmarks(view.to_crop(landmarks, self.size), self.size, self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Portrait:
+    """A source picture, cropped.
+
+    Attributes:
+      picture: uint8 `[H, W, 3]`, the whole.
+      crop: of the face; None for the crop mode `none`.
+      frame: the crop with its landmarks and mask.
+    """
+
+    picture: Frame
+    crop: Any
+    frame: TrackedFrame
+
+
+def track_portrait(image: Frame, tracking: Tracking, backend: Any, which: Any = None, name: str = "") -> Portrait:
+    """Crop a source picture to its face.
+
+    Args:
+      image: uint8 `[H, W, 3]`.
+      tracking: settings.
+      backend: from `Tracking.open_backend`.
+      which: face, see `faces.choose_face`.
+      name: for messages.
+
+    Raises:
+      InputError: the picture is too small.
+      FaceError: see `choose_face`.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) < 2:
+        raise InputError(f"{name} is {width}×{height} pixels; that is too small for a portrait.")
+    crop: Any = None
+    view: View = WholeFrame(width, height)
+    landmarks = mask = None
+    if backend is not None:
+        from avfr_jax.faces import choose_face, crop_for_face
+
+        face = _settled(backend, image, choose_face(backend.detect(image), which, name=name, width=width))
+        if tracking.crop == "auto":
+            view = crop = crop_for_face(face, image.shape)
+        landmarks = tracking.place(face.landmarks, view)
+    square = view.apply(image, tracking.size)
+    if backend is not None and tracking.capabilities.landmarks:
+        mask = backend.person_mask(square)
+    return Portrait(image, crop, TrackedFrame(0, square, landmarks, mask))
+
+
+class TrackedClip:
+    """The frames of a clip with the followed face: a `DrivingSource`.
+
+    Args:
+      clip: the frames.
+      tracking: settings.
+      backend: from `Tracking.open_backend`; not to be used elsewhere during an iteration.
+      which: face, see `faces.choose_face`.
+      warn: takes sentences for the user; by default they are logged.
+
+    Raises:
+      FaceError: at the first use: no sampled frame shows a face where one is needed.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        tracking: Tracking,
+        backend: Any,
+        which: Any = None,
+        warn: Callable[[str], None] = _log.warning,
+    ) -> None:
+        self._clip, self._tracking, self._backend, self._which, self._warn = clip, tracking, backend, which, warn
+        self.name, self.fps, self.frames, self.repeatable = clip.name, clip.fps, clip.frames, clip.repeatable
+        self._crop: Any = None
+        self._sampled: dict[int, tuple[Frame, Any]] | None = None
+
+    def audio_file(self) -> contextlib.AbstractContextManager[pathlib.Path | None]:
+        """The clip's own file if it has an audio track."""
+        return contextlib.nullcontext(self._clip.audio)
+
+    def sample(self, count: int = SAMPLES) -> list[TrackedFrame]:
+        """See `DrivingSource.sample`; landmarks of a detector, which differ by about a pixel from tracked ones."""
+        samples = self._clip.sample(count)
+        faces = [None] * len(samples) if self._backend is None else self._detect(samples)
+        self._sampled = {index: (frame, face) for (index, frame), face in zip(samples, faces, strict=True)}
+        if self._tracking.crop == "auto" and self._crop is None:
+            self._crop = self._crop_for(faces, samples[0][1].shape)
+        return [self._tracked(index, frame, face) for index, (frame, face) in self._sampled.items()]
+
+    def frame(self, index: int) -> TrackedFrame:
+        """See `DrivingSource.frame`; with landmarks as exact as tracked ones."""
+        self._prepare()
+        frame, face = (self._sampled or {}).get(index) or (self._clip.frame(index), None)
+        if self._backend is None:
+            return self._tracked(index, frame, None)
+        if face is None:
+            (face,) = self._detect([(index, frame)])
+        return self._with_mask(self._tracked(index, frame, _settled(self._backend, frame, face)))
+
+    def __iter__(self) -> Iterator[TrackedFrame]:
+        self._prepare()
+        self._sampled = {}  # frees its frames
+        settled, smooth = False, self._landmark_filter()
+        if self._backend is not None:
+            self._backend.reset()
+        for index, frame in enumerate(self._clip):
+            face = None
+            if self._backend is not None:
+                if not settled and self._which not in (None, "largest"):
+                    self._follow_chosen(frame)
+                face = self._backend.track(frame)
+                if face is not None and not settled:
+                    face, settled = _settled(self._backend, frame, None), True
+                if smooth is not None:
+                    points = smooth(None if face is None else face.landmarks)
+                    face = None if points is None else dataclasses.replace(face, landmarks=points)
+            yield self._with_mask(self._tracked(index, frame, face))
+
+    def _prepare(self) -> None:
+        if self._backend is not None and self._sampled is None:
+            self.sample()
+
+    def _landmark_filter(self) -> Any:
+        if not self._tracking.smooth or self._backend is None:
+            return None
+        from avfr_jax.faces import LandmarkFilter
+
+        return LandmarkFilter(float(self.fps), min_cutoff=3.0, beta=80.0)
+
+    def _tracked(self, index: int, frame: Frame, face: Any) -> TrackedFrame:
+        view = self._crop or WholeFrame(frame.shape[1], frame.shape[0])
+        landmarks = None if face is None else self._tracking.place(face.landmarks, view)
+        return TrackedFrame(index, view.apply(frame, self._tracking.size), landmarks)
+
+    def _with_mask(self, frame: TrackedFrame) -> TrackedFrame:
+        if frame.landmarks is None or not self._tracking.capabilities.person_masks:
+            return frame
+        return dataclasses.replace(frame, person_mask=self._backend.person_mask(frame.image))
+
+    def _detect(self, samples: Sequence[tuple[int, Frame]]) -> list[Any]:
+        """The followed face in each of some frames spread over the clip, or None."""
+        from avfr_jax.faces import choose_face
+
+        faces: list[Any] = []
+        last: Any = None
+        for _, frame in samples:
+            detected = self._backend.detect(frame)
+            if detected and last is None:
+                last = choose_face(detected, self._which, name=self.name, width=frame.shape[1])
+            elif detected:
+                last = min(detected, key=lambda f: float(np.hypot(*np.subtract(f.centre, last.centre))))
+            faces.append(last if detected else None)
+        if last is None:
+            where = self.name if len(samples) > 1 else f"frame {samples[0][0]} of {self.name}"
+            raise FaceError(f"No face was found in {where}; choose one that shows a face from the front.")
+        return faces
+
+    def _crop_for(self, faces: Sequence[Any], shape: tuple[int, ...]) -> Any:
+        from avfr_jax.faces import crop_for_clip
+
+        crop = crop_for_clip([face for face in faces if face is not None], shape)
+        outside = crop.outside(shape)
+        if outside > 0.25:
+            self._warn(f"{outside:.0%} of the crop lies outside {self.name}; its border was repeated there.")
+        return crop
+
+    def _follow_chosen(self, frame: Frame) -> None:
+        from avfr_jax.faces import choose_face
+
+        if detected := self._backend.detect(frame):
+            with contextlib.suppress(FaceError):
+                self._backend.follow(choose_face(detected, self._which, name=self.name, width=frame.shape[1]))
+
+
+def track(
+    driving: Any,
+    size: int,
+    *,
+    capabilities: Capabilities,
+    crop: CropMode = "auto",
+    fps: FrameRate = DEFAULT_FPS,
+    face: Any = None,
+    smooth: bool = False,
+    face_backend: Literal["auto", "solutions", "tasks"] = "auto",
+) -> Generator[TrackedFrame, None, None]:
+    """The frames of a clip as a model takes them, tracked ahead in a thread: close it after use.
+
+    Args:
+      driving: see `open_clip`.
+      size: side of the crops, in pixels.
+      capabilities: of the model.
+      crop: see `Tracking`.
+      fps: see `open_clip`.
+      face: which face, see `faces.choose_face`.
+      smooth: see `Tracking`.
+      face_backend: see `Tracking`.
+
+    Raises:
+      InputError: the clip cannot be read.
+      FaceError: no sampled frame shows a face where one is needed.
+      ConfigError: an impossible frame rate.
+    """
+    check_frame_rate(fps)
+    clip = open_clip(driving, fps)
+    tracking = Tracking(size, capabilities, crop, smooth, face_backend)
+    with tracking.open_backend() as backend:
+        tracked = TrackedClip(clip, tracking, backend, face)
+        with contextlib.closing(prefetch(iter(tracked), 8)) as frames:
+            yield from frames
+
+
+def track_landmarks(frames: Iterable[Frame], backend: Any) -> Float[np.ndarray, "n 478 3"]:
+    """Landmarks of the largest face in each frame of a clip, in pixels, NaN in frames without it.
+
+    Raises:
+      InputError: there are no frames.
+    """
+    backend.reset()
+    faces = [backend.track(frame) for frame in frames]
+    if not faces:
+        raise InputError("the clip has no frames")
+    nobody = np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
+    return np.stack([nobody if face is None else face.landmarks for face in faces]).astype(np.float32)
+
+
+def _settled(backend: Any, image: Frame, face: Any) -> Any:
+    """The face as tracked over copies of one frame, comparable with tracked ones; None continues the current face."""
+    if face is not None:
+        backend.reset()
+        backend.follow(face)
+    for _ in range(_SETTLING):
+        face = backend.track(image) or face
+    return face
