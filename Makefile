@@ -1,11 +1,10 @@
-# The two commands most people need: `make demo` and `make test`.
-# Everything installs from requirements.lock (hash-pinned) into .venv; nothing else is downloaded.
+# `make demo` and `make test` install into .venv from requirements.lock (hash-pinned); nothing else is downloaded.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test test-heavy lint format bench lock clean
+.PHONY: venv demo test test-heavy lint format docs bench lock clean
 
 venv: $(STAMP)
 
@@ -37,6 +36,10 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, in dist/docs; a warning is an error.
+docs: $(STAMP)
+	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx -q -W --keep-going -b html docs dist/docs
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
 
@@ -46,4 +49,4 @@ lock:
 	  --override requirements/overrides.txt requirements/runtime.in requirements/dev.in -o requirements.lock
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo dist .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache docs/api

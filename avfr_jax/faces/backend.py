@@ -17,10 +17,11 @@ Box = tuple[float, float, float, float]
 class Face:
     """One face found in an image.
 
-    landmarks: mediapipe's 478 points (468 of the mesh, 10 of the irises) as (x, y, z), float32, in pixels of
-        the image in which the face was found, 0-based, pixel centres at whole numbers. z has the scale of x,
-        its origin near the middle of the head, and is negative towards the camera.
-    score: the detector's confidence in [0, 1].
+    Attributes:
+      landmarks: `[478, 3]` float32, MediaPipe's points (468 of the mesh, 10 of the irises) as (x, y, z) in pixels of
+        the image, pixel centres at whole numbers. z has the scale of x, its origin near the middle of the head, and is
+        negative towards the camera.
+      score: the detector's confidence in [0, 1].
     """
 
     landmarks: Float[np.ndarray, "478 3"]

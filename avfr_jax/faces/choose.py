@@ -17,15 +17,19 @@ _logger = logging.getLogger("avfr_jax")
 def choose_face(
     faces: Sequence[Face], which: Which | None = None, *, name: str = "the image", width: int | None = None
 ) -> Face:
-    """The face that is meant among those of one image (`FaceBackend.detect`, the largest first).
+    """Choose one of the faces of an image.
 
-    which: "largest"; "left" or "right", the outermost on that side of the image; "center", the nearest to the
-        middle of the image (of `width` pixels; without it, of the faces); a number, counted from 0 at the left;
-        None takes the largest and logs a warning if there are several.
-    name: how to call the image in messages, e.g. its file's path.
+    Args:
+      faces: detections of `FaceBackend.detect`, the largest first.
+      which: "largest"; "left" or "right", the outermost on that side of the image; "center", the nearest to the middle
+        of the image (of `width` pixels; without it, of the faces); a number, counted from 0 at the left; None takes
+        the largest and logs a warning if there are several.
+      name: name of the image in messages, e.g. its file's path.
+      width: of the image, in pixels.
 
-    Raises FaceError if there is no face, no face of that number, or the face is smaller than 32 pixels, ConfigError
-    for an unknown word.
+    Raises:
+      FaceError: no face, no face of that number, or a face smaller than 32 pixels.
+      ConfigError: an unknown word.
     """
     if not faces:
         raise FaceError(f"no face was found in {name}: use a picture or clip that shows one from the front")
