@@ -37,7 +37,7 @@ from avfr_jax.training.step import StepConfig
 from avfr_jax.training.validation import Pair, ValidationConfig, Validator
 from pipelines.augment import AugmentConfig, augment
 from pipelines.loader import DataConfig, PairLoader, choose_clips
-from pipelines.prefetch import DevicePrefetch, device_prefetch
+from pipelines.prefetch import DevicePrefetch
 from pipelines.sources import ClipDataset, CorruptFrameError
 
 Batch = dict[str, Any]
@@ -391,7 +391,7 @@ def build_augment(experiment: Experiment, names: Sequence[str]) -> Any:
 def build_batches(experiment: Experiment, dataset: ClipDataset, mesh: Mesh) -> DevicePrefetch:
     """Training batches on the devices, from this process's part of the dataset."""
     loader = PairLoader(experiment.data, dataset, jax.process_index(), jax.process_count())
-    return device_prefetch(loader, functools.partial(put_batch, mesh), experiment.prefetch)
+    return DevicePrefetch(loader, functools.partial(put_batch, mesh), experiment.prefetch)
 
 
 # -------------------------------------------------------------------------------------------------------------- the run

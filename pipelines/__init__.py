@@ -1,5 +1,5 @@
 """Input pipelines: prepared clips -> batches of frame pairs on devices, and their augmentation.
 
-`sources` reads frames, `sampling` says which, `loader` makes batches of them with grain, `prefetch` puts them on
-devices ahead of the step, `augment` changes them there.
+`record` declares the form on disk, `sources` reads frames, `sampling` chooses them, `loader` makes batches with grain,
+`prefetch` transfers them to devices ahead of the step, `augment` and `warp` change them there.
 """

@@ -1,12 +1,12 @@
 """Augmentation of pairs on the device: FOMM's colour jitter and flip, crops, and warps, as a pure function of a key.
 
 Siarohin et al. (2019) train with brightness, contrast, saturation and hue jittered by 0.1 in random order, alike on
-both frames of a pair, and mirror a quarter of the pairs. The operations mean what they mean there (PIL's and
-torchvision's): brightness is a factor, contrast turns around the frame's mean grey, saturation around each pixel's
-grey. The first three are of the form a·x + b·grey(x) + c and so is everything composed of them, so that a jitter in
-any order is such a map, a turn of the hue (dm-pix), and such a map again: three cheap steps instead of the sixteen
-that a `switch` over the operations becomes under `vmap`. Values are clipped to [0, 1] before the turn and at the end;
-PIL rounds and clips after every operation.
+both frames of a pair, and mirror a quarter of the pairs. The operations are those of PIL and torchvision: brightness is
+a factor, contrast scales around the frame's mean grey, saturation around each pixel's grey. These three have the form
+a·x + b·grey(x) + c, which is closed under composition, so that a jitter in any order is one such map, a hue rotation
+(dm-pix), and another such map: three cheap steps instead of the sixteen that a `switch` over the operations becomes
+under `vmap`. Values are clipped to [0, 1] before the rotation and at the end; PIL rounds and clips after every
+operation.
 """
 
 import dataclasses
@@ -29,14 +29,14 @@ _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(4)
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """How much is changed.
+    """Strength of the augmentation.
 
     Attributes:
-      brightness, contrast, saturation: the factor is drawn from [1 - x, 1 + x].
-      hue: turns are drawn from [-x, x], 1 being the whole circle.
+      brightness, contrast, saturation: the factor is uniform in [1 - x, 1 + x].
+      hue: rotations are uniform in [-x, x], 1 being the whole circle.
       flip: whether pairs that are not reversed in time are mirrored with probability one half.
-      crop: side of a random square that is cut out of every frame of a pair alike, in pixels; 0 keeps them whole.
-      warp: how pairs are moved in the picture, and stills bent.
+      crop: side of a random crop, alike for every frame of a pair, in pixels; 0 keeps the whole frames.
+      warp: geometric augmentation.
     """
 
     brightness: float = 0.1
@@ -57,7 +57,7 @@ class AugmentConfig:
 
     @property
     def jitters(self) -> bool:
-        """Whether any colour is changed."""
+        """Whether any colour changes."""
         return any((self.brightness, self.contrast, self.saturation, self.hue))
 
 
@@ -70,17 +70,17 @@ def augment(key: Array, batch: Batch, config: AugmentConfig, mirror: Int[Array, 
     Args:
       key: a JAX random key.
       batch: as `pipelines.loader` gives it: `source` and `driving` (and `between`, or `driving` alone) uint8
-        [B, H, W, 3 or 5], `swapped` bool [B], and perhaps landmarks and mel. The channels behind RGB are mirrored but
-        keep their values.
-      config: how much.
-      mirror: for each landmark the one that takes its place in a mirror image; needed with landmarks and flip.
+        [B, H, W, 3 or 5], `swapped` bool [B], and optionally landmarks and mel. The channels after RGB are mirrored
+        but keep their values.
+      config: strength.
+      mirror: index of each landmark's mirror image; needed with landmarks and flip.
 
     Returns:
       The same entries.
 
     Raises:
-      ConfigError: landmarks are to be mirrored and `mirror` is not given; a crop larger than the frames, or of frames
-        with landmarks; frames other than pairs that are to be warped.
+      ConfigError: landmarks to be mirrored without `mirror`; a crop larger than the frames, or of frames with
+        landmarks; a warp of frames other than pairs.
     """
     jitter_key, flip_key = jax.random.split(key)
     warp_key = jax.random.fold_in(key, 2)
@@ -91,7 +91,7 @@ def augment(key: Array, batch: Batch, config: AugmentConfig, mirror: Int[Array, 
         pair = _cropped(jax.random.fold_in(key, 3), pair, config.crop)
     pair = to_float(pair)
     if config.jitters:
-        rgb = jax.vmap(apply_jitter)(pair[..., :3], *draw_jitter(jitter_key, pair.shape[0], config))
+        rgb = jax.vmap(apply_jitter)(pair[..., :3], *sample_jitter(jitter_key, pair.shape[0], config))
         pair = rgb if pair.shape[-1] == 3 else jnp.concatenate([rgb, pair[..., 3:]], axis=-1)
     out = dict(batch)
     if config.flip:
@@ -115,7 +115,7 @@ def _check(batch: Batch, names: list[str], config: AugmentConfig) -> None:
 
 
 def _cropped(key: Array, frames: UInt8[Array, "b n h w c"], side: int) -> UInt8[Array, "b n side side c"]:
-    """A random square of each sample's frames, every place alike."""
+    """Random square crop of each sample's frames, uniform over positions."""
     b, n, h, w, c = frames.shape
     corners = jax.random.randint(key, (b, 2), 0, jnp.asarray([h - side + 1, w - side + 1]))
 
@@ -130,10 +130,10 @@ def to_float(images: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
     return images.astype(jnp.float32) / 255
 
 
-def draw_jitter(
+def sample_jitter(
     key: Array, count: int, config: AugmentConfig
 ) -> tuple[Float[Array, "b 3"], Float[Array, "b"], Int[Array, "b 4"]]:
-    """How the colours of each of `count` pairs change: factors, turn and order as `apply_jitter` takes them."""
+    """Sample factors, hue rotation and order of `count` pairs, for `apply_jitter`."""
     factor_key, turn_key, order_key = jax.random.split(key, 3)
     spread = jnp.array([config.brightness, config.contrast, config.saturation])
     factors = 1 + spread * jax.random.uniform(factor_key, (count, 3), minval=-1, maxval=1)
@@ -145,16 +145,16 @@ def draw_jitter(
 def apply_jitter(
     frames: Float[Array, "n h w 3"], factors: Float[Array, "3"], turn: Float[Array, ""], order: Int[Array, "4"]
 ) -> Float[Array, "n h w 3"]:
-    """Change the colours of some frames alike.
+    """Apply one colour jitter to several frames.
 
     Args:
       frames: in [0, 1].
-      factors: of brightness, contrast and saturation; 1 changes nothing.
-      turn: of the hue, in circles.
-      order: a permutation of 0 brightness, 1 contrast, 2 saturation, 3 hue: what comes first, second …
+      factors: of brightness, contrast and saturation; 1 is the identity.
+      turn: hue rotation, in circles.
+      order: of the operations, a permutation of 0 brightness, 1 contrast, 2 saturation, 3 hue.
     """
     before = jnp.argmax(order == _HUE) > jnp.arange(4)
-    # Planes of colour with all pixels on one axis: the layout in which a CPU sums and multiplies several at a time.
+    # Colour planes with all pixels on one axis, which vectorise on a CPU.
     planes = jnp.moveaxis(frames, -1, 0).reshape(3, frames.shape[0], -1)
     planes = _linear(planes, factors, order, before)
     planes = _turned(planes, turn)
@@ -165,14 +165,14 @@ def apply_jitter(
 def _linear(
     planes: Float[Array, "3 n p"], factors: Float[Array, "3"], order: Int[Array, "4"], active: Bool[Array, "4"]
 ) -> Float[Array, "3 n p"]:
-    """Those operations of an order that are active, hue apart, as one map a·x + b·grey(x) + c, clipped to [0, 1]."""
+    """Compose the active operations, without hue, into one map a·x + b·grey(x) + c, clipped to [0, 1]."""
     grey = _GREY[0] * planes[0] + _GREY[1] * planes[1] + _GREY[2] * planes[2]
     mean = jnp.mean(grey, axis=-1)
     a, b, c = jnp.ones(()), jnp.zeros(()), jnp.zeros_like(mean)
     for step in range(4):
         operation = order[step]
         f = jnp.where(active[step] & (operation != _HUE), factors[jnp.minimum(operation, _SATURATION)], 1.0)
-        # What is blended in: black, the frame's mean grey as it is by now, or each pixel's own grey.
+        # Blended in: black, the frame's current mean grey, or each pixel's own grey.
         b_blend = jnp.where(operation == _SATURATION, a + b, 0.0)
         c_blend = jnp.where(operation == _SATURATION, c, jnp.where(operation == _CONTRAST, (a + b) * mean + c, 0.0))
         a, b, c = f * a, f * b + (1 - f) * b_blend, f * c + (1 - f) * c_blend
@@ -182,8 +182,8 @@ def _linear(
 
 
 def _turned(planes: Float[Array, "3 n p"], turn: Float[Array, ""]) -> Float[Array, "3 n p"]:
-    """`pix.adjust_hue` in its three parts; the barriers keep XLA on a CPU from doing one again for each value of the
-    next, ten times the work."""
+    """`pix.adjust_hue` in its three parts; without the barriers XLA on a CPU recomputes one for each value of the next,
+    ten times the work."""
     hsv = jax.lax.optimization_barrier(pix.rgb_to_hsv(planes, channel_axis=0))
     hsv = jax.lax.optimization_barrier(hsv + jnp.stack([turn, 0.0, 0.0])[:, None, None])
     return pix.hsv_to_rgb(hsv, channel_axis=0)
@@ -193,6 +193,6 @@ def _mirrored(
     landmarks: Float[Array, "b 478 3"], flipped: Bool[Array, "b"], mirror: Int[Array, "478"] | None
 ) -> Float[Array, "b 478 3"]:
     if mirror is None:
-        raise ConfigError("Landmarks cannot be mirrored without the table of which takes whose place.")
+        raise ConfigError("Landmarks cannot be mirrored without the table of mirrored indices.")
     turned = jnp.asarray(landmarks)[:, jnp.asarray(mirror)] * jnp.array([-1.0, 1.0, 1.0])
     return jnp.where(flipped[:, None, None], turned, landmarks)

@@ -1,18 +1,16 @@
-"""Batches of frame pairs from a prepared dataset, endless, with a state to resume from.
+"""Endless batches of frame pairs from a prepared dataset, with a state to resume from.
 
     config = DataConfig(path="vox", batch_size=36, workers=4)
     batches = open_pairs(config, process_index=jax.process_index(), process_count=jax.process_count())
     batch = next(batches)             # {"source": uint8 [B, H, W, 3], "driving": ..., "swapped": bool [B]}
     batches.set_state(batches.state())
 
-Batch n is a pure function of the config and n. It holds the same pairs whether threads or any number of worker
-processes read it; process p of P holds the p-th of P equal parts of it. The state is therefore one number, and the
-same on every process. grain reads ahead, in threads or worker processes (which start by importing the main module, so
-a script needs the usual `if __name__ == "__main__":`).
+Batch n is a pure function of the config and n, for threads and any number of worker processes; process p of P holds
+the p-th of its P equal parts. The state is therefore one number, equal on every process. grain reads ahead, in threads
+or worker processes (which import the main module, so a script needs the usual `if __name__ == "__main__":`).
 """
 
 import collections
-import dataclasses
 import json
 import logging
 import multiprocessing
@@ -24,110 +22,30 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import grain
 import numpy as np
 
 from avfr_jax.errors import CheckpointError, ConfigError, InputError
-from avfr_jax.landmarks import NUM_LANDMARKS
+from pipelines.config import DataConfig
+from pipelines.record import LANDMARKS, MEL, Clip
 from pipelines.sampling import PairSampler
-from pipelines.sources import MEL, Clip, ClipDataset, CorruptFrameError, join_datasets, open_dataset
+from pipelines.sources import ClipDataset, CorruptFrameError, join_datasets, open_dataset
 
 log = logging.getLogger(__name__)
 
-# Unreadable pairs are judged over this many draws of a process.
-WINDOW = 2000
+WINDOW = 2000  # samples of a process over which the share of unreadable pairs is computed
 MAX_ATTEMPTS = 16
-_ENDLESS = 2**40  # batches; grain wants a length
+_ENDLESS = 2**40  # batches; grain needs a length
 _SHARED_MEMORY = "/dev/shm"
-
-FRAMES = {"pair": ("source", "driving"), "triplet": ("source", "between", "driving"), "single": ("driving",)}
-"""What a sample holds: two frames, the one halfway between them too, or the second alone."""
 
 Skipped = tuple[str, int, str]  # clip, frame, reason
 GIVEN_UP: Skipped = ("", -1, "no replacement could be read either")
 
 
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """What is read and how.
-
-    Attributes:
-      path: folder of a prepared dataset, or several separated by commas.
-      batch_size: pairs in a batch of all processes together.
-      size: height and width of the frames, pixels; those of the dataset must be a multiple of it.
-      seed: of the order of everything, 0 ≤ seed < 2**64.
-      repeats: how often an epoch names each identity (or clip).
-      balance: `identity`: everyone weighs the same (FOMM's id_sampling); `clip`: every clip does.
-      time_flip: whether half of the pairs are reversed in time.
-      frames: of a sample: `pair`, `triplet` (and the frame halfway, `between`) or `single` (`driving` alone).
-      spans: how far apart a pair's frames lie, each as often as the others; empty draws any two. A triplet needs some,
-        all even.
-      priors: two more channels: the mesh drawing and the head mask.
-      landmarks: `source_landmarks` and `driving_landmarks`.
-      mel: the sound around the driving frame.
-      identities, clips: read these alone; everything if both are empty.
-      exclude_identities, exclude_clips: read these on no account.
-      workers: processes that read; 0 reads in threads of this one.
-      threads: batches that a process reads at the same time.
-      prefetch: batches that a process holds ready.
-      max_corrupt: the largest share of draws that may be unreadable.
-    """
-
-    path: str = ""
-    batch_size: int = 36
-    size: int = 256
-    seed: int = 0
-    repeats: int = 75
-    balance: Literal["identity", "clip"] = "identity"
-    time_flip: bool = True
-    frames: Literal["pair", "triplet", "single"] = "pair"
-    spans: tuple[int, ...] = ()
-    priors: bool = False
-    landmarks: bool = False
-    mel: bool = False
-    identities: tuple[str, ...] = ()
-    clips: tuple[str, ...] = ()
-    exclude_identities: tuple[str, ...] = ()
-    exclude_clips: tuple[str, ...] = ()
-    workers: int = 0
-    threads: int = 4
-    prefetch: int = 4
-    max_corrupt: float = 0.01
-
-    def __post_init__(self) -> None:
-        least = {"batch_size": 1, "size": 2, "seed": 0, "repeats": 1, "workers": 0, "threads": 1, "prefetch": 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ConfigError(f"data.{name} must be at least {value}, not {getattr(self, name)}.")
-        if self.seed >= 2**64:
-            raise ConfigError(f"data.seed must be below 2**64, not {self.seed}.")
-        if not 0 <= self.max_corrupt <= 1:
-            raise ConfigError(f"data.max_corrupt is a share between 0 and 1, not {self.max_corrupt}.")
-        if any(span < 1 for span in self.spans):
-            raise ConfigError(f"data.spans must be at least 1, not {list(self.spans)}.")
-        if self.frames == "triplet" and (not self.spans or any(span % 2 for span in self.spans)):
-            raise ConfigError(f"Triplets need data.spans of even numbers of frames, not {list(self.spans)}.")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What the frames of a sample are called."""
-        return FRAMES[self.frames]
-
-    def places(self, source: int, driving: int) -> dict[str, int]:
-        """The frames that are read of a pair, by name."""
-        pair = {"source": source, "between": (source + driving) // 2, "driving": driving}
-        return {name: pair[name] for name in self.names}
-
-    def what(self, which: str) -> tuple[str, ...]:
-        """What is read of a sample's frame `which` (one of `names`), as `ClipDataset.read_frame` names it."""
-        names = ("priors", "landmarks", "mel") if which == "driving" else ("priors", "landmarks")
-        return ("image", *(name for name in names if getattr(self, name)))
-
-
 def choose_clips(config: DataConfig) -> ClipDataset:
-    """The clips that a config names.
+    """Open the clips that a config names.
 
     Raises:
       InputError: see `open_dataset`, `join_datasets` and `ClipDataset.shrunk`.
@@ -140,7 +58,7 @@ def choose_clips(config: DataConfig) -> ClipDataset:
 
 
 def make_sampler(config: DataConfig, dataset: ClipDataset) -> PairSampler:
-    """How pairs are drawn from these clips.
+    """Create the sampler of a config.
 
     Raises:
       InputError: a clip is shorter than every span.
@@ -165,7 +83,7 @@ def make_sampler(config: DataConfig, dataset: ClipDataset) -> PairSampler:
 
 
 def local_batch_size(batch_size: int, process_index: int, process_count: int) -> int:
-    """One process's part of a batch.
+    """Size of one process's part of a batch.
 
     Raises:
       ConfigError: the batch cannot be divided, or there is no such process.
@@ -181,10 +99,9 @@ def local_batch_size(batch_size: int, process_index: int, process_count: int) ->
 
 
 class PairSource:
-    """A process's pairs, all epochs in one sequence: what grain indexes."""
+    """A process's pairs, all epochs in one sequence, for grain to index."""
 
     def __init__(self, config: DataConfig, dataset: ClipDataset, process_index: int, process_count: int) -> None:
-        """See `PairLoader`."""
         self.config, self.dataset = config, dataset
         self.sampler = make_sampler(config, dataset)
         self.local = local_batch_size(config.batch_size, process_index, process_count)
@@ -202,84 +119,59 @@ class PairSource:
     def __repr__(self) -> str:
         return f"PairSource({self.config}, {self.dataset.digest()}, {self.offset}+{self.local})"
 
-    def place(self, position: int) -> tuple[int, int]:
-        """A position in this process's sequence -> epoch and index in the epoch."""
-        batch, row = divmod(position, self.local)
-        epoch, batch = divmod(batch, self.batches_per_epoch)
-        return epoch, batch * self.config.batch_size + self.offset + row
-
     def __getitem__(self, position: Any) -> dict[str, Any]:
-        """A pair. One that cannot be read is replaced by another draw and named under `skipped`."""
-        epoch, index = self.place(int(position))
+        """Read a pair; an unreadable one is replaced by another sample and listed under `skipped`."""
+        batch, row = divmod(int(position), self.local)
+        epoch, batch = divmod(batch, self.batches_per_epoch)
+        index = batch * self.config.batch_size + self.offset + row
         skipped: list[Skipped] = []
         for attempt in range(MAX_ATTEMPTS):
-            drawn = self.sampler.draw(epoch, index, attempt)
-            clip = self.dataset.clips[drawn.clip]
-            try:
-                pair = read_pair(self.dataset, self.config, clip, drawn.source, drawn.driving)
-            except UnreadableError as error:
-                skipped.append(error.what)
-            else:
-                return {**pair, "swapped": np.bool_(drawn.swapped), "skipped": tuple(skipped)}
+            sample = self.sampler.sample(epoch, index, attempt)
+            pair = self._read(self.dataset.clips[sample.clip], sample.source, sample.driving)
+            if isinstance(pair, dict):
+                return {**pair, "swapped": np.bool_(sample.swapped), "skipped": tuple(skipped)}
+            skipped.append(pair)
         # An exception in a worker process would reach the main one as a traceback in a string.
-        pair = blank_pair(self.dataset, self.config)
-        return {**pair, "swapped": np.False_, "skipped": (*skipped, GIVEN_UP)}
+        return {**self.blank(), "swapped": np.False_, "skipped": (*skipped, GIVEN_UP)}
 
+    def _read(self, clip: Clip, source: int, driving: int) -> dict[str, np.ndarray] | Skipped:
+        """One row of a batch, or the first frame that cannot be read."""
+        out = {}
+        for name, index in self.config.places(source, driving).items():
+            try:
+                frame = self.dataset.read_frame(clip, index, self.config.what(name))
+            except CorruptFrameError as error:
+                return clip.name, index, str(error)
+            out[name] = frame["image"]
+            if "landmarks" in frame:
+                out[f"{name}_landmarks"] = frame["landmarks"]
+            if "mel" in frame:
+                out["mel"] = frame["mel"]
+        return out
 
-class UnreadableError(Exception):
-    """A pair of which a frame cannot be read. `what`: its clip, number and the reason."""
-
-    def __init__(self, what: Skipped) -> None:
-        super().__init__(what)
-        self.what = what
-
-
-def read_pair(dataset: ClipDataset, config: DataConfig, clip: Clip, source: int, driving: int) -> dict[str, np.ndarray]:
-    """A sample's frames and what goes with them, as in a batch but without its axis.
-
-    Raises:
-      UnreadableError: one of them cannot be read.
-    """
-    out = {}
-    for name, index in config.places(source, driving).items():
-        try:
-            frame = dataset.read_frame(clip, index, config.what(name))
-        except CorruptFrameError as error:
-            raise UnreadableError((clip.name, index, str(error))) from None
-        out[name] = frame["image"]
-        if "landmarks" in frame:
-            out[f"{name}_landmarks"] = frame["landmarks"]
-        if "mel" in frame:
-            out["mel"] = frame["mel"]
-    return out
-
-
-def blank_pair(dataset: ClipDataset, config: DataConfig) -> dict[str, np.ndarray]:
-    """Zeros in the shapes of a pair."""
-    out: dict[str, np.ndarray] = {}
-    for name in config.names:
-        out[name] = np.zeros((dataset.size, dataset.size, 5 if config.priors else 3), np.uint8)
-        if config.landmarks:
-            out[f"{name}_landmarks"] = np.zeros((NUM_LANDMARKS, 3), np.float32)
-    if config.mel:
-        out["mel"] = np.zeros(MEL, np.float32)
-    return out
+    def blank(self) -> dict[str, np.ndarray]:
+        """Zeros in the shapes of a pair."""
+        out: dict[str, np.ndarray] = {}
+        for name in self.config.names:
+            out[name] = np.zeros((self.dataset.size, self.dataset.size, 5 if self.config.priors else 3), np.uint8)
+            if self.config.landmarks:
+                out[f"{name}_landmarks"] = np.zeros(LANDMARKS, np.float32)
+        if self.config.mel:
+            out["mel"] = np.zeros(MEL, np.float32)
+        return out
 
 
 def collate(pairs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Pairs -> a batch: arrays stacked, the skipped ones in one list."""
-    batch: dict[str, Any] = {
-        name: np.stack([pair[name] for pair in pairs]) for name in sorted(pairs[0]) if name != "skipped"
-    }
-    batch["skipped"] = tuple(entry for pair in pairs for entry in pair["skipped"])
-    return batch
+    """Stack pairs into a batch; the skipped ones become one tuple."""
+    batch = {name: np.stack([pair[name] for pair in pairs]) for name in sorted(pairs[0]) if name != "skipped"}
+    return {**batch, "skipped": tuple(entry for pair in pairs for entry in pair["skipped"])}
 
 
 def _start_worker(index: int, count: int) -> None:
-    """What a worker process does first.
+    """Initialise a worker process.
 
-    A terminal's or a scheduler's signal goes to all processes of a run; its main one decides what becomes of it and
-    may need batches until then. Only the main process's death ends a worker that nobody told to end.
+    Signals of a terminal or scheduler reach all processes of a run, but the main one may need batches while it shuts
+    down; workers ignore them and exit when the main process dies.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -303,16 +195,16 @@ class PairLoader:
 
     Attributes:
       dataset: the clips it reads.
-      batches_per_epoch: the rest of an epoch that fills no batch is left out.
-      skipped: pairs so far that could not be read and were replaced (by this process).
+      batches_per_epoch: the remainder of an epoch is left out.
+      skipped: unreadable pairs replaced so far (by this process).
     """
 
     def __init__(self, config: DataConfig, dataset: ClipDataset, process_index: int = 0, process_count: int = 1):
         """
         Args:
-          config: what is read and how; `path` and the names have been looked after by whoever opened the dataset.
+          config: settings; `path` and the selection are those of `dataset` already.
           dataset: the clips.
-          process_index, process_count: which share of each batch this process reads.
+          process_index, process_count: share of each batch that this process reads.
 
         Raises:
           ConfigError: the batch cannot be divided over the processes, or an epoch fills no batch.
@@ -324,7 +216,7 @@ class PairLoader:
         self.skipped = 0
         self._batches = 0
         self._running: list[Iterator[dict[str, Any]]] = []  # grain's iterator, if any
-        weakref.finalize(self, self._running.clear)  # at exit, before what grain's workers need is gone
+        weakref.finalize(self, self._running.clear)  # at exit, before modules that grain's workers need are gone
         self._recent: collections.deque[tuple[int, int]] = collections.deque()
         self._named: dict[tuple[str, int], str] = {}
 
@@ -340,7 +232,7 @@ class PairLoader:
         """The next batch.
 
         Raises:
-          InputError: more than `max_corrupt` of the recent draws could not be read; the worst clips are named.
+          InputError: more than `max_corrupt` of the recent samples could not be read; the worst clips are named.
         """
         if not self._running:
             self._running.append(iter(self._pipeline(self._batches)))
@@ -350,11 +242,11 @@ class PairLoader:
         return batch
 
     def state(self) -> bytes:
-        """JSON: how many batches were handed out, and the settings that the order depends on."""
+        """JSON of the number of batches returned and the settings that determine the order."""
         return json.dumps({"batches": self._batches, "skipped": self.skipped, "order": self._order()}).encode()
 
     def set_state(self, state: bytes) -> None:
-        """Go on after the batch at which `state` was taken; the numbers of workers and processes may differ.
+        """Continue after the batch at which `state` was taken; the numbers of workers and processes may differ.
 
         Raises:
           CheckpointError: the state is of another dataset or config.
@@ -376,17 +268,17 @@ class PairLoader:
         self._batches, self.skipped = batches, skipped
         self._recent.clear()
 
-    # grain's and orbax's checkpoint handlers call them so.
+    # Name used by grain's and orbax's checkpoint handlers.
     get_state = state
 
     def close(self) -> None:
-        """End threads and workers; `next` starts them again."""
+        """Stop threads and workers; `next` starts them again."""
         self._running.clear()
 
     def _order(self) -> dict[str, Any]:
-        """Everything that the order of the pairs depends on."""
+        """Settings that determine the order of the pairs."""
         names = ("batch_size", "seed", "repeats", "balance", "time_flip")
-        spans = {"spans": list(self._config.spans)} if self._config.spans else {}  # states from before there were any
+        spans = {"spans": list(self._config.spans)} if self._config.spans else {}  # absent from older states
         return {"clips": self.dataset.digest(), **{name: getattr(self._config, name) for name in names}, **spans}
 
     def _pipeline(self, start: int) -> grain.IterDataset:
@@ -407,8 +299,8 @@ class PairLoader:
         )
 
     def _smallest_shared(self) -> int:
-        """Bytes from which arrays come from workers through shared memory; containers often have next to none."""
-        pair = sum(array.nbytes for array in blank_pair(self.dataset, self._config).values())
+        """Bytes from which arrays use shared memory; containers often have next to none."""
+        pair = sum(array.nbytes for array in self._source.blank().values())
         wanted = 4 * self._config.workers * self._source.local * pair
         try:
             free = shutil.disk_usage(_SHARED_MEMORY).free
@@ -423,7 +315,7 @@ class PairLoader:
         return sys.maxsize
 
     def _account(self, skipped: Sequence[Skipped]) -> None:
-        """Name, count and judge the pairs that could not be read."""
+        """Log and count unreadable pairs. InputError where there are too many."""
         failures = [entry for entry in skipped if entry != GIVEN_UP]
         for clip, frame, reason in failures:
             if (clip, frame) not in self._named:
@@ -450,10 +342,5 @@ class PairLoader:
 
 
 def open_pairs(config: DataConfig, process_index: int = 0, process_count: int = 1) -> PairLoader:
-    """Open the dataset that a config names and read pairs from it: see `choose_clips` and `PairLoader`.
-
-    Raises:
-      InputError: the dataset is missing, broken, empty or of another frame size.
-      ConfigError: an unknown name, or a batch that the processes or the dataset cannot fill.
-    """
+    """Open the dataset that a config names and read pairs from it; errors of `choose_clips` and `PairLoader`."""
     return PairLoader(config, choose_clips(config), process_index, process_count)

@@ -1,4 +1,4 @@
-"""Batches put on devices ahead of the step that needs them."""
+"""Transfer of batches to devices ahead of the step."""
 
 import queue
 import threading
@@ -8,26 +8,20 @@ from typing import Any, Protocol
 
 
 class StatefulIterator(Protocol):
-    """What is read ahead: an iterator whose state can be asked for and set."""
+    """An iterator with a state to resume from."""
 
-    def __next__(self) -> Any:
-        """The next batch."""
-        ...
+    def __next__(self) -> Any: ...
 
-    def state(self) -> bytes:
-        """Where it stands."""
-        ...
+    def state(self) -> bytes: ...
 
-    def set_state(self, state: bytes) -> None:
-        """Go there."""
-        ...
+    def set_state(self, state: bytes) -> None: ...
 
 
 class DevicePrefetch:
     """An iterator over `put(batch)`, computed by a thread up to `depth` batches ahead.
 
-    `state()` is that of the last batch handed out, not of the last one read: a run that is restored from it sees
-    every batch exactly once. An error of the iterator or of `put` is raised by `next` when its batch is due.
+    `state()` is that of the last batch returned, not of the last one read: a run restored from it gets every batch
+    exactly once. An error of the iterator or of `put` is raised by `next` when its batch is due.
     """
 
     def __init__(self, iterator: StatefulIterator, put: Callable[[Any], Any], depth: int = 2) -> None:
@@ -65,12 +59,12 @@ class DevicePrefetch:
         return self._state
 
     def set_state(self, state: bytes) -> None:
-        """Drop what was read ahead and go on from a state."""
+        """Drop the batches read ahead and continue from a state."""
         self._halt()
         self._iterator.set_state(state)
         self._state = state
 
-    # grain's and orbax's checkpoint handlers call them so.
+    # Name used by grain's and orbax's checkpoint handlers.
     get_state = state
 
     def close(self) -> None:
@@ -99,7 +93,7 @@ def _fill(iterator: StatefulIterator, put: Callable[[Any], Any], ready: queue.Qu
         item: tuple[Any, bytes, BaseException | None]
         try:
             item = (put(next(iterator)), iterator.state(), None)
-        except BaseException as error:  # whatever it is, the one who waits for the batch is told
+        except BaseException as error:  # raised by `next`
             item = (None, b"", error)
         while not stopping.is_set():
             try:
@@ -115,8 +109,3 @@ def _join(thread: threading.Thread, stopping: threading.Event) -> None:
     stopping.set()
     if thread.is_alive() and thread is not threading.current_thread():
         thread.join(timeout=30)
-
-
-def device_prefetch(iterator: StatefulIterator, put: Callable[[Any], Any], depth: int = 2) -> DevicePrefetch:
-    """See `DevicePrefetch`."""
-    return DevicePrefetch(iterator, put, depth)

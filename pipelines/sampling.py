@@ -1,13 +1,12 @@
-"""Which frames an epoch shows, as a pure function of (seed, epoch, index).
+"""Sampling of frame pairs as a pure function of (seed, epoch, index).
 
-FOMM's sampling (Siarohin et al., 2019, with `id_sampling`): an epoch names every identity 75 times in random order;
+FOMM's sampling (Siarohin et al., 2019, with `id_sampling`): an epoch contains every identity 75 times in random order;
 each time a random clip of that identity gives two random frames, with replacement, the earlier one as the source; with
-probability one half the pair is reversed in time. Every person weighs the same, however many clips there are of them.
-For interpolation the two frames lie a given number apart instead, so that there is one halfway between them.
+probability one half the pair is reversed in time. Identities are sampled alike, however many clips they have. For
+interpolation the two frames lie a given distance apart instead, with one halfway between them.
 
-Nothing is drawn in sequence: each pair has its own counter of the Philox generator, so that any process or worker can
-compute any pair, and a run goes on after an interruption as if there had been none. Only raw words of the generator
-are used, which NumPy promises never to change.
+Each pair has its own counter of the Philox generator, so that any process or worker can compute any pair, and a resumed
+run continues exactly. Only the generator's raw words are used, which NumPy guarantees never to change.
 """
 
 import dataclasses
@@ -15,9 +14,8 @@ import functools
 
 import numpy as np
 
-# A pair that cannot be read is replaced: first by others of the same identity, then by anyone's.
-SAME_IDENTITY_ATTEMPTS = 3
-_ORDER, _PAIR = 1, 2  # the last word of the counter: which purpose the numbers serve
+SAME_IDENTITY_ATTEMPTS = 3  # replacements of an unreadable pair by the same identity, before any other
+_ORDER, _PAIR = 1, 2  # last word of the counter: purpose of the numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +41,11 @@ class PairSampler:
     Attributes:
       groups: numbers of the clips of each identity.
       frames: number of frames of each clip.
-      repeats: how often an epoch names each identity.
+      repeats: pairs of each identity in an epoch.
       seed: 0 ≤ seed < 2**64.
       time_flip: whether half of the pairs are reversed in time.
-      spans: the frames of a pair lie so far apart, each distance as often as the others (of those that fit into the
-        clip); empty draws any two frames. Every clip is longer than the shortest span.
+      spans: distances between the frames of a pair, uniform over those that fit into the clip; empty samples any two
+        frames. Every clip is longer than the shortest span.
     """
 
     groups: tuple[tuple[int, ...], ...]
@@ -62,13 +60,13 @@ class PairSampler:
         """Pairs in an epoch."""
         return len(self.groups) * self.repeats
 
-    def draw(self, epoch: int, index: int, attempt: int = 0) -> Pair:
-        """One pair.
+    def sample(self, epoch: int, index: int, attempt: int = 0) -> Pair:
+        """Compute one pair.
 
         Args:
           epoch: from 0.
           index: 0 ≤ index < epoch_length.
-          attempt: 0 gives the pair itself, 1 and up its replacements, where it cannot be read.
+          attempt: 0 for the pair itself, 1 and up for its replacements.
         """
         which, clip, first, second, flip = _words(self.seed, epoch, index, attempt, _PAIR, 5)
         if attempt <= SAME_IDENTITY_ATTEMPTS:
@@ -81,7 +79,7 @@ class PairSampler:
         return Pair(number, late, early, True) if swapped else Pair(number, early, late, False)
 
     def _frames(self, length: int, first: int, second: int) -> tuple[int, int]:
-        """Two frames of a clip in their order, from two random words."""
+        """Two frames of a clip in temporal order, from two random words."""
         if not self.spans:
             early, late = sorted(_below(word, length) for word in (first, second))
             return early, late
@@ -92,20 +90,20 @@ class PairSampler:
 
 
 def _words(seed: int, epoch: int, index: int, attempt: int, purpose: int, count: int) -> list[int]:
-    """Random 64-bit words: those of one counter of the generator; its first word counts up as they are drawn."""
+    """Random 64-bit words of one counter of the generator, whose first word counts them."""
     key = np.array([seed, epoch], np.uint64)
     counter = np.array([0, attempt, index, purpose], np.uint64)
     return np.random.Philox(key=key, counter=counter).random_raw(count).tolist()
 
 
 def _below(word: int, limit: int) -> int:
-    """A 64-bit word as a number in [0, limit), all alike to one part in 2**64 / limit."""
+    """Map a 64-bit word to [0, limit), uniform to one part in 2**64 / limit."""
     return (word * limit) >> 64
 
 
-@functools.lru_cache(maxsize=2)  # an iterator that reads ahead stands in two epochs at most
+@functools.lru_cache(maxsize=2)  # prefetching spans two epochs at most
 def _order(seed: int, epoch: int, length: int) -> np.ndarray:
-    """A permutation of the epoch: position -> number of the identity (modulo their count)."""
+    """Permutation of an epoch: position -> number of the identity (modulo their count)."""
     key = np.array([seed, epoch], np.uint64)
     counter = np.array([0, 0, 0, _ORDER], np.uint64)
     return np.argsort(np.random.Philox(key=key, counter=counter).random_raw(length), kind="stable")

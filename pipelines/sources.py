@@ -1,9 +1,4 @@
-"""Prepared clip datasets on disk, read frame by frame in any order.
-
-A dataset is a folder with `dataset.json` and either one folder a clip (`storage: folder`) or ArrayRecord shards with
-one record a frame (`storage: arrayrecord`); `data.clip_folder` writes both. This module knows how they lie on disk
-and decodes single frames; which frames are wanted is `pipelines.sampling`'s business.
-"""
+"""Random access to the frames of prepared clip datasets; `pipelines.record` describes their form on disk."""
 
 import dataclasses
 import difflib
@@ -13,7 +8,7 @@ import json
 import pathlib
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import msgpack
@@ -21,61 +16,31 @@ import numpy as np
 
 from avfr_jax.config import from_dict
 from avfr_jax.errors import ConfigError, InputError
-from avfr_jax.landmarks import NUM_LANDMARKS, normalise_landmarks
+from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.media import mel as mel_scale
-
-FORMAT, VERSION = "avfr-clips", 1
-STORAGES = ("folder", "arrayrecord")
-MEL = (mel_scale.BANDS, mel_scale.WINDOW_COLUMNS)
-WHAT = ("image", "priors", "landmarks", "mel")
+from pipelines import record as form
+from pipelines.record import Clip
 
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xaeB`\x82"
 
 
 class CorruptFrameError(Exception):
-    """One frame cannot be read; training goes on without it. The message is the reason, without the clip's name."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Clip:
-    """One prepared clip: consecutive frames of one head.
-
-    Attributes:
-      name: unique in the dataset.
-      identity: who is seen; clips of one person share it.
-      frames: number of frames.
-      missing_faces: frames where no face was found (their landmarks are NaN).
-      source: name of the file that it was cut from.
-      has_audio: whether there is sound; without it the mel is that of silence.
-      crop: x, y and side of the crop, in pixels of the source.
-      shard: which ArrayRecord shard holds it.
-      first: its first record in that shard.
-    """
-
-    name: str
-    identity: str
-    frames: int
-    missing_faces: int = 0
-    source: str = ""
-    has_audio: bool = False
-    crop: tuple[float, ...] = ()
-    shard: int = 0
-    first: int = 0
+    """A frame cannot be read; training continues without it. The message is the reason, without the clip's name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipDataset:
-    """The clips of a prepared dataset, or some of them.
+    """Clips of a prepared dataset, or a selection of them.
 
     Attributes:
       path: the dataset's folder.
       storage: `folder` or `arrayrecord`.
-      size: height and width of the frames, pixels.
-      fps: frames a second.
-      priors: whether mesh drawings and head masks were prepared.
+      size: height and width of the frames as read, pixels.
+      fps: frames per second.
+      priors: whether mesh images and head masks were prepared.
       clips: in the order of `dataset.json`.
-      shrink: frames are read this many times smaller than they lie there; `size` is what they are read at.
+      shrink: factor by which frames are downscaled on reading.
     """
 
     path: pathlib.Path
@@ -88,11 +53,11 @@ class ClipDataset:
 
     @property
     def stored_size(self) -> int:
-        """Height and width of the frames as they lie on disk, pixels."""
+        """Height and width of the frames on disk, pixels."""
         return self.size * self.shrink
 
     def shrunk(self, size: int) -> "ClipDataset":
-        """The same dataset with smaller frames: each pixel the mean over the area it covers.
+        """Downscale the frames by area averaging.
 
         Raises:
           InputError: the stored size is no multiple of `size`.
@@ -106,7 +71,7 @@ class ClipDataset:
 
     @property
     def identities(self) -> tuple[str, ...]:
-        """Everyone seen, sorted."""
+        """Identities, sorted."""
         return tuple(sorted({clip.identity for clip in self.clips}))
 
     @property
@@ -115,21 +80,14 @@ class ClipDataset:
         return sum(clip.frames for clip in self.clips)
 
     def digest(self) -> str:
-        """A short name for which clips these are: 16 hexadecimal digits of names, identities and lengths."""
+        """16 hexadecimal digits of the clips' names, identities and lengths."""
         listing = json.dumps([(c.name, c.identity, c.frames) for c in self.clips]).encode()
         return hashlib.sha256(listing).hexdigest()[:16]
 
     def clip(self, name: str) -> Clip:
-        """The clip of that name.
-
-        Raises:
-          ConfigError: there is none.
-        """
-        found = next((clip for clip in self.clips if clip.name == name), None)
-        if found is None:
-            _check_known([name], [clip.name for clip in self.clips], "clip", self.path)
-        assert found is not None
-        return found
+        """Look up a clip by name. ConfigError where there is none."""
+        _check_known([name], [clip.name for clip in self.clips], "clip", self.path)
+        return next(clip for clip in self.clips if clip.name == name)
 
     def select(
         self,
@@ -138,11 +96,11 @@ class ClipDataset:
         exclude_identities: Collection[str] = (),
         exclude_clips: Collection[str] = (),
     ) -> "ClipDataset":
-        """The same dataset with fewer clips.
+        """Select clips by name and identity.
 
         Args:
-          identities, clips: a clip stays if it, or who it shows, is named here; all stay if both are empty.
-          exclude_identities, exclude_clips: these go, whatever else names them.
+          identities, clips: a clip stays if it or its identity is named here; all stay if both are empty.
+          exclude_identities, exclude_clips: removed in any case.
 
         Raises:
           ConfigError: a name that is not in the dataset.
@@ -172,9 +130,9 @@ class ClipDataset:
           what: any of `image`, `priors`, `landmarks`, `mel`.
 
         Returns:
-          `image`: uint8 [H, W, 3], RGB; with `priors` [H, W, 5], the mesh drawing and the head mask behind RGB.
+          `image`: uint8 [H, W, 3], RGB; with `priors` [H, W, 5], the mesh image and the head mask after RGB.
           `landmarks`: float32 [478, 3], x and y in [-1, 1] (the frame's edges: `normalise_landmarks` of
-          `avfr_jax.landmarks`), z in x's unit; NaN where no face was found.
+          `avfr_jax.landmarks`), z in x's unit; NaN without a detected face.
           `mel`: float32 [80, 16], the 200 ms around the frame.
 
         Raises:
@@ -188,10 +146,10 @@ class ClipDataset:
 
 @dataclasses.dataclass(frozen=True)
 class JoinedDataset(ClipDataset):
-    """Several datasets as one; their frames are of one size and rate, and no two clips share a name.
+    """Concatenation of datasets with frames of one size and rate and unique clip names.
 
     Attributes:
-      parts: the datasets; a clip is read from the one that has it.
+      parts: the datasets; a clip is read from the one that contains it.
     """
 
     parts: tuple[ClipDataset, ...] = ()
@@ -201,16 +159,14 @@ class JoinedDataset(ClipDataset):
         return {clip.name: part for part in self.parts for clip in part.clips}
 
     def read_frame(self, clip: Clip, index: int, what: Iterable[str] = ("image",)) -> dict[str, np.ndarray]:
-        """See `ClipDataset.read_frame`."""
         return self._part_of[clip.name].read_frame(clip, index, what)
 
     def shrunk(self, size: int) -> ClipDataset:
-        """See `ClipDataset.shrunk`."""
         return join_datasets([part.shrunk(size) for part in self.parts])
 
 
 def join_datasets(parts: Sequence[ClipDataset]) -> ClipDataset:
-    """Datasets as one, in their order.
+    """Concatenate datasets.
 
     Raises:
       InputError: they differ in size or rate, or two clips have one name.
@@ -245,14 +201,14 @@ def open_dataset(path: str | pathlib.Path) -> ClipDataset:
       InputError: it is missing, is not a prepared dataset, is of another version, or has no clips or lacks a shard.
     """
     path = pathlib.Path(path)
-    listing = path / "dataset.json"
+    listing = path / form.INDEX
     if not path.is_dir():
         raise InputError(f"There is no dataset folder {path}; prepare one with python -m data.clip_folder.")
     if not listing.is_file():
         raise InputError(f"{path} has no dataset.json; prepare the raw videos with python -m data.clip_folder.")
     dataset = _parse(path, _load_json(listing))
     if not dataset.clips:
-        raise InputError(f"The dataset {path} has no clips; its rejected.json says why each video was left out.")
+        raise InputError(f"The dataset {path} has no clips; its rejected.json lists the reason for each video.")
     _check_complete(dataset)
     return dataset
 
@@ -262,12 +218,12 @@ def _load_json(listing: pathlib.Path) -> dict[str, Any]:
         content = json.loads(listing.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{listing} cannot be read ({error}); prepare the dataset again.") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{listing} does not describe a prepared clip dataset (its format is not {FORMAT!r}).")
-    if content.get("version") != VERSION:
+    if not isinstance(content, dict) or content.get("format") != form.FORMAT:
+        raise InputError(f"{listing} does not describe a prepared clip dataset (its format is not {form.FORMAT!r}).")
+    if content.get("version") != form.VERSION:
         raise InputError(
-            f"{listing} is of version {content.get('version')!r}; this program reads version {VERSION}: prepare the "
-            "dataset again or use a newer program."
+            f"{listing} is of version {content.get('version')!r}; this program reads version {form.VERSION}: prepare "
+            "the dataset again or use a newer program."
         )
     return content
 
@@ -281,24 +237,25 @@ def _parse(path: pathlib.Path, content: dict[str, Any]) -> ClipDataset:
         size, fps, priors = int(content["size"]), float(content["fps"]), bool(content.get("priors", True))
         dataset = ClipDataset(path, content["storage"], size, fps, priors, clips)
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path / 'dataset.json'} lacks something or holds something wrong: {error}") from None
+        raise InputError(f"{path / form.INDEX} lacks something or holds something wrong: {error}") from None
     broken = next((clip for clip in clips if clip.frames < 1), None)
-    if dataset.storage not in STORAGES:
-        raise InputError(f"{path / 'dataset.json'} names the storage {dataset.storage!r}, not one of {STORAGES}.")
+    if dataset.storage not in (storages := get_args(form.Storage)):
+        raise InputError(f"{path / form.INDEX} names the storage {dataset.storage!r}, not one of {storages}.")
     if broken is not None:
-        raise InputError(f"{path / 'dataset.json'} lists clip {broken.name} with {broken.frames} frames.")
+        raise InputError(f"{path / form.INDEX} lists clip {broken.name} with {broken.frames} frames.")
     if len({clip.name for clip in clips}) < len(clips):
-        raise InputError(f"{path / 'dataset.json'} lists two clips of the same name.")
+        raise InputError(f"{path / form.INDEX} lists two clips of the same name.")
     return dataset
 
 
 def _check_complete(dataset: ClipDataset) -> None:
     if dataset.storage == "folder":
-        there = {p.name for p in (dataset.path / "clips").iterdir()} if (dataset.path / "clips").is_dir() else set()
+        folder = dataset.path / form.CLIPS
+        there = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
         missing = [clip.name for clip in dataset.clips if clip.name not in there]
         if missing:
             raise InputError(
-                f"{dataset.path / 'clips'} lacks {len(missing)} of the {len(dataset.clips)} clips in dataset.json, "
+                f"{folder} lacks {len(missing)} of the {len(dataset.clips)} clips in dataset.json, "
                 f"the first {missing[0]}."
             )
         return
@@ -306,7 +263,7 @@ def _check_complete(dataset: ClipDataset) -> None:
     for clip in dataset.clips:
         ends[clip.shard] = max(ends.get(clip.shard, 0), clip.first + clip.frames)
     for shard, end in sorted(ends.items()):
-        path = shard_path(dataset.path, shard)
+        path = form.shard_path(dataset.path, shard)
         if not path.is_file():
             raise InputError(f"The dataset's shard {path} is missing; copy the whole folder or prepare it again.")
         count = _records(path)
@@ -322,84 +279,68 @@ def _check_known(names: Iterable[str], known: Sequence[str], kind: str, path: pa
             raise ConfigError(f"{path} has no {kind} {name!r}" + (f"; did you mean {near[0]!r}?" if near else "."))
 
 
-def shard_path(path: pathlib.Path, shard: int) -> pathlib.Path:
-    """Where shard number `shard` of a dataset lies."""
-    return path / f"shard-{shard:05d}.arrayrecord"
-
-
 # Decoding.
 
 
-def _decode_image(data: bytes, size: int) -> np.ndarray:
-    # Older OpenCV fills up what a truncated file lacks with grey, so the end of the file is looked at too.
-    image = None
-    if data.endswith(_JPEG_END):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+def _decode_image(data: bytes, size: int, name: str) -> np.ndarray:
+    # Older OpenCV fills the missing part of a truncated file with grey, so the end of the file is checked too.
+    jpeg = name == "image"
+    what, end = ("JPEG", _JPEG_END) if jpeg else (f"{name} PNG", _PNG_END)
+    mode = cv2.IMREAD_COLOR_RGB if jpeg else cv2.IMREAD_GRAYSCALE
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), mode) if data.endswith(end) else None
     if image is None:
-        raise CorruptFrameError("its JPEG is broken")
-    if image.shape != (size, size, 3):
-        raise CorruptFrameError(f"its picture is {image.shape[1]} x {image.shape[0]}, not {size} x {size}")
-    return image
-
-
-def _decode_grey(data: bytes, size: int, what: str) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data.endswith(_PNG_END) else None
-    if image is None:
-        raise CorruptFrameError(f"its {what} PNG is broken")
-    if image.shape != (size, size):
+        raise CorruptFrameError(f"its {what} is broken")
+    if image.shape[:2] != (size, size):
+        what = "picture" if jpeg else name
         raise CorruptFrameError(f"its {what} is {image.shape[1]} x {image.shape[0]}, not {size} x {size}")
     return image
 
 
 def _decode_frame(files: dict[str, bytes], dataset: ClipDataset) -> np.ndarray:
-    size = dataset.stored_size
-    image = _decode_image(files["image"], size)
-    if "mesh" in files:
-        greys = [_decode_grey(files[what], size, what) for what in ("mesh", "mask")]
-        image = np.dstack([image, *greys])
+    images = [_decode_image(data, dataset.stored_size, name) for name, data in files.items()]
+    image = images[0] if len(images) == 1 else np.dstack(images)
     if dataset.shrink == 1:
         return image
     return cv2.resize(image, (dataset.size, dataset.size), interpolation=cv2.INTER_AREA)
 
 
-def _normalised(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """Pixels -> [-1, 1] from edge to edge, as the models take them."""
-    return normalise_landmarks(np.asarray(landmarks, np.float32), size, size)
+def _images(what: frozenset[str]) -> tuple[str, ...]:
+    if "priors" in what:
+        return ("image", *form.PRIORS)
+    return ("image",) if "image" in what else ()
 
 
 # Folder of clips.
 
 
 def _read_folder_frame(dataset: ClipDataset, clip: Clip, index: int, what: frozenset[str]) -> dict[str, np.ndarray]:
-    folder = dataset.path / "clips" / clip.name
+    folder, size = form.clip_folder(dataset.path, clip.name), dataset.stored_size
     out = {}
-    if what & {"image", "priors"}:
-        places = {"image": f"frames/{index:06d}.jpg"}
-        if "priors" in what:
-            places |= {"mesh": f"mesh/{index:06d}.png", "mask": f"mask/{index:06d}.png"}
-        out["image"] = _decode_frame({k: _read_bytes(folder / v) for k, v in places.items()}, dataset)
+    if names := _images(what):
+        files = {name: _read_bytes(folder / form.frame_file(name, index)) for name in names}
+        out["image"] = _decode_frame(files, dataset)
     if "landmarks" in what:
-        landmarks = _load_array(folder / "landmarks.npy")
-        if landmarks.shape[1:] != (NUM_LANDMARKS, 3) or len(landmarks) < clip.frames:
+        landmarks = _load_array(folder / form.LANDMARKS_FILE)
+        if landmarks.shape[1:] != form.LANDMARKS or len(landmarks) < clip.frames:
             raise CorruptFrameError(f"its landmarks.npy has shape {landmarks.shape}")
-        out["landmarks"] = _normalised(landmarks[index], dataset.stored_size)
+        out["landmarks"] = normalise_landmarks(np.asarray(landmarks[index], np.float32), size, size)
     if "mel" in what:
-        out["mel"] = _folder_mel(folder, clip, index, dataset.fps)
+        out["mel"] = _folder_mel(folder / form.MEL_FILE, clip, index, dataset.fps)
     return out
 
 
-def _folder_mel(folder: pathlib.Path, clip: Clip, index: int, fps: float) -> np.ndarray:
-    if not clip.has_audio and not (folder / "mel.npy").exists():
+def _folder_mel(path: pathlib.Path, clip: Clip, index: int, fps: float) -> np.ndarray:
+    if not clip.has_audio and not path.exists():
         return mel_scale.silence()
-    mel = _load_array(folder / "mel.npy")
-    if mel.ndim != 2 or mel.shape[0] != MEL[0] or mel.shape[1] < 1:
+    mel = _load_array(path)
+    if mel.ndim != 2 or mel.shape[0] != form.MEL[0] or mel.shape[1] < 1:
         raise CorruptFrameError(f"its mel.npy has shape {mel.shape}")
     return mel_scale.mel_window(np.asarray(mel), index, fps).astype(np.float32, copy=False)
 
 
 def _read_bytes(path: pathlib.Path) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:  # a buffer costs more than reading the whole at once
+        with open(path, "rb", buffering=0) as file:  # a buffer costs more than one read of the whole
             return file.read()
     except OSError as error:
         raise CorruptFrameError(f"its file {path.parent.name}/{path.name}: {error.strerror}") from None
@@ -420,18 +361,14 @@ _readers_lock = threading.Lock()
 
 
 def _reader(path: pathlib.Path) -> Any:
-    """An open shard; readers are safe to share between threads, and each process opens its own."""
-    reader = _readers.get(path)
-    if reader is None:
-        from array_record.python import array_record_module
+    """Open a shard once per process; threads may share its reader."""
+    from array_record.python import array_record_module
 
-        with _readers_lock:
-            reader = _readers.get(path)
-            if reader is None:
-                options = "readahead_buffer_size:0"  # records are read in random order
-                reader = array_record_module.ArrayRecordReader(str(path), options=options)
-                _readers[path] = reader
-    return reader
+    with _readers_lock:
+        if path not in _readers:
+            options = "readahead_buffer_size:0"  # records are read in random order
+            _readers[path] = array_record_module.ArrayRecordReader(str(path), options=options)
+        return _readers[path]
 
 
 def _records(path: pathlib.Path) -> int:
@@ -442,21 +379,19 @@ def _records(path: pathlib.Path) -> int:
 
 
 def _read_record(dataset: ClipDataset, clip: Clip, index: int, what: frozenset[str]) -> dict[str, np.ndarray]:
-    path = shard_path(dataset.path, clip.shard)
+    path = form.shard_path(dataset.path, clip.shard)
     try:
         record = msgpack.unpackb(_reader(path).read([clip.first + index])[0])
     except Exception as error:  # the reader and msgpack raise several kinds for damaged bytes
         raise CorruptFrameError(f"its record cannot be read ({error})") from None
-    out = {}
+    out, size = {}, dataset.stored_size
     try:
-        if what & {"image", "priors"}:
-            names = ("image", "mesh", "mask") if "priors" in what else ("image",)
+        if names := _images(what):
             out["image"] = _decode_frame({name: record[name] for name in names}, dataset)
         if "landmarks" in what:
-            landmarks = np.frombuffer(record["landmarks"], np.float32).reshape(NUM_LANDMARKS, 3)
-            out["landmarks"] = _normalised(landmarks, dataset.stored_size)
+            out["landmarks"] = normalise_landmarks(form.unpack_array(record, "landmarks"), size, size)
         if "mel" in what:
-            out["mel"] = np.frombuffer(record["mel"], np.float32).reshape(MEL).copy()
+            out["mel"] = form.unpack_array(record, "mel")
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptFrameError(f"its record lacks something ({error!r})") from None
     return out

@@ -1,8 +1,8 @@
-"""Geometric augmentation of pairs on the device, landmarks included: turns, sizes, shifts, and smooth warps of stills.
+"""Geometric augmentation of pairs on the device, landmarks included: rotation, scale, shift, smooth warps of stills.
 
-A turn, size and shift are drawn a pair and applied to both frames alike: the head is seen elsewhere, its motion stays.
-Where both frames of a pair are one and the same picture (a portrait, of which there is no second frame), the driving
-one is bent by a smooth random field and moved a little: motion for people of whom only a photograph exists.
+A rotation, scale and shift are sampled per pair and applied to both frames alike, which keeps the motion between them.
+Where both frames of a pair are the same picture (a portrait without a second frame), the driving one is deformed by a
+smooth random field and moved a little: motion for people of whom only a photograph exists.
 """
 
 import dataclasses
@@ -17,19 +17,19 @@ from avfr_jax.ops.sampling import grid_sample_2d
 from avfr_jax.typing import Array, Bool, Float
 
 _KNOTS = 5  # of the smooth field, along each side
-_STILL_SHARE = 0.8  # how much of the pair's turn, size and shift a still's driving frame is given on top
-_INVERSIONS = 6  # fixed-point steps that find where the smooth field takes a point; its slope is well below one
+_STILL_SHARE = 0.8  # share of the pair's rotation, scale and shift that a still's driving frame gets in addition
+_INVERSIONS = 6  # fixed-point steps of the smooth field's inverse; its slope is well below one
 
 
 @dataclasses.dataclass(frozen=True)
 class WarpConfig:
-    """How much is moved; standard deviations of normal distributions.
+    """Standard deviations of the sampled motion.
 
     Attributes:
       rotation: degrees.
-      scale: of the logarithm of the size.
+      scale: of the logarithm of the scale.
       shift: along each axis, as a share of the frame's side.
-      stills: of the smooth field that bends a still, as a share of the frame's side.
+      stills: of the smooth field that deforms a still, as a share of the frame's side.
     """
 
     rotation: float = 0.0
@@ -45,7 +45,7 @@ class WarpConfig:
 
     @property
     def moves(self) -> bool:
-        """Whether anything is moved."""
+        """Whether anything moves."""
         return any(dataclasses.astuple(self))
 
 
@@ -54,10 +54,9 @@ def warp(key: Array, batch: dict[str, Any], config: WarpConfig) -> dict[str, Any
 
     Args:
       key: a JAX random key.
-      batch: `source` and `driving` float32 [B, H, W, C] in [0, 1] and perhaps `source_landmarks` and
-        `driving_landmarks` [B, 478, 3], x and y in [-1, 1] from edge to edge. What a frame is moved to show beyond
-        its border is its reflection.
-      config: how much.
+      batch: `source` and `driving` float32 [B, H, W, C] in [0, 1] and optionally `source_landmarks` and
+        `driving_landmarks` [B, 478, 3], x and y in [-1, 1] from edge to edge. Frames are continued by reflection.
+      config: strength.
 
     Returns:
       The same entries.
@@ -65,8 +64,8 @@ def warp(key: Array, batch: dict[str, Any], config: WarpConfig) -> dict[str, Any
     alike_key, own_key, field_key = jax.random.split(key, 3)
     count, height, width, _ = batch["source"].shape
     still = jnp.all(batch["source"] == batch["driving"], axis=(1, 2, 3))
-    alike = _draw_affine(alike_key, count, config, 1.0)
-    own = _only_where(still, _draw_affine(own_key, count, config, _STILL_SHARE))
+    alike = _sample_affine(alike_key, count, config, 1.0)
+    own = _only_where(still, _sample_affine(own_key, count, config, _STILL_SHARE))
     knots = 2 * config.stills * jax.random.normal(field_key, (count, _KNOTS, _KNOTS, 2))
     knots = jnp.where(still[:, None, None, None], knots, 0.0)
     field = jax.image.resize(knots, (count, height, width, 2), "cubic")
@@ -82,8 +81,8 @@ def warp(key: Array, batch: dict[str, Any], config: WarpConfig) -> dict[str, Any
     return out
 
 
-def _draw_affine(key: Array, count: int, config: WarpConfig, share: float) -> tuple[Float[Array, "b 2 2"], Any]:
-    """Matrix and shift that take a place of the picture to its new place."""
+def _sample_affine(key: Array, count: int, config: WarpConfig, share: float) -> tuple[Float[Array, "b 2 2"], Any]:
+    """Matrix and shift from old to new positions."""
     keys = jax.random.split(key, 3)
     turn, size = jax.random.normal(keys[0], (count,)), jax.random.normal(keys[1], (count,))
     shift = jax.random.normal(keys[2], (count, 2))
@@ -101,9 +100,9 @@ def _only_where(chosen: Bool[Array, "b"], affine: tuple[Array, Array]) -> tuple[
 
 
 def _looked_up(grid: Float[Array, "b h w 2"], affine: tuple[Array, Array]) -> Float[Array, "b h w 2"]:
-    """Where a moved picture's pixels are in the picture: the inverse map."""
+    """Inverse map: positions in the old picture of a moved picture's pixels."""
     matrix, shift = affine
-    inverse = matrix.transpose(0, 2, 1) / _squared_size(matrix)  # of a turn and a size
+    inverse = matrix.transpose(0, 2, 1) / _squared_size(matrix)  # of a rotation and a scale
     return jnp.einsum("bij,bhwj->bhwi", inverse, grid - shift[:, None, None])
 
 
@@ -112,7 +111,7 @@ def _squared_size(matrix: Float[Array, "b 2 2"]) -> Float[Array, "b 1 1"]:
 
 
 def _moved(landmarks: Float[Array, "b k 3"], affine: tuple[Array, Array]) -> Float[Array, "b k 3"]:
-    """Landmarks under a matrix and a shift; depth is scaled alike."""
+    """Transform landmarks; depth is scaled alike."""
     matrix, shift = affine
     places = jnp.einsum("bij,bkj->bki", matrix, landmarks[..., :2]) + shift[:, None]
     depth = landmarks[..., 2:] * jnp.sqrt(_squared_size(matrix))

@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 
 from avfr_jax.errors import ConfigError
 from avfr_jax.landmarks import mirror_indices
-from pipelines.augment import AugmentConfig, apply_jitter, augment, draw_jitter
+from pipelines.augment import AugmentConfig, apply_jitter, augment, sample_jitter
 from pipelines.warp import WarpConfig
 from tests.media_fixtures import astronaut
 
@@ -92,7 +92,7 @@ def test_single_operations(picture):
 
 def test_orders_and_amounts_are_random():
     """Every order comes equally often, each amount fills its range, and each pair has its own."""
-    factors, turns, orders = jax.device_get(draw_jitter(jax.random.key(3), 2400, AugmentConfig()))
+    factors, turns, orders = jax.device_get(sample_jitter(jax.random.key(3), 2400, AugmentConfig()))
     counts = np.unique(orders, axis=0, return_counts=True)[1]
     assert len(counts) == 24
     assert ((counts - 100) ** 2 / 100).sum() < 50  # chi-squared with 23 degrees of freedom: p < 0.001

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.prefetch import device_prefetch
+from pipelines.prefetch import DevicePrefetch
 
 
 class Counter:
@@ -55,7 +55,7 @@ def _no_thread_is_left() -> Iterator[None]:
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_reads_ahead_but_the_state_is_of_what_was_handed_out(depth):
     counter = Counter()
-    ahead = device_prefetch(counter, lambda x: 10 * x, depth)
+    ahead = DevicePrefetch(counter, lambda x: 10 * x, depth)
     assert ahead.state() == b"0"
     assert counter.count == 0  # nothing is read before it is asked for
     assert [next(ahead) for _ in range(3)] == [0, 10, 20]
@@ -71,9 +71,9 @@ def test_reads_ahead_but_the_state_is_of_what_was_handed_out(depth):
 
 
 def test_restored_elsewhere_every_batch_comes_once():
-    ahead = device_prefetch(Counter(), lambda x: x)
+    ahead = DevicePrefetch(Counter(), lambda x: x)
     seen = [next(ahead) for _ in range(7)]
-    other = device_prefetch(Counter(), lambda x: x)
+    other = DevicePrefetch(Counter(), lambda x: x)
     other.set_state(ahead.state())
     seen += [next(other) for _ in range(7)]
     assert seen == list(range(14))
@@ -82,21 +82,21 @@ def test_restored_elsewhere_every_batch_comes_once():
 
 
 def test_ends_and_errors_come_in_their_turn():
-    assert list(device_prefetch(Counter(end=4), lambda x: x)) == [0, 1, 2, 3]
-    ahead = device_prefetch(Counter(fail_at=2), lambda x: x)
+    assert list(DevicePrefetch(Counter(end=4), lambda x: x)) == [0, 1, 2, 3]
+    ahead = DevicePrefetch(Counter(fail_at=2), lambda x: x)
     assert [next(ahead), next(ahead)] == [0, 1]
     for _ in range(2):
         with pytest.raises(OSError, match="disk gone"):
             next(ahead)
     assert ahead.state() == b"2"
     with pytest.raises(ZeroDivisionError):
-        next(device_prefetch(Counter(), lambda x: 1 // x))
+        next(DevicePrefetch(Counter(), lambda x: 1 // x))
     with pytest.raises(ValueError, match="depth"):
-        device_prefetch(Counter(), lambda x: x, 0)
+        DevicePrefetch(Counter(), lambda x: x, 0)
 
 
 def test_an_abandoned_iterator_stops_its_thread():
-    ahead = device_prefetch(Counter(), lambda x: x)
+    ahead = DevicePrefetch(Counter(), lambda x: x)
     next(ahead)
     assert len(threads()) == 1
     del ahead
@@ -114,7 +114,7 @@ def test_puts_on_devices_while_the_consumer_works():
         put_by.add(threading.current_thread().name)
         return jax.device_put(np.full(3, x))
 
-    ahead = device_prefetch(Counter(), put)
+    ahead = DevicePrefetch(Counter(), put)
     assert [int(next(ahead)[0]) for _ in range(4)] == [0, 1, 2, 3]
     assert put_by == {"device-prefetch"}
     ahead.close()

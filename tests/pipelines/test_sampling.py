@@ -1,4 +1,4 @@
-"""What an epoch shows: FOMM's identity-balanced pairs, from counters instead of a sequence."""
+"""Identity-balanced sampling of pairs from counters."""
 
 import collections
 
@@ -12,10 +12,10 @@ IDENTITY = (0, 0, 0, 1, 2)
 
 
 def epoch(sampler: PairSampler, number: int = 0, attempt: int = 0) -> list:
-    return [sampler.draw(number, index, attempt) for index in range(sampler.epoch_length)]
+    return [sampler.sample(number, index, attempt) for index in range(sampler.epoch_length)]
 
 
-def test_everyone_comes_equally_often_in_mixed_order():
+def test_identities_are_balanced_and_shuffled():
     pairs = epoch(SAMPLER)
     order = [IDENTITY[pair.clip] for pair in pairs]
     assert collections.Counter(order) == {0: 400, 1: 400, 2: 400}
@@ -37,7 +37,7 @@ def test_two_frames_with_replacement_sorted_and_half_of_them_swapped():
     assert abs(same - 1 / 12) < 4 * np.sqrt(1 / 12 / len(pairs))  # with replacement
     shares = np.bincount(np.concatenate([first, last]), minlength=12) / (2 * len(pairs))
     np.testing.assert_allclose(shares, 1 / 12, atol=4 * np.sqrt(1 / 12 / len(pairs)))
-    # Being swapped says nothing about how far apart the frames are.
+    # Swapping is independent of the distance between the frames.
     distance = np.abs(first - last)
     assert abs(distance[swapped].mean() - distance[~swapped].mean()) < 0.5
     still = PairSampler(SAMPLER.groups, SAMPLER.frames, 400, 11, time_flip=False)
@@ -47,7 +47,7 @@ def test_two_frames_with_replacement_sorted_and_half_of_them_swapped():
 def test_pure_function_of_seed_epoch_and_index():
     pairs = epoch(SAMPLER, 3)
     again = PairSampler(SAMPLER.groups, SAMPLER.frames, 400, 11)
-    assert [again.draw(3, index) for index in reversed(range(1200))] == pairs[::-1]
+    assert [again.sample(3, index) for index in reversed(range(1200))] == pairs[::-1]
     other = PairSampler(SAMPLER.groups, SAMPLER.frames, 400, 12)
     for different in (epoch(other, 3), epoch(SAMPLER, 4)):
         assert np.mean([a == b for a, b in zip(pairs, different, strict=True)]) < 0.1
@@ -70,14 +70,14 @@ def test_frames_a_span_apart():
     starts = np.bincount([min(p.source, p.driving) for p in pairs if p.clip == 0 and abs(p.source - p.driving) == 2])
     assert len(starts) == 10
     assert starts.min() > 0.4 * starts.mean()
-    # Everything else is drawn as it is without spans.
+    # Everything else is sampled as without spans.
     free = epoch(PairSampler(sampler.groups, sampler.frames, 600, 11))
     assert [(pair.clip, pair.swapped) for pair in pairs] == [(pair.clip, pair.swapped) for pair in free]
 
 
-def test_known_draws():
+def test_known_samples():
     """The order belongs to checkpoints: it must not change from one version or NumPy to the next."""
-    assert [SAMPLER.draw(2, index) for index in (0, 1, 1199)] == [
+    assert [SAMPLER.sample(2, index) for index in (0, 1, 1199)] == [
         Pair(clip=4, source=3, driving=5, swapped=False),
         Pair(clip=4, source=1, driving=6, swapped=False),
         Pair(clip=4, source=6, driving=6, swapped=True),

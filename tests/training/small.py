@@ -16,7 +16,7 @@ from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
 from avfr_jax.training.sharding import make_mesh, put_batch
 from avfr_jax.training.step import StepConfig
 from avfr_jax.training.validation import Pair, ValidationConfig, Validator
-from pipelines.prefetch import device_prefetch
+from pipelines.prefetch import DevicePrefetch
 
 SIDE = 4
 
@@ -141,7 +141,7 @@ def small_run(
         objective,
         make_optimisers(OptimiserConfig(learning_rate=learning_rate), objective.networks),
         mesh,
-        device_prefetch(Pictures(batch_size, seconds), functools.partial(put_batch, mesh)),
+        DevicePrefetch(Pictures(batch_size, seconds), functools.partial(put_batch, mesh)),
         batch_size,
         workdir,
         loop,

@@ -16,7 +16,7 @@ from avfr_jax.training.profiling import StepClock, peak_flops, program_flops
 from avfr_jax.training.sharding import make_mesh, put_batch
 from avfr_jax.training.step import StepConfig
 from avfr_jax.training.validation import Pair, ValidationConfig, Validator, spread, validation_pairs
-from pipelines.prefetch import device_prefetch
+from pipelines.prefetch import DevicePrefetch
 from tests.training.small import HeldBack, LinearObjective, Pictures, small_run
 
 QUIET = LoopConfig(steps=12, log_every=4, panel_every=6, validate_every=6, checkpoint_every=6, tensorboard=False)
@@ -89,7 +89,7 @@ def test_data_that_ends_is_an_input_error(tmp_path):
                 raise StopIteration
             return super().__next__()
 
-    short = device_prefetch(Short(8), functools.partial(put_batch, run.mesh))
+    short = DevicePrefetch(Short(8), functools.partial(put_batch, run.mesh))
     with pytest.raises(InputError, match="ended before the run did"):
         fit(dataclasses.replace(run, data=short))
 
