@@ -1,12 +1,63 @@
-"""Trees of arrays on disk, through orbax."""
+"""Trees of arrays on disk: one safetensors file for a model's weights, an orbax folder for training checkpoints."""
 
+import hashlib
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from avfr_jax.errors import CheckpointError
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dictionaries by slash-separated names, e.g. `generator/params/first/kernel`."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
+    return leaves
+
+
+def unflatten(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries from arrays by slash-separated names."""
+    tree: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *path, last = name.split("/")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = array
+    return tree
+
+
+def save_arrays(path: str | pathlib.Path, tree: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+    """Write nested dictionaries of arrays as one safetensors file; the same arrays give the same bytes."""
+    from safetensors.numpy import save_file
+
+    # Arrays that are not contiguous would be written in the order of their memory.
+    save_file({k: np.asarray(v, order="C") for k, v in flatten(tree).items()}, str(path), dict(metadata or {}) or None)
+
+
+def load_arrays(path: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read a file that `save_arrays` wrote.
+
+    Returns:
+      Nested dictionaries of NumPy arrays, and the metadata.
+
+    Raises:
+      CheckpointError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not pathlib.Path(path).is_file():
+        raise CheckpointError(f"The weights file {path} is missing.")
+    try:
+        with safe_open(str(path), framework="np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return unflatten(arrays), file.metadata() or {}
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"The weights file {path} is damaged ({str(error)[:200]}).") from None
 
 
 def save_tree(folder: str | pathlib.Path, tree: Any) -> None:
@@ -60,8 +111,6 @@ def restore_tree(folder: str | pathlib.Path, expected: Any) -> Any:
 
 def tree_digest(tree: Any) -> str:
     """SHA-256 over a tree's paths, shapes, dtypes and values; the same on every machine."""
-    import hashlib
-
     digest = hashlib.sha256()
     for path, leaf in sorted(jax.tree_util.tree_leaves_with_path(tree), key=lambda item: jax.tree_util.keystr(item[0])):
         array = np.ascontiguousarray(np.asarray(leaf))

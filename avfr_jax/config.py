@@ -53,6 +53,21 @@ def _plain(value: Any, hint: Any) -> Any:
     return value
 
 
+def changed_settings(config: Any) -> dict[str, Any]:
+    """The settings that differ from their defaults, as plain values; every number is a float."""
+    changed: dict[str, Any] = _difference(to_dict(config), to_dict(type(config)()))
+    return changed
+
+
+def _difference(value: Any, default: Any) -> Any:
+    if isinstance(value, dict):
+        defaults = default if isinstance(default, dict) else {}
+        return {n: _difference(v, defaults.get(n)) for n, v in value.items() if v != defaults.get(n)}
+    if isinstance(value, list):
+        return [_difference(v, None) for v in value]
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -> T:
     """A dataclass from plain values; settings that are not named keep their defaults.
 

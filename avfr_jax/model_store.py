@@ -1,5 +1,5 @@
-"""Models on disk: a folder holds `model.json` (family, config, where the weights come from, what was measured) and
-`weights/`. A model is found by its folder or by name."""
+"""Models on disk: a folder holds `model.json` (family, config, fingerprint, provenance, measured quality) and
+`weights.safetensors`. A model is found by its folder, by name or by fingerprint."""
 
 import contextlib
 import dataclasses
@@ -8,54 +8,60 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import jax
-import numpy as np
-
 import avfr_jax
-from avfr_jax.checkpoints import restore_tree, save_tree, tree_digest
 from avfr_jax.config import from_dict, to_dict
 from avfr_jax.errors import AvfrError, CheckpointError, ConfigError, OutputError
-from avfr_jax.families import FAMILIES, Kind, find_family
-from avfr_jax.folders import cache_folder
-from avfr_jax.landmarks import normalise_landmarks
-from avfr_jax.models.base import Animator, Priors
+from avfr_jax.families import FAMILIES, Family, Kind, find_family
+from avfr_jax.folders import cache_folder, model_folders
 
 if TYPE_CHECKING:
+    from avfr_jax.models.base import Animator, Priors
     from avfr_jax.models.interpolation import Interpolator
     from avfr_jax.models.residual import ResidualCodec
     from avfr_jax.models.super_resolution import SuperResolver
 
 DEFAULT_MODEL = "mesh-fomm"
-_FORMAT = 1
-_DOES: dict[Kind, str] = {
+_FORMAT = 2  # 1 kept the weights in an orbax folder, `weights/`
+_WEIGHTS = "weights.safetensors"
+_PURPOSE: dict[Kind, str] = {
     "animator": "animates a source",
-    "interpolator": "makes frames between frames",
-    "super_resolver": "enlarges frames",
-    "residual_codec": "codes what a drawn frame lacks",
+    "interpolator": "interpolates frames",
+    "super_resolver": "upscales frames",
+    "residual_codec": "codes the residual of generated frames",
 }
 _BUILT_IN: dict[str, dict[str, Any]] = {
     "landmark-warp": {
         "family": "landmark-warp",
         "config": {},
+        "fingerprint": "@landmark-warp",
         "provenance": {"source": "built in; needs no weights"},
-        "quality": {},
     }
+}
+# Identities in the headers of version 1 streams, which hashed the files of the weights -> fingerprints.
+_VERSION_1 = {
+    "3dd2d2f0c3eb8944": "@landmark-warp",
+    "b11b352ce12bddac": "@mesh-fomm",
+    "6fee37fdc341ab12": "@avfr128",
+    "41d7748b9b5f24c9": "@residual256",
+    "159701b815b7ee4b": "@super_resolution64",
+    "ebd43579bb26e112": "@interpolation128",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a model without loading its weights.
+    """Description of a model, without its weights.
 
     Attributes:
       name: by which `load_model` finds it.
       family: implementation.
-      folder: where it lies; None for one that is built in.
+      folder: None for a built-in model.
       config: its settings.
-      provenance: where the weights come from, with checksums.
+      fingerprint: hexadecimal, see `models.base.model_fingerprint`; empty for folders of older versions.
+      provenance: origin of the weights, with checksums.
       quality: measured figures by name.
     """
 
@@ -63,19 +69,21 @@ class ModelInfo:
     family: str
     folder: pathlib.Path | None
     config: dict[str, Any]
+    fingerprint: str
     provenance: dict[str, Any]
     quality: dict[str, Any]
 
     @property
     def kind(self) -> Kind | None:
-        """What it is; None for a family that this version does not know."""
+        """Of its family; None for a family that this version lacks."""
         return FAMILIES[self.family].kind if self.family in FAMILIES else None
 
 
-def model_folders() -> list[pathlib.Path]:
-    """Where models are looked for by name, in order: `$AVFR_MODELS`, the cache folder, those in the package."""
-    named = [pathlib.Path(p) for p in os.environ.get("AVFR_MODELS", "").split(os.pathsep) if p]
-    return [*named, cache_folder() / "models", pathlib.Path(__file__).parent / "assets" / "models"]
+def _info(name: str, folder: pathlib.Path | None, values: Mapping[str, Any]) -> ModelInfo:
+    optional = {"fingerprint": "", "provenance": {}, "quality": {}}
+    return ModelInfo(
+        name, values["family"], folder, values["config"], **{k: values.get(k, v) for k, v in optional.items()}
+    )
 
 
 def _read_info(folder: pathlib.Path, name: str) -> ModelInfo:
@@ -84,11 +92,11 @@ def _read_info(folder: pathlib.Path, name: str) -> ModelInfo:
         values = json.loads(path.read_text())
         if values["format"] > _FORMAT:
             raise CheckpointError(f"{folder} was written by a newer avfr-jax (format {values['format']}); update it.")
-        return ModelInfo(
-            name, values["family"], folder, values["config"], values.get("provenance", {}), values.get("quality", {})
-        )
+        return _info(name, folder, values)
     except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is missing or broken ({type(error).__name__}); {folder} is no model.") from None
+        raise CheckpointError(
+            f"{path} is missing or broken ({type(error).__name__}); {folder} is not a model folder."
+        ) from None
 
 
 def describe_model(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
@@ -109,26 +117,60 @@ def describe_model(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
         if "/" not in text and (root / text).is_dir():
             return _read_info(root / text, text)
     if text in _BUILT_IN:
-        known = _BUILT_IN[text]
-        return ModelInfo(text, known["family"], None, known["config"], known["provenance"], known["quality"])
+        return _info(text, None, _BUILT_IN[text])
     names = ", ".join(sorted({m.name for m in list_models()}))
-    raise ConfigError(f"There is no model {text!r}: neither a folder nor one of the models found by name ({names}).")
+    raise ConfigError(f"There is no model {text!r}: neither a folder nor one of the models known by name ({names}).")
 
 
 def list_models() -> list[ModelInfo]:
     """Every model that can be found by name; broken folders are left out."""
-    found: dict[str, ModelInfo] = {}
+    models: dict[str, ModelInfo] = {}
     for root in model_folders():
         for folder in sorted(root.iterdir()) if root.is_dir() else []:
-            if folder.name not in found and (folder / "model.json").is_file():
+            if folder.name not in models and (folder / "model.json").is_file():
                 with contextlib.suppress(AvfrError):
-                    found[folder.name] = _read_info(folder, folder.name)
+                    models[folder.name] = _read_info(folder, folder.name)
     for name in _BUILT_IN:
-        found.setdefault(name, describe_model(name))
-    return list(found.values())
+        models.setdefault(name, describe_model(name))
+    return list(models.values())
 
 
-def load_model(name_or_folder: str | os.PathLike[str] = DEFAULT_MODEL) -> Animator:
+def current_fingerprint(identity: bytes) -> bytes:
+    """The fingerprint that a stream's header means: version 1 identities of shipped models are translated."""
+    return bytes.fromhex(_VERSION_1.get(identity.hex(), identity.hex()))
+
+
+def find_model(identity: bytes, name: str, kind: Kind = "animator") -> str:
+    """Find the model of a stream among those known by name.
+
+    Args:
+      identity: eight bytes from the stream's header, a fingerprint or a version 1 identity.
+      name: that the model had where the stream was encoded; models of this name are tried first.
+      kind: of the model.
+
+    Returns:
+      Name or folder, for `load_model` (`load_residual_codec`, …).
+
+    Raises:
+      ConfigError: none of them has this fingerprint.
+    """
+    wanted = current_fingerprint(identity).hex()
+    models = sorted((m for m in list_models() if m.kind == kind), key=lambda m: m.name != name)
+    for model in models:
+        if model.fingerprint == wanted:
+            return os.fspath(model.folder or model.name)
+    for model in models:  # folders of older versions do not carry their fingerprints
+        with contextlib.suppress(AvfrError):
+            if not model.fingerprint and _load(model, kind).fingerprint.hex() == wanted:
+                return os.fspath(model.folder or model.name)
+    hint = "pass it with --model" if kind == "animator" else f"copy its folder into {cache_folder() / 'models'}"
+    raise ConfigError(
+        f"The stream was made with the model {name!r} of fingerprint {wanted}, which none of the models known by name "
+        f"has: {hint}."
+    )
+
+
+def load_model(name_or_folder: str | os.PathLike[str] = DEFAULT_MODEL) -> "Animator":
     """Load a model that animates.
 
     Args:
@@ -139,46 +181,101 @@ def load_model(name_or_folder: str | os.PathLike[str] = DEFAULT_MODEL) -> Animat
 
     Raises:
       ConfigError: there is no such model, it is of another kind, or its config is of another version.
-      CheckpointError: its folder is broken.
+      CheckpointError: its folder is broken, or weights and config do not belong together.
     """
-    model: Animator = _load(name_or_folder, "animator")
+    model: Animator = _load(describe_model(name_or_folder), "animator")
     return model
 
 
 def load_interpolator(name_or_folder: str | os.PathLike[str]) -> "Interpolator":
-    """Load a model that makes frames between frames; arguments and errors as for `load_model`."""
-    model: Interpolator = _load(name_or_folder, "interpolator")
+    """Load a model that interpolates frames; arguments and errors as for `load_model`."""
+    model: Interpolator = _load(describe_model(name_or_folder), "interpolator")
     return model
 
 
 def load_super_resolver(name_or_folder: str | os.PathLike[str]) -> "SuperResolver":
-    """Load a model that enlarges frames; arguments and errors as for `load_model`."""
-    model: SuperResolver = _load(name_or_folder, "super_resolver")
+    """Load a model that upscales frames; arguments and errors as for `load_model`."""
+    model: SuperResolver = _load(describe_model(name_or_folder), "super_resolver")
     return model
 
 
 def load_residual_codec(name_or_folder: str | os.PathLike[str]) -> "ResidualCodec":
-    """Load a model that codes what drawn frames lack; arguments and errors as for `load_model`."""
-    model: ResidualCodec = _load(name_or_folder, "residual_codec")
+    """Load a model that codes the residual of generated frames; arguments and errors as for `load_model`."""
+    model: ResidualCodec = _load(describe_model(name_or_folder), "residual_codec")
     return model
 
 
-def _load(name_or_folder: str | os.PathLike[str], wanted: Kind) -> Any:
-    info = describe_model(name_or_folder)
+def _load(info: ModelInfo, wanted: Kind) -> Any:
     family = find_family(info.family)
-    if info.kind is not None and info.kind != wanted:
-        there = ", ".join(sorted(m.name for m in list_models() if m.kind == wanted)) or "none is found by name"
+    if family.kind != wanted:
+        there = ", ".join(sorted(m.name for m in list_models() if m.kind == wanted)) or "none is known by name"
         raise ConfigError(
-            f"The model {info.name} ({info.family}) {_DOES[info.kind]}; what is needed here {_DOES[wanted]}: {there}."
+            f"The model {info.name} ({info.family}) {_PURPOSE[family.kind]}; a model that {_PURPOSE[wanted]} is needed "
+            f"here: {there}."
         )
-    config, variables = from_dict(family.config, info.config, f"{info.name}'s config"), None
+    variables = load_weights(info.folder) if info.folder and family.weights and not _is_format_1(info.folder) else None
+    config = from_dict(family.config, info.config, f"{info.name}'s config")
     if family.weights:
-        assert info.folder is not None
-        expected = family.shapes(config)
-        saved = info.provenance.get("networks", list(expected))
-        expected = {network: tree for network, tree in expected.items() if network in saved}
-        variables = restore_tree(info.folder / "weights", expected)
+        variables = _check_weights(info, family, config, variables)
     return family.make(config, variables, info.name, _FindPriors())
+
+
+def _check_weights(info: ModelInfo, family: Family, config: Any, variables: dict[str, Any] | None) -> dict[str, Any]:
+    """The weights, once they are known to fit the config: by their fingerprint, else by their shapes."""
+    from avfr_jax.models.base import model_fingerprint
+
+    if variables is not None and info.fingerprint == model_fingerprint(info.family, config, variables).hex():
+        return variables
+    assert info.folder is not None
+    shapes = family.shapes(config)
+    networks = info.provenance.get("networks", shapes)
+    variables = load_weights(info.folder, {name: tree for name, tree in shapes.items() if name in networks})
+    if info.fingerprint:
+        raise CheckpointError(
+            f"The weights or the config in {info.folder} have been changed: their fingerprint is not the "
+            f"{info.fingerprint} of its model.json; import or copy the model again."
+        )
+    return variables
+
+
+def _is_format_1(folder: pathlib.Path) -> bool:
+    return (folder / "weights").is_dir() and not (folder / _WEIGHTS).is_file()
+
+
+def load_weights(folder: str | os.PathLike[str], shapes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The weights in a model folder, `{network: {collection: tree}}`.
+
+    Args:
+      folder: as `save_model` writes, or wrote in format 1.
+      shapes: the expected tree, of arrays or `jax.ShapeDtypeStruct`; networks that it lacks are left out. None reads
+        everything unchecked, which format 1 does not allow.
+
+    Raises:
+      CheckpointError: weights are missing, damaged, of another family, or of other shapes.
+    """
+    from avfr_jax.checkpoints import flatten, load_arrays, restore_tree
+
+    folder = pathlib.Path(folder)
+    if _is_format_1(folder):
+        tree: dict[str, Any] = restore_tree(folder / "weights", shapes)
+        return tree
+    family = _read_info(folder, folder.name).family
+    variables, metadata = load_arrays(folder / _WEIGHTS)
+    if metadata.get("family", family) != family:
+        raise CheckpointError(
+            f"The weights in {folder} belong to the family {metadata['family']}, its model.json to {family}."
+        )
+    if shapes is None:
+        return variables
+    variables = {name: variables[name] for name in shapes if name in variables}
+    there, expected = ({k: list(v.shape) for k, v in flatten(tree).items()} for tree in (variables, shapes))
+    for name in [*expected, *there]:
+        if there.get(name) != expected.get(name):
+            raise CheckpointError(
+                f"The weights in {folder} do not fit the {family} config of its model.json: {name} has the shape "
+                f"{there.get(name, 'of nothing')}, not {expected.get(name, 'of nothing')}."
+            )
+    return variables
 
 
 @contextlib.contextmanager
@@ -227,10 +324,18 @@ def save_model(
       OutputError: the folder exists, or cannot be written.
     """
     folder = pathlib.Path(folder)
+    import jax
+    import numpy as np
+
+    from avfr_jax.checkpoints import save_arrays, tree_digest
+    from avfr_jax.models.base import model_fingerprint
+
+    variables = jax.tree.map(np.asarray, variables)
     about = {
         "format": _FORMAT,
         "family": family_name,
         "config": to_dict(config),
+        "fingerprint": model_fingerprint(family_name, config, variables).hex(),
         "provenance": {
             **(provenance or {}),
             "avfr_jax": avfr_jax.__version__,
@@ -240,7 +345,7 @@ def save_model(
         "quality": quality or {},
     }
     with _new_folder(folder, overwrite) as scratch:
-        save_tree(scratch / "weights", jax.tree.map(np.asarray, variables))
+        save_arrays(scratch / _WEIGHTS, variables, {"family": family_name})
         (scratch / "model.json").write_text(json.dumps(about, indent=2) + "\n")
     return _read_info(folder, folder.name)
 
@@ -251,17 +356,21 @@ class _FindPriors:
     def __init__(self) -> None:
         self._backend: Any = None
 
-    def __call__(self, frames: Any, with_mask: bool = False) -> Priors:
+    def __call__(self, frames: Any, with_mask: bool = False) -> "Priors":
         """Priors of frames `[N, H, W, 3]` float32 in [0, 1].
 
         Raises:
           MissingBackendError: no face backend is installed.
         """
+        import numpy as np
+
         from avfr_jax.faces import open_face_backend
+        from avfr_jax.landmarks import NUM_LANDMARKS, normalise_landmarks
+        from avfr_jax.models.base import Priors
 
         self._backend = self._backend or open_face_backend()
         images = (np.clip(np.asarray(frames), 0, 1) * 255 + 0.5).astype(np.uint8)
-        landmarks = np.full((len(images), 478, 3), np.nan, np.float32)
+        landmarks = np.full((len(images), NUM_LANDMARKS, 3), np.nan, np.float32)
         for i, image in enumerate(images):
             if faces := self._backend.detect(image):
                 landmarks[i] = normalise_landmarks(faces[0].landmarks, image.shape[1], image.shape[0])

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.checkpoints import tree_digest
-from avfr_jax.config import to_dict
+from avfr_jax.checkpoints import flatten
+from avfr_jax.config import changed_settings
 from avfr_jax.errors import FaceError, MissingBackendError
 from avfr_jax.motion import Motion, MotionSpec
 from avfr_jax.typing import Float
@@ -107,19 +107,25 @@ class Explanation(NamedTuple):
     attention: Any = None
 
 
-def model_fingerprint(family: str, config: Any, variables: Any) -> bytes:
-    """Eight bytes that two models share only if they compute the same, from what makes inference: family, config and
-    the weights of its networks, the discriminator left out.
+def model_fingerprint(family: str, config: Any, variables: Any = None) -> bytes:
+    """Eight bytes that two models share only if they compute the same.
+
+    SHA-256 over the family, the settings that differ from their defaults and the weights, the discriminator's left out:
+    a setting that joins a config later changes nothing, a changed default or a renamed setting does.
 
     Args:
       family: its registry record.
       config: its config dataclass.
-      variables: weights by network, or None.
+      variables: weights by network, `{network: {collection: tree}}`, or None.
     """
-    digest = hashlib.sha256(json.dumps([family, to_dict(config)], sort_keys=True).encode())
-    if variables is not None:
-        networks = {name: tree for name, tree in variables.items() if name != "discriminator"}
-        digest.update(tree_digest(networks).encode())
+    settings = changed_settings(config)
+    settings.pop("discriminator", None)
+    digest = hashlib.sha256(json.dumps([family, settings], sort_keys=True, separators=(",", ":")).encode())
+    networks = {name: tree for name, tree in (variables or {}).items() if name != "discriminator"}
+    for name, leaf in sorted(flatten(networks).items()):
+        array = np.asarray(leaf)
+        digest.update(f"|{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(np.ascontiguousarray(array))
     return digest.digest()[:8]
 
 

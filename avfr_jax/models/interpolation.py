@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.models.base import model_fingerprint
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.models.image_batch import as_batch
 from avfr_jax.nn.inference import quick_convolutions
@@ -156,6 +157,7 @@ class Interpolator:
     def __init__(self, config: InterpolationConfig, variables: dict[str, Any], name: str = "interpolation") -> None:
         """`variables` as from `init`; the generator's are enough."""
         self.config, self.name = config, name
+        self.fingerprint = model_fingerprint(self.family, config, variables)
         self._variables = jax.tree.map(jnp.asarray, {"generator": variables["generator"]})
 
     def __call__(self, first: Any, second: Any, count: int = 1) -> Any:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.errors import ConfigError
+from avfr_jax.models.base import model_fingerprint
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.models.image_batch import as_batch
 from avfr_jax.nn.inference import quick_convolutions
@@ -197,6 +198,7 @@ class ResidualCodec:
     def __init__(self, config: ResidualConfig, variables: dict[str, Any], name: str = "residual") -> None:
         """`variables` as from `init`; the generator's are enough."""
         self.config, self.name = config, name
+        self.fingerprint = model_fingerprint(self.family, config, variables)
         self._variables = jax.tree.map(jnp.asarray, {"generator": variables["generator"]})
 
     def encode(self, true: Any, drawn: Any) -> Int[np.ndarray, "n a b bits"]:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.errors import ConfigError
+from avfr_jax.models.base import model_fingerprint
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.models.image_batch import as_batch
 from avfr_jax.nn.inference import quick_convolutions
@@ -198,6 +199,7 @@ class SuperResolver:
     ) -> None:
         """`variables` as from `init`; the generator's are enough."""
         self.config, self.name = config, name
+        self.fingerprint = model_fingerprint(self.family, config, variables)
         self._variables = jax.tree.map(jnp.asarray, {"generator": variables["generator"]})
 
     def with_windows(self, side: int) -> "SuperResolver":
