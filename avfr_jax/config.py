@@ -53,18 +53,27 @@ def _plain(value: Any, hint: Any) -> Any:
     return value
 
 
-def changed_settings(config: Any) -> dict[str, Any]:
-    """The settings that differ from their defaults, as plain values; every number is a float."""
-    changed: dict[str, Any] = _difference(to_dict(config), to_dict(type(config)()))
+def changed_settings(config: Any, default: Any = None) -> dict[str, Any]:
+    """The settings of a dataclass that differ from another's, or from their defaults, as canonical JSON values.
+
+    Numbers are floats, and a renamed setting stands under its first name, so that the values stay the same when a
+    config gains or renames settings.
+    """
+    default = type(config)() if default is None else default
+    first = {new: old for old, new in getattr(config, "RENAMED", {}).items()}
+    changed = {} if type(config) is type(default) else {TAG: type(config).__name__}
+    for name in _names(config):
+        value, other = getattr(config, name), getattr(default, name, None)
+        if value != other:
+            changed[first.get(name, name)] = _canonical(value, other)
     return changed
 
 
-def _difference(value: Any, default: Any) -> Any:
-    if isinstance(value, dict):
-        defaults = default if isinstance(default, dict) else {}
-        return {n: _difference(v, defaults.get(n)) for n, v in value.items() if v != defaults.get(n)}
-    if isinstance(value, list):
-        return [_difference(v, None) for v in value]
+def _canonical(value: Any, default: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return changed_settings(value, default)
+    if isinstance(value, tuple | list):
+        return [_canonical(v, None) for v in value]
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 

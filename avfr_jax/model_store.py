@@ -36,18 +36,18 @@ _BUILT_IN: dict[str, dict[str, Any]] = {
     "landmark-warp": {
         "family": "landmark-warp",
         "config": {},
-        "fingerprint": "@landmark-warp",
+        "fingerprint": "a0d88f8534d92891",
         "provenance": {"source": "built in; needs no weights"},
     }
 }
 # Identities in the headers of version 1 streams, which hashed the files of the weights -> fingerprints.
 _VERSION_1 = {
-    "3dd2d2f0c3eb8944": "@landmark-warp",
-    "b11b352ce12bddac": "@mesh-fomm",
-    "6fee37fdc341ab12": "@avfr128",
-    "41d7748b9b5f24c9": "@residual256",
-    "159701b815b7ee4b": "@super_resolution64",
-    "ebd43579bb26e112": "@interpolation128",
+    "3dd2d2f0c3eb8944": "a0d88f8534d92891",
+    "b11b352ce12bddac": "bc88813d3812fa7b",
+    "6fee37fdc341ab12": "2ff52a04ea037481",
+    "41d7748b9b5f24c9": "3ad34fdcae1e94b5",
+    "159701b815b7ee4b": "5399d64c17d9c227",
+    "ebd43579bb26e112": "764c4bf6653e7d4d",
 }
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from avfr_jax.model_store import cache_folder
+from avfr_jax.folders import compiled_folder
 
 
 def enable_compilation_cache() -> None:
@@ -16,7 +16,7 @@ def enable_compilation_cache() -> None:
 
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
-    folder = cache_folder() / "compiled"
+    folder = compiled_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -110,8 +110,8 @@ class Explanation(NamedTuple):
 def model_fingerprint(family: str, config: Any, variables: Any = None) -> bytes:
     """Eight bytes that two models share only if they compute the same.
 
-    SHA-256 over the family, the settings that differ from their defaults and the weights, the discriminator's left out:
-    a setting that joins a config later changes nothing, a changed default or a renamed setting does.
+    SHA-256 over the family, the settings that differ from their defaults and the weights, the discriminator's left out.
+    Settings that a config gains later change nothing; a changed default does.
 
     Args:
       family: its registry record.
