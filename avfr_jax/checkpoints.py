@@ -1,6 +1,7 @@
 """Trees of arrays on disk: one safetensors file for a model's weights, an orbax folder for training checkpoints."""
 
 import hashlib
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -107,6 +108,15 @@ def restore_tree(folder: str | pathlib.Path, expected: Any) -> Any:
     if not all(jax.tree.leaves(shapes)):
         raise CheckpointError(f"The weights in {folder} belong to another config: their shapes differ.")
     return tree
+
+
+def saved_names(folder: str | pathlib.Path) -> set[str]:
+    """Names of the arrays in a folder of `save_tree`, as `flatten` gives them; none where it is damaged."""
+    try:
+        entries = json.loads((pathlib.Path(folder) / "_METADATA").read_text())["tree_metadata"].values()
+        return {"/".join(key["key"] for key in entry["key_metadata"]) for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
 
 
 def tree_digest(tree: Any) -> str:

@@ -242,6 +242,22 @@ def _is_format_1(folder: pathlib.Path) -> bool:
     return (folder / "weights").is_dir() and not (folder / _WEIGHTS).is_file()
 
 
+def _check_family(folder: pathlib.Path, named: str, actual: str) -> None:
+    if named != actual:
+        raise CheckpointError(f"The weights in {folder} belong to the family {actual}, its model.json to {named}.")
+
+
+def _likely_family(names: set[str], otherwise: str) -> str:
+    """The family whose default networks share most of their arrays' names with these."""
+    from avfr_jax.checkpoints import flatten
+
+    def overlap(family: Family) -> float:
+        expected = flatten(family.shapes(family.config())).keys() if family.weights else set()
+        return len(expected & names) / max(len(expected | names), 1)
+
+    return max(FAMILIES.values(), key=overlap).name if names else otherwise
+
+
 def load_weights(folder: str | os.PathLike[str], shapes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The weights in a model folder, `{network: {collection: tree}}`.
 
@@ -253,18 +269,19 @@ def load_weights(folder: str | os.PathLike[str], shapes: Mapping[str, Any] | Non
     Raises:
       CheckpointError: weights are missing, damaged, of another family, or of other shapes.
     """
-    from avfr_jax.checkpoints import flatten, load_arrays, restore_tree
+    from avfr_jax.checkpoints import flatten, load_arrays, restore_tree, saved_names
 
     folder = pathlib.Path(folder)
-    if _is_format_1(folder):
-        tree: dict[str, Any] = restore_tree(folder / "weights", shapes)
-        return tree
     family = _read_info(folder, folder.name).family
+    if _is_format_1(folder):
+        try:
+            tree: dict[str, Any] = restore_tree(folder / "weights", shapes)
+        except CheckpointError:
+            _check_family(folder, family, _likely_family(saved_names(folder / "weights"), family))
+            raise
+        return tree
     variables, metadata = load_arrays(folder / _WEIGHTS)
-    if metadata.get("family", family) != family:
-        raise CheckpointError(
-            f"The weights in {folder} belong to the family {metadata['family']}, its model.json to {family}."
-        )
+    _check_family(folder, family, metadata.get("family", family))
     if shapes is None:
         return variables
     variables = {name: variables[name] for name in shapes if name in variables}

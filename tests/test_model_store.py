@@ -1,5 +1,5 @@
 import json
-import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -7,9 +7,12 @@ import pytest
 
 import avfr_jax
 from avfr_jax import model_store
-from avfr_jax.checkpoints import restore_tree
+from avfr_jax.checkpoints import load_arrays, save_arrays, save_tree, tree_digest
+from avfr_jax.config import from_dict, to_dict
 from avfr_jax.errors import CheckpointError, ConfigError, OutputError
-from avfr_jax.models.base import Animator
+from avfr_jax.families import FAMILIES
+from avfr_jax.models import landmark_warp, mesh_fomm
+from avfr_jax.models.base import Animator, model_fingerprint
 from tests.models.test_fomm import small, weights
 
 
@@ -29,8 +32,10 @@ def test_a_saved_model_comes_back_whole(folder):
     model = avfr_jax.load_model(folder)
     assert isinstance(model, Animator)
     assert model.config == small()
-    saved = restore_tree(folder / "weights", weights(small()))
+    saved, metadata = load_arrays(folder / "weights.safetensors")
     jax.tree.map(np.testing.assert_array_equal, saved, weights(small()))
+    assert metadata == {"family": "fomm"}
+    assert {path.name for path in folder.iterdir()} == {"model.json", "weights.safetensors"}
 
 
 def test_the_front_door_has_the_promised_shapes(folder):
@@ -79,29 +84,116 @@ def test_an_existing_folder_is_not_replaced_unasked(folder):
     assert not [p for p in folder.parent.iterdir() if p.name.startswith(".")]
 
 
-@pytest.mark.parametrize("damage", ["json", "weights", "shape", "newer", "setting"])
-def test_a_broken_folder_says_so_in_one_sentence(folder, tmp_path, damage):
-    import shutil
+def format_1(folder):
+    """A folder as version 0.1 wrote it, of the same weights."""
+    folder.mkdir()
+    about = {"format": 1, "family": "fomm", "config": to_dict(small()), "provenance": {}}
+    about["provenance"]["networks"] = sorted(weights(small()))
+    (folder / "model.json").write_text(json.dumps(about))
+    save_tree(folder / "weights", weights(small()))
+    return folder
 
+
+def test_folders_of_both_formats_give_one_fingerprint(folder, tmp_path, monkeypatch):
+    model, info = avfr_jax.load_model(folder), model_store.describe_model(folder)
+    assert len(model.fingerprint) == 8
+    assert info.fingerprint == model.fingerprint.hex()
+    old = avfr_jax.load_model(format_1(tmp_path / "old"))
+    assert old.fingerprint == model.fingerprint
+    monkeypatch.setenv("AVFR_MODELS", str(tmp_path))
+    assert model_store.find_model(model.fingerprint, "another name") == str(tmp_path / "old")
+
+
+def test_fingerprint_covers_family_config_and_inference_weights():
+    config, variables = small(), weights(small())
+    mine = model_fingerprint("fomm", config, variables)
+    assert mine == model_fingerprint("fomm", config, variables | {"discriminator": {"params": {"w": np.zeros(1)}}})
+    variants = [
+        ("avfr", config, variables),
+        ("fomm", small(align_corners=not config.align_corners), variables),
+        ("fomm", config, weights(config, 1)),
+    ]
+    assert len({mine, *(model_fingerprint(*variant) for variant in variants)}) == 4
+
+
+@pytest.mark.parametrize("name", ["avfr128", "mesh-fomm", "residual256", "super_resolution64", "interpolation128"])
+def test_shipped_models_carry_their_fingerprints(name):
+    info = model_store.describe_model(name)
+    family = FAMILIES[info.family]
+    variables, metadata = load_arrays(info.folder / "weights.safetensors")
+    config = from_dict(family.config, info.config)
+    assert model_fingerprint(info.family, config, variables).hex() == info.fingerprint
+    assert tree_digest(variables) == info.provenance["weights_sha256"]
+    assert metadata == {"family": info.family}
+
+
+# What `avfr_jax.codec.identity.model_identity` of version 0.1 gave.
+VERSION_1 = {
+    "avfr128": "6fee37fdc341ab12", "mesh-fomm": "b11b352ce12bddac", "landmark-warp": "3dd2d2f0c3eb8944",
+    "residual256": "41d7748b9b5f24c9", "super_resolution64": "159701b815b7ee4b",
+    "interpolation128": "ebd43579bb26e112",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VERSION_1)
+def test_models_are_found_by_fingerprint_and_by_version_1_identity(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("AVFR_MODELS", str(tmp_path))
+    info = model_store.describe_model(name)
+    if info.folder:  # a namesake with other weights does not stand in for it
+        model_store.save_model(tmp_path / name, "landmark-warp", landmark_warp.LandmarkWarpConfig(size=64), {})
+        shutil.copytree(info.folder, tmp_path / "copy")
+    for identity in (bytes.fromhex(VERSION_1[name]), bytes.fromhex(info.fingerprint)):
+        result = model_store.find_model(identity, name, info.kind)
+        assert model_store.describe_model(result).fingerprint == info.fingerprint
+        assert model_store.current_fingerprint(identity).hex() == info.fingerprint
+
+
+def test_unknown_fingerprint_is_refused_in_one_sentence():
+    with pytest.raises(ConfigError, match=r"model 'lost' of fingerprint 0102030405060708, .* --model") as caught:
+        model_store.find_model(bytes(range(1, 9)), "lost")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["json", "weights", "missing", "shape", "changed", "newer", "setting", "family"])
+def test_a_broken_folder_says_so_in_one_sentence(folder, tmp_path, damage):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
-    about = json.loads((broken / "model.json").read_text())
+    about, weights_file = json.loads((broken / "model.json").read_text()), broken / "weights.safetensors"
+    sentence = ""
     if damage == "json":
         (broken / "model.json").write_text("{")
     elif damage == "weights":
-        for path in pathlib.Path(broken / "weights").rglob("*"):
-            if path.is_file() and path.stat().st_size > 1000:
-                path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        weights_file.write_bytes(weights_file.read_bytes()[: weights_file.stat().st_size // 2])
+    elif damage == "missing":
+        weights_file.unlink()
+    elif damage == "changed":
+        save_arrays(weights_file, weights(small(), 1))
+        sentence = "fingerprint"
+    elif damage == "family":
+        save_arrays(weights_file, weights(small()), {"family": "mesh-fomm"})
+        sentence = "family mesh-fomm, its model.json to fomm"
     else:
         if damage == "shape":
             about["config"]["generator"]["block_expansion"] = 8
+            sentence = "do not fit the fomm config"
         elif damage == "newer":
             about["format"] = 99
         else:
             about["config"]["num_keypoint"] = 3
+            sentence = "did you mean 'num_keypoints'"
         (broken / "model.json").write_text(json.dumps(about))
     with pytest.raises((CheckpointError, ConfigError)) as caught:
         avfr_jax.load_model(broken)
     assert "\n" not in str(caught.value)
-    if damage == "setting":
-        assert "did you mean 'num_keypoints'" in str(caught.value)
+    assert sentence in str(caught.value)
+
+
+def test_a_folder_of_another_family_names_both(folder, tmp_path):
+    """Of a changed model.json, and of the weights of format 1, which do not name their family."""
+    other = mesh_fomm.MeshFommConfig()
+    for path in (shutil.copytree(folder, tmp_path / "new"), format_1(tmp_path / "old")):
+        about = json.loads((path / "model.json").read_text()) | {"family": "mesh-fomm", "config": to_dict(other)}
+        (path / "model.json").write_text(json.dumps(about))
+        with pytest.raises(CheckpointError, match=r"to the family fomm, its model.json to mesh-fomm") as caught:
+            avfr_jax.load_model(path)
+        assert "\n" not in str(caught.value)

@@ -17,7 +17,7 @@ from avfr_jax.codec.range_coder import Reader
 from avfr_jax.codec.residual_coding import REPAIRED, ResidualCoding
 from avfr_jax.codec.spaces import Pose, Space, motion_of, moves, space_from
 from avfr_jax.errors import ConfigError
-from avfr_jax.model_store import load_model, load_residual_codec
+from avfr_jax.model_store import current_fingerprint, load_model, load_residual_codec
 from avfr_jax.models.base import Animator, EncodedSource
 from avfr_jax.typing import UInt8
 
@@ -515,5 +515,5 @@ def _checked_model(header: Header, space: Space, find: Callable[[str], Animator]
 
 
 def _require_identity(name: str, identity: bytes) -> None:
-    if model_identity(name) != identity:
+    if model_identity(name) != current_fingerprint(identity):
         raise ConfigError(f"the stream was made for another {name} than the one here; find the one it was made for")

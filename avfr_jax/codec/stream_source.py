@@ -9,10 +9,10 @@ import numpy as np
 
 from avfr_jax.codec.bitstream import BitstreamError, Kind
 from avfr_jax.codec.files import Stream, open_stream
-from avfr_jax.codec.identity import model_identity
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.spaces import MESH, Pose
 from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.model_store import current_fingerprint
 from avfr_jax.models.base import Animator
 
 _RATE = 25
@@ -53,7 +53,7 @@ class RecordedMotion:
             return MESH in header.space
         if model.name != header.model:
             return False
-        return model_identity(model.name) == header.model_identity
+        return model.fingerprint == current_fingerprint(header.model_identity)
 
     def _driven(self) -> str:
         names = {self._stream.header.model}

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from avfr_jax.checkpoints import restore_tree
 from avfr_jax.errors import CheckpointError, OutputError
+from avfr_jax.model_store import load_weights
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.state import TrainState
 
@@ -266,4 +266,4 @@ def load_variables(folder: str | os.PathLike[str], shapes: Variables) -> Variabl
         raise CheckpointError(f"{folder} is no model folder to start from: it has no readable model.json.") from None
     if not (wanted := {name: shapes[name] for name in shapes if name in held}):
         raise CheckpointError(f"{folder} holds none of the networks to train ({', '.join(shapes)}).")
-    return jax.tree.map(np.asarray, restore_tree(folder / "weights", wanted))
+    return jax.tree.map(np.asarray, load_weights(folder, wanted))
