@@ -10,10 +10,11 @@ import pytest
 from avfr_jax import landmarks as face_points
 from avfr_jax.codec.mesh_basis import shipped
 from avfr_jax.errors import ConfigError
+from avfr_jax.faces.mesh import structural_prior
 from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.models import avfr, fomm
 from avfr_jax.models.avfr_animator import AvfrAnimator
-from avfr_jax.models.base import Animator, Priors, structure
+from avfr_jax.models.base import Animator, Capabilities, Priors
 from avfr_jax.motion import Keypoints
 from data.clip_folder import prepare_synthetic
 from pipelines.sources import open_dataset
@@ -163,14 +164,14 @@ def test_it_is_an_animator(variables):
 
     model = AvfrAnimator(CONFIG, variables, find)
     assert isinstance(model, Animator)
-    assert model.needs == {"priors", "person_masks", "audio"}
-    assert AvfrAnimator(OFF, weights(OFF, init=avfr.init)).needs == set()
+    assert model.capabilities == Capabilities(landmarks=True, person_masks=True, audio=True)
+    assert AvfrAnimator(OFF, weights(OFF, init=avfr.init)).capabilities == Capabilities()
     frames = np.random.default_rng(0).random((3, 32, 32, 3), np.float32)
     keypoints = model.keypoints(frames)
     one = jax.tree.map(lambda x: x[:1], keypoints)
     encoded = model.encode_source(frames[0], one)
     mel = np.asarray(_inputs(3)[3])
-    out = model.animate(encoded, one, model.retarget(one, keypoints, one), mel)
+    out = model.animate(encoded, one, model.motion_spec.retarget(one, keypoints, one), mel)
     assert out.shape == (3, 32, 32, 3)
     assert ((out >= 0) & (out <= 1)).all()
     behind = model.explain(encoded, one, keypoints, mel)
@@ -185,7 +186,7 @@ def test_the_structural_prior_is_the_drawing_of_training(heads, size):
     read = dataset.read_frame(dataset.clips[0], 1, ("image", "priors", "landmarks"))
     mask = read["image"][..., 4].astype(np.float32) / 255
     missing = np.full_like(read["landmarks"], np.nan)
-    drawn = structure(Priors(np.stack([read["landmarks"], missing]), np.stack([mask, mask])), size)
+    drawn = structural_prior(np.stack([read["landmarks"], missing]), np.stack([mask, mask]), size)
     np.testing.assert_allclose(drawn[0], read["image"][..., 3:] / 255, atol=0.01)
     assert drawn[0, ..., 0].max() > 0.2
     assert not drawn[1, ..., 0].any()

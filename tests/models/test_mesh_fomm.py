@@ -9,6 +9,7 @@ from avfr_jax.models import landmark_warp, mesh_fomm
 from avfr_jax.models.base import Animator, Priors
 from avfr_jax.models.keypoints import KeypointDetectorConfig
 from avfr_jax.models.mesh_fomm_animator import MeshFommAnimator
+from avfr_jax.motion import FaceMesh, Keypoints, MeshKeypoints
 from avfr_jax.ops.resize import upsample_nearest
 
 CONFIG = mesh_fomm.MeshFommConfig(
@@ -47,9 +48,9 @@ def test_parts_are_drawn_where_they_are(face):
     assert drawn.min() >= 0
     assert drawn.max() <= 1
     # Area of the face's polygon, in pixels, and the centre of the lips.
-    from avfr_jax.landmarks import LIPS_OUTER, OVAL
+    from avfr_jax.landmarks import FACE_OVAL, LIPS_OUTER
 
-    x, y = (np.asarray(face)[0, list(OVAL), :2].T + 1) * 32
+    x, y = (np.asarray(face)[0, list(FACE_OVAL), :2].T + 1) * 32
     area = 0.5 * abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
     assert drawn[..., 0].sum() == pytest.approx(area, rel=0.01)
     lips = (np.asarray(face)[0, list(LIPS_OUTER), :2].mean(0) + 1) * 32 - 0.5
@@ -69,32 +70,28 @@ def test_an_opening_mouth_grows_and_a_missing_face_is_empty(face):
 def test_the_mesh_moves_the_face_from_the_start(face):
     config = landmark_warp.LandmarkWarpConfig(size=32, flow_size=32)
     moved = face.at[..., 0].add(0.25)
-    one, two = landmark_warp.decompose(face), landmark_warp.decompose(moved)
+    one, two = FaceMesh.from_landmarks(face), FaceMesh.from_landmarks(moved)
     shift = np.asarray(mesh_fomm.mesh_displacement(config, one, two))[0, 14:18, 18:22]
     np.testing.assert_allclose(shift.mean((0, 1)), [-0.25, 0.0], atol=0.02)
-    nobody = landmark_warp.decompose(jnp.full_like(face, jnp.nan))
+    nobody = FaceMesh.from_landmarks(jnp.full_like(face, jnp.nan))
     assert not np.asarray(mesh_fomm.mesh_displacement(config, one, nobody)).any()
 
 
 def test_one_source_for_all_equals_one_a_frame(face):
     config = landmark_warp.LandmarkWarpConfig(size=16, flow_size=16)
-    driving = landmark_warp.decompose(jnp.concatenate([face, face.at[..., 1].add(0.1)]))
+    driving = FaceMesh.from_landmarks(jnp.concatenate([face, face.at[..., 1].add(0.1)]))
     displacement = jax.jit(mesh_fomm.mesh_displacement, static_argnums=0)
-    shared = displacement(config, landmark_warp.decompose(face), driving)
-    each = displacement(config, landmark_warp.decompose(jnp.concatenate([face, face])), driving)
+    shared = displacement(config, FaceMesh.from_landmarks(face), driving)
+    each = displacement(config, FaceMesh.from_landmarks(jnp.concatenate([face, face])), driving)
     np.testing.assert_allclose(shared, each, atol=1e-5)
-
-
-def test_the_mesh_survives_its_decomposition(face):
-    np.testing.assert_allclose(landmark_warp.mesh_of(landmark_warp.decompose(face))[..., :2], face[..., :2], atol=1e-5)
 
 
 def test_it_is_an_animator(model, face):
     assert isinstance(model, Animator)
     picture = _picture()
     kp = model.keypoints(picture[None], Priors(np.asarray(face)))
-    assert kp.value.shape == (1, 3, 2)
-    assert kp.deformation.shape == (1, 478, 3)
+    assert kp.learned.value.shape == (1, 3, 2)
+    assert kp.mesh.landmarks.shape == (1, 478, 3)
     encoded = model.encode_source(picture, kp)
     out = np.asarray(model.animate(encoded, kp, kp))
     assert out.shape == (1, 64, 64, 3)
@@ -111,18 +108,18 @@ def test_its_first_picture_is_the_layered_warps(face):
     mask[8:, 12:52] = 1
     picture = _picture()
     moved = jnp.concatenate([face.at[..., 0].add(0.1), jnp.full_like(face, jnp.nan)])
-    one, two = landmark_warp.keypoints_from_landmarks(face), landmark_warp.keypoints_from_landmarks(moved)
+    one, two = FaceMesh.from_landmarks(face), FaceMesh.from_landmarks(moved)
     encoded = landmark_warp.encode(config, picture, face[0], mask)
     first = landmark_warp.animate(config, encoded, one, jax.tree.map(lambda x: x[:1], two))
     layers = jax.jit(lambda *x: landmark_warp.encode_traced(config, *x))(jnp.asarray(picture), face[0], mask)
-    frames = jax.jit(lambda e, s, d: landmark_warp.render(config, e, s, d))(layers, one.value[0], two)
+    frames = jax.jit(lambda e, s, d: landmark_warp.render(config, e, s, d))(layers, one.positions[0], two)
     np.testing.assert_allclose(frames[0, ..., :3], first[0], atol=1e-5)
     np.testing.assert_allclose(frames[1, ..., :3], picture, atol=2e-2)
     assert 0.3 < frames[0, ..., 3].mean() < 0.9
 
-    module, learned = mesh_fomm.generator(CONFIG), jnp.zeros((1, 3, 2))
-    kp, to = (mesh_fomm.with_mesh(mesh_fomm.Keypoints(learned, jnp.eye(2)[None, None].repeat(3, 1)),
-                                  jax.tree.map(lambda x: x[:1], k)) for k in (one, two))  # fmt: skip
+    module = mesh_fomm.generator(CONFIG)
+    learned = Keypoints(jnp.zeros((1, 3, 2)), jnp.eye(2)[None, None].repeat(3, 1))
+    kp, to = (MeshKeypoints(learned, mesh[:1]) for mesh in (one, two))
     weights = jax.jit(lambda k: mesh_fomm.init(CONFIG, k))(jax.random.key(0))["generator"]
     arguments = (jnp.asarray(picture)[None], face, jnp.asarray(mask)[None], kp, to)
     out = jax.jit(lambda *x: module.apply(weights, *x, method=mesh_fomm.encode_and_animate))(*arguments)
@@ -140,17 +137,6 @@ def test_one_encoded_source_equals_one_a_frame_in_the_whole_model(model, face):
     for i in range(2):
         alone = model.animate(model.encode_source(picture, kp), kp, jax.tree.map(lambda x, i=i: x[i : i + 1], driving))
         np.testing.assert_allclose(together[i], alone[0], atol=1e-4)
-
-
-def test_retargeting_to_the_pose_it_has_is_the_source(model, face):
-    driving = np.concatenate([np.asarray(face), np.asarray(face) + np.array([0.1, 0.05, 0])]).astype(np.float32)
-    source = model.keypoints(_picture()[None], Priors(np.asarray(face)))
-    moving = model.keypoints(np.stack([_picture(1), _picture(2)]), Priors(driving))
-    out = model.retarget(source, moving, moving[0])
-    np.testing.assert_allclose(out.value[0], source.value[0], atol=1e-5)
-    np.testing.assert_allclose(landmark_warp.mesh_of(out)[0, :, :2], face[0, :, :2], atol=1e-4)
-    absolute = model.retarget(source, moving, moving[0], mode="absolute")
-    np.testing.assert_allclose(absolute.value, moving.value)
 
 
 def test_saved_and_loaded(model, tmp_path):

@@ -1,0 +1,48 @@
+"""Heads of canonical keypoints, rotation, translation and expression."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avfr_jax.motion import HeadMotion, HeadSpec
+from avfr_jax.ops.rotations import euler_to_matrix, matrix_to_euler
+
+SPEC = HeadSpec(5)
+
+
+def _heads(yaw, seed=0, roll=-5.0):
+    rng = np.random.default_rng(seed)
+    n = len(yaw)
+    rotation = euler_to_matrix(jnp.asarray(yaw, jnp.float32), jnp.full(n, 10.0), roll * jnp.ones(n))
+    canonical = jnp.broadcast_to(jnp.asarray(rng.uniform(-0.5, 0.5, (1, 5, 3)), jnp.float32), (n, 5, 3))
+    translation, expression = (jnp.asarray(0.1 * rng.standard_normal((n, *s, 3)), jnp.float32) for s in ((), (5,)))
+    return HeadMotion(canonical, rotation, translation, expression)
+
+
+def test_flatten_and_back_with_the_canonical_keypoints_of_the_source():
+    heads = _heads([20.0, -60.0, 80.0])
+    numbers = SPEC.flatten(heads)
+    assert numbers.shape == (3, SPEC.size) == (3, 3 + 3 + 15)
+    again = SPEC.unflatten(numbers, heads[0])
+    np.testing.assert_allclose(again.positions, heads.positions, atol=1e-5)
+    with pytest.raises(ValueError, match="source"):
+        SPEC.unflatten(numbers)
+
+
+def test_angles_are_interpolated_along_the_shortest_arc():
+    heads = _heads([0.0, 20.0], roll=jnp.asarray([170.0, -170.0]))
+    between = SPEC.interpolate(heads[0], heads[1], 0.5)
+    yaw, _, roll = matrix_to_euler(between.rotation)
+    np.testing.assert_allclose(yaw, 10, atol=0.1)
+    np.testing.assert_allclose(np.abs(roll), 180, atol=0.1)
+    np.testing.assert_allclose(between.translation[0], heads.translation.mean(0), atol=1e-5)
+
+
+def test_retarget_moves_the_source_and_keeps_its_canonical_keypoints():
+    source, driving = _heads([0.0], seed=1), _heads([10.0, 30.0], seed=2)
+    still = SPEC.retarget(source, driving, driving[0])
+    np.testing.assert_allclose(still.positions[0], source.positions[0], atol=1e-5)
+    np.testing.assert_array_equal(still.canonical[1], source.canonical[0])
+    absolute = SPEC.retarget(source, driving, driving[0], mode="absolute")
+    np.testing.assert_array_equal(absolute.rotation, driving.rotation)
+    np.testing.assert_array_equal(absolute.canonical[0], source.canonical[0])
