@@ -16,7 +16,7 @@ TAG = "type"
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
@@ -124,7 +124,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
             raise ConfigError(f"{where} must be a group of settings, not {value!r}.")
-        return from_dict(*_choose(choices, value, where) if choices else (hint, value), where)
+        kind, values = _choose(choices, value, where) if choices else (hint, value)
+        return from_dict(kind, values, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{where} must be a list, not {value!r}.")

@@ -5,8 +5,7 @@ where the input is float64), so that bfloat16 activations lose nothing in the me
 a function returns its term unweighted, except where it sums over layers or scales.
 
 Sources: FOMM (Siarohin et al. 2019) for the perceptual pyramid, feature matching and equivariance; Goodfellow et al.
-2014, Mao et al. 2017 (least squares) and Lim and Ye 2017 (hinge) for the adversarial terms; Zhang et al. 2018 for
-LPIPS.
+2014, Mao et al. 2017 (least squares) and Lim and Ye 2017 (hinge) for the adversarial terms.
 """
 
 from collections.abc import Callable, Sequence
@@ -98,46 +97,6 @@ def perceptual(
                 unit = jnp.abs(widen(y)).mean() + 1e-6 if normalise else 1.0
                 total = total + weight * l1(x, y) / unit
     return total
-
-
-def _unit_channels(x: Array) -> jax.Array:
-    """Features divided by their norm over channels; zero vectors, and their gradients, stay zero."""
-    x = widen(x)
-    square = jnp.sum(x * x, axis=-1, keepdims=True)
-    norm = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
-    return x / (norm + 1e-10)
-
-
-def lpips_layers(
-    features_fn: FeaturesFn,
-    heads: Sequence[Float[Array, " c"]],
-    prediction: Float[Array, "n h w c"],
-    target: Float[Array, "n h w c"],
-) -> Float[Array, "layers n"]:
-    """LPIPS's term of each layer (Zhang et al. 2018, eq. 1): the squared difference of unit-length features, weighted
-    by channel, averaged over space. See `lpips`."""
-    terms = []
-    for head, x, y in zip(heads, features_fn(prediction), features_fn(target), strict=True):
-        square = (_unit_channels(x) - _unit_channels(y)) ** 2
-        terms.append((square * widen(head)).sum(-1).mean((1, 2)))
-    return jnp.stack(terms)
-
-
-def lpips(
-    features_fn: FeaturesFn,
-    heads: Sequence[Float[Array, " c"]],
-    prediction: Float[Array, "n h w c"],
-    target: Float[Array, "n h w c"],
-) -> Float[Array, " n"]:
-    """LPIPS, one number a sample; take the mean for a loss. Symmetric in its images, gradients flow into both.
-
-    Args:
-      features_fn: images in [0, 1] -> feature maps `[N, H, W, C]`.
-      heads: non-negative weight of each channel, one array a feature map.
-      prediction: images in [0, 1].
-      target: the same.
-    """
-    return lpips_layers(features_fn, heads, prediction, target).sum(0)
 
 
 def _maps(logits: Any) -> list[jax.Array]:

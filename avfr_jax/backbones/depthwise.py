@@ -104,9 +104,10 @@ def depthwise(
     """
     if kernel.shape[-1] != x.shape[-1] or dilation != (1, 1):
         return _plain(x, kernel, strides, padding, dilation)
-    return jax.lax.platform_dependent(
+    out: jax.Array = jax.lax.platform_dependent(
         x,
         kernel,
         cpu=lambda a, b: _by_shifts(a, b, strides, padding),
         default=lambda a, b: _plain(a, b, strides, padding, dilation),
     )
+    return out

@@ -5,12 +5,13 @@ from functools import partial
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
-from avfr_jax import losses
 from avfr_jax.backbones.alexnet import alexnet
 from avfr_jax.backbones.stack import Stack
 from avfr_jax.backbones.vgg import vgg16
 from avfr_jax.backbones.weights import describe, load_weights
+from avfr_jax.ops.precision import widen
 from avfr_jax.typing import Array, Float
 
 LpipsKind = Literal["alex", "vgg"]
@@ -39,18 +40,27 @@ class Lpips:
     heads: list[Any]
     description: str = ""
 
-    def features(self, images: Float[Array, "n h w 3"]) -> list[Float[Array, "n h2 w2 c"]]:
-        """The backbone's feature maps of images in [0, 1]."""
-        maps: Any = self.stack.apply(self.variables, images)
-        return maps
-
     def layers(self, a: Float[Array, "n h w 3"], b: Float[Array, "n h w 3"]) -> Float[Array, "layers n"]:
-        """The term of each layer."""
-        return losses.lpips_layers(self.features, self.heads, a, b)
+        """The term of each layer (eq. 1): the squared difference of unit-length features, weighted by channel, averaged
+        over space. Images in [0, 1]; symmetric, and gradients flow into both."""
+        terms = []
+        features = (self.stack.apply(self.variables, images) for images in (a, b))
+        for head, x, y in zip(self.heads, *features, strict=True):
+            square = (_unit_channels(x) - _unit_channels(y)) ** 2
+            terms.append((square * widen(head)).sum(-1).mean((1, 2)))
+        return jnp.stack(terms)
 
     def __call__(self, a: Float[Array, "n h w 3"], b: Float[Array, "n h w 3"]) -> Float[Array, " n"]:
         """The distance of images in [0, 1], one number a pair."""
-        return losses.lpips(self.features, self.heads, a, b)
+        return self.layers(a, b).sum(0)
+
+
+def _unit_channels(x: Array) -> jax.Array:
+    """Features divided by their norm over channels; zero vectors, and their gradients, stay zero."""
+    x = widen(x)
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    norm = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return x / (norm + 1e-10)
 
 
 def lpips_stack(kind: LpipsKind, dtype: Any = None) -> Stack:

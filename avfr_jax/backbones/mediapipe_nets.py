@@ -215,7 +215,8 @@ def _turned(region: Region, xy: Any, aspect: float) -> jax.Array:
     cos, sin = jnp.cos(region.angle).reshape(lead), jnp.sin(region.angle).reshape(lead)
     x, y = xy[..., 0], xy[..., 1]
     turned = jnp.stack([cos * x - sin * y, (sin * x + cos * y) / aspect], -1)
-    return turned * 2 * region.side.reshape(*lead, 1)
+    offsets: jax.Array = turned * 2 * region.side.reshape(*lead, 1)
+    return offsets
 
 
 def cut(images: Float[Array, "n h w c"], region: Region, size: int) -> Float[Array, "n {size} {size} c"]:
@@ -340,4 +341,5 @@ def selfie_mask(images: Float[Array, "n h w 3"], network: Network | None = None)
     n, h, w, c = images.shape
     small = jax.image.resize(images, (n, MASK_SIZE, MASK_SIZE, c), "linear")
     mask = (network or load_network("selfie_segmentation"))(small)[0]
-    return jax.image.resize(mask[..., 0], (n, h, w), "linear")
+    out: jax.Array = jax.image.resize(mask[..., 0], (n, h, w), "linear")
+    return out

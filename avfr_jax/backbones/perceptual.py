@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 
 import jax
 
-from avfr_jax import losses
 from avfr_jax.backbones import weights
 from avfr_jax.backbones.mediapipe_nets import FACE_LAYERS, face_features, load_network
 from avfr_jax.backbones.stack import Stack, random_variables
@@ -49,12 +48,6 @@ class PerceptualNetwork:
     def __call__(self, images: Float[Array, "n h w 3"]) -> list[Any]:
         """Feature arrays of images in [0, 1]."""
         return self.function(self.variables, images)
-
-    def loss(self, prediction: Float[Array, "n h w 3"], target: Float[Array, "n h w 3"]) -> Float[Array, ""]:
-        """The perceptual loss as this network is meant to be used; see `losses.perceptual`. 0 for `none`."""
-        return losses.perceptual(
-            self, prediction, target, weights=self.weights, scales=self.scales, normalise=self.normalise
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,14 +94,14 @@ def perceptual_network(name: PerceptualName = "auto", dtype: Any = None, seed: i
     if name == "auto":
         name = "vgg19" if weights.found("vgg19") else "face"
     if name == "face":
-        told = "mediapipe's face_landmark network (features under the face mesh)"
+        origin = "mediapipe's face_landmark network (features under the face mesh)"
         layers = (10.0,) * len(FACE_LAYERS)
-        return PerceptualNetwork(load_network("face_landmark"), _face, name, told, layers, (1.0, 0.5), True)
+        return PerceptualNetwork(load_network("face_landmark"), _face, name, origin, layers, (1.0, 0.5), True)
     stack = vgg19(dtype)
     if name == "vgg19":
         variables: Any = weights.load_weights("vgg19")
         facts = weights.describe("vgg19")
-        told = f"VGG19 from {facts['source']} (SHA-256 {facts['source_sha256'][:12]})"
+        origin = f"VGG19 from {facts['source']} (SHA-256 {facts['source_sha256'][:12]})"
     else:
-        variables, told = random_variables(stack, seed), f"VGG19 with random weights (seed {seed})"
-    return PerceptualNetwork(variables, _Apply(stack), name, told, (10.0,) * 5, losses.SCALES, False)
+        variables, origin = random_variables(stack, seed), f"VGG19 with random weights (seed {seed})"
+    return PerceptualNetwork(variables, _Apply(stack), name, origin, (10.0,) * 5, (1.0, 0.5, 0.25, 0.125), False)

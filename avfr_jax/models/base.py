@@ -125,7 +125,7 @@ def model_fingerprint(family: str, config: Any, variables: Any = None) -> bytes:
     for name, leaf in sorted(flatten(networks).items()):
         array = np.asarray(leaf)
         digest.update(f"|{name}|{array.dtype.str}|{array.shape}|".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     return digest.digest()[:8]
 
 

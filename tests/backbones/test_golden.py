@@ -65,7 +65,7 @@ def metric(kind, numbers, shared_dir):
 
 def test_lpips_features_layers_and_value(kind, metric, numbers):
     a, b = (channels_last(numbers[f"{name}_NCHW_01"]) for name in ("input", "input2"))
-    read = jax.jit(lambda metric, a, b: (metric.features(a), metric.layers(a, b), metric(a, b)))
+    read = jax.jit(lambda metric, a, b: (metric.stack.apply(metric.variables, a), metric.layers(a, b), metric(a, b)))
     maps, layers, value = read(metric, a, b)
     _maps_are_equal(numbers, [f"lpips_{kind}_feat{i}" for i in range(5)], maps)
     for i in range(5):
