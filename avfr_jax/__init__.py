@@ -42,7 +42,7 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    """Names of the front door are imported when first used, so that `avfr_jax.ops` imports alone."""
+    """Import public names when first used, so that `avfr_jax.ops` imports alone."""
     if name in _WHERE:
         import importlib
 

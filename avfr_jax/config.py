@@ -88,7 +88,7 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -
     Raises:
       ConfigError: for an unknown name (the nearest known one is given) or a value of another type.
     """
-    hints = _hints(kind)
+    hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
     values = _renamed(kind, values)
     for name in values:
         if name not in _names(kind):

@@ -1,12 +1,12 @@
-"""Everything that can go wrong because of what a user passed in.
+"""Errors of user input.
 
-Each error carries one sentence: what was wrong, with which file, and what to do. The command line prints
-that sentence alone and exits with status 2.
+Each carries one sentence: what was wrong, with which file, and what to do. The command line prints that sentence alone
+and exits with status 2.
 """
 
 
 class AvfrError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and correct."""
 
 
 class InputError(AvfrError):

@@ -52,6 +52,7 @@ class Family:
       frames: frames of a training sample.
       crops: trained on crops of `config.patch_size` pixels, not on whole frames of `config.image_size`.
       warps: whether training samples may be warped, which blurs them.
+      advice: how to get weights of a family for which none are shipped.
       data: config -> switches of `DataConfig` (`priors`, `landmarks`, `mel`) that training needs set (True) or unset
         (False); those not named are free.
     """
@@ -66,6 +67,7 @@ class Family:
     frames: Literal["pair", "triplet", "single"] = "pair"
     crops: bool = False
     warps: bool = True
+    advice: str = ""
     data: Callable[[Any], Mapping[str, bool]] = _colours_alone
 
     @property
@@ -112,6 +114,8 @@ FAMILIES: dict[str, Family] = {
             f"{_MODELS}.fomm:FommConfig",
             f"{_MODELS}.fomm_animator:FommAnimator",
             f"{_OBJECTIVES}.fomm:FommObjective",
+            advice="fetch vox-adv-cpk.pth.tar from the first-order-model project's page and run: avfr import fomm "
+            "vox-adv-cpk.pth.tar OUT_DIR",
             data=lambda config: {"priors": False},
         ),
         Family(

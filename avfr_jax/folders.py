@@ -16,6 +16,11 @@ def backbone_folder() -> pathlib.Path:
     return cache_folder() / "backbones"
 
 
+def face_model_folder() -> pathlib.Path:
+    """`$AVFR_WEIGHTS`, or `weights` in the cache folder: downloaded models of mediapipe's tasks."""
+    return pathlib.Path(os.environ.get("AVFR_WEIGHTS") or cache_folder() / "weights").expanduser()
+
+
 def compiled_folder() -> pathlib.Path:
     """JAX's cache of compiled programs."""
     return cache_folder() / "compiled"

@@ -95,7 +95,7 @@ def _read_info(folder: pathlib.Path, name: str) -> ModelInfo:
         return _info(name, folder, values)
     except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise CheckpointError(
-            f"{path} is missing or broken ({type(error).__name__}); {folder} is not a model folder."
+            f"{path} is missing or broken ({type(error).__name__}); {folder} is no model folder."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Array types with shapes. jaxtyping supplies them; without it (it is optional) they are plain names.
+"""Array types with shapes, from jaxtyping; without this optional package they are plain names.
 
 Axis names: `b` batch, `n` frames, `k` keypoints, `d h w` space, `c` channels.
 """
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jax import Array
     from jaxtyping import Bool, Float, Int, Shaped, UInt8
 else:
-    Array = jax.Array | np.ndarray  # NumPy arrays are welcome wherever JAX arrays are
+    Array = jax.Array | np.ndarray  # NumPy arrays are accepted wherever JAX arrays are
 
     try:
         from jaxtyping import Bool, Float, Int, Shaped, UInt8

@@ -8,7 +8,6 @@ of the last step, so that whatever sent the signal may simply start it again.
 
 import argparse
 import contextlib
-import logging
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -149,7 +148,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from avfr_jax.runtime import enable_compilation_cache, log_to_stderr
 
     log_to_stderr()
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells at length what comes back as an error anyway
     status = 2
     try:
         from experiments.experiment import Experiment

@@ -1,46 +1,56 @@
-"""`avfr doctor`: what this machine has, what is missing and how to get it."""
+"""`avfr doctor`: check this machine; print what is missing and how to get it."""
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import platform
 import sys
+from collections.abc import Callable
 from typing import Any
+
+from avfr_jax.errors import AvfrError
 
 _EPILOG = """\
 example:
   avfr doctor
 """
 _PACKAGES = (
-    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "mediapipe", "av", "librosa", "dm-pix"),
-    *("opencv-contrib-python-headless", "tensorflow-datasets", "tflite"),
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "safetensors", "grain", "numpy", "mediapipe", "av"),
+    *("librosa", "dm-pix", "opencv-contrib-python-headless", "tensorflow-datasets", "tflite"),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's words."""
+    """Add the command's arguments."""
     parser.epilog = _EPILOG
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Look around and say what was found."""
+    """Print the state of everything that the package can use."""
+    from avfr_jax.cli.inspect import print_facts
+    from avfr_jax.folders import cache_folder, model_folders
+
     facts = {
         "python": f"{platform.python_version()} ({sys.executable})",
         "devices": _devices(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "face backends": _faces(),
+        "face backends": {name: _attempt(_open_faces, name) for name in ("solutions", "tasks")},
         "codecs": _codecs(),
         "models": _models(),
         "frozen networks": _backbones(),
-        "folders": _folders(),
+        "folders": {"cache": str(cache_folder()), "models": ", ".join(str(p) for p in model_folders())},
     }
-    if arguments.json:
-        print(json.dumps(facts, indent=2))
-        return
-    from avfr_jax.cli.inspect import _print
+    print(json.dumps(facts, indent=2)) if arguments.json else print_facts(facts)
 
-    _print(facts)
+
+def _attempt(action: Callable[[str], str], name: str) -> str:
+    """The result of an action, or the sentence of its error."""
+    try:
+        return action(name)
+    except AvfrError as error:
+        return f"missing. {error}"
 
 
 def _devices() -> str:
@@ -50,72 +60,50 @@ def _devices() -> str:
 
 
 def _version(name: str) -> str:
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return f"missing; pip install {name}"
+    return f"missing; pip install {name}"
 
 
-def _faces() -> dict[str, str]:
-    from avfr_jax.errors import AvfrError
+def _open_faces(name: Any) -> str:
     from avfr_jax.faces import open_face_backend
 
-    out = {}
-    for name in ("solutions", "tasks"):
-        try:
-            with open_face_backend(name):
-                out[name] = "works"
-        except AvfrError as error:
-            out[name] = str(error)
-    return out
+    with open_face_backend(name):
+        return "works"
 
 
 def _codecs() -> dict[str, str]:
     import av
 
-    out = {}
-    for name in ("libx264", "aac", "libvpx-vp9", "libopus", "libx265", "libsvtav1"):
+    def writable(name: str) -> str:
         try:
             av.Codec(name, "w")
-            out[name] = "can be written"
         except ValueError:
-            out[name] = "missing in this build of PyAV"
-    return out
+            return "missing in this build of PyAV"
+        return "available"
+
+    return {name: writable(name) for name in ("libx264", "aac", "libvpx-vp9", "libopus", "libx265", "libsvtav1")}
 
 
 def _models() -> dict[str, str]:
+    from avfr_jax.families import FAMILIES
     from avfr_jax.model_store import list_models
 
-    found: dict[str, str] = {m.name: m.provenance.get("source", "") for m in list_models()}
-    if not any(m.family == "fomm" for m in list_models()):
-        found["fomm"] = (
-            "no weights found; fetch vox-adv-cpk.pth.tar from the first-order-model project's page and run: "
-            "avfr import fomm vox-adv-cpk.pth.tar OUT_DIR"
-        )
-    return found
+    models = list_models()
+    absent = [f for f in FAMILIES.values() if f.advice and f.name not in {m.family for m in models}]
+    sources = {m.name: m.provenance.get("source", "") for m in models}
+    return sources | {family.name: f"no weights found; {family.advice}" for family in absent}
 
 
 def _backbones() -> dict[str, str]:
-    """What losses, metrics and priors can use, and what to fetch for the rest."""
+    """State of the frozen networks that losses, metrics and priors use."""
     from avfr_jax.backbones import mediapipe_nets, weights
-    from avfr_jax.errors import AvfrError
 
-    out = {}
-    for name in mediapipe_nets.FILES:
-        try:
-            out[name] = f"found: {mediapipe_nets.find_network(name)}"
-        except AvfrError as error:
-            out[name] = f"missing. {error}"
-    for name in weights.SOURCES:
-        try:
-            out[name] = f"found: imported from {weights.describe(name)['source']}"
-        except AvfrError as error:
-            out[name] = f"missing. {error}"
-    return out
+    def network(name: str) -> str:
+        return f"found: {mediapipe_nets.find_network(name)}"
 
+    def imported(name: str) -> str:
+        return f"found: imported from {weights.describe(name)['source']}"
 
-def _folders() -> dict[str, Any]:
-    from avfr_jax.folders import cache_folder
-    from avfr_jax.model_store import model_folders
-
-    return {"cache": str(cache_folder()), "models": ", ".join(str(p) for p in model_folders())}
+    networks = {name: _attempt(network, name) for name in mediapipe_nets.FILES}
+    return networks | {name: _attempt(imported, name) for name in weights.SOURCES}

@@ -1,7 +1,6 @@
-"""`avfr import`: a published checkpoint becomes a model folder, or the weights of a frozen network."""
+"""`avfr import`: convert a published checkpoint to a model folder, or to the weights of a frozen network."""
 
 import argparse
-import hashlib
 import pathlib
 import sys
 
@@ -14,24 +13,24 @@ examples:
   avfr import mediapipe-nets                copies of mediapipe's networks for machines without mediapipe
 
 A model folder placed in $AVFR_HOME/models (default ~/.cache/avfr-jax/models) is found by its name; the weights of
-frozen networks go to $AVFR_HOME/backbones, where they are found by themselves. avfr doctor lists them.
-Nothing in a checkpoint is run while it is read; PyTorch is not needed.
+frozen networks go to $AVFR_HOME/backbones. avfr doctor lists both. Code in a checkpoint is never run; PyTorch is not
+needed.
 """
 _BACKBONES = ("vgg19", "vgg16", "alexnet")
 _KINDS = ("fomm", *_BACKBONES, "lpips", "mediapipe-nets")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's words."""
+    """Add the command's arguments."""
     parser.epilog = _EPILOG
     parser.add_argument(
         "kind",
         choices=_KINDS,
-        help="what the file holds: a model (fomm), the weights of a frozen network, or nothing (mediapipe-nets: the "
-        "networks of the installed mediapipe)",
+        help="content of the file: a model (fomm) or the weights of a frozen network; mediapipe-nets takes no file but "
+        "the networks of the installed mediapipe",
     )
     parser.add_argument("file", metavar="FILE", nargs="?", help="checkpoint (.pth.tar, .pth, .pt)")
-    parser.add_argument("output", metavar="OUT_DIR", nargs="?", help="model folder to make (fomm only)")
+    parser.add_argument("output", metavar="OUT_DIR", nargs="?", help="new model folder (fomm only)")
     parser.add_argument(
         "--config", metavar="YAML", default=None, help="fomm's own config (default: the published one that fits)"
     )
@@ -67,15 +66,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _fomm(path: pathlib.Path, arguments: argparse.Namespace) -> None:
+    from avfr_jax.backbones.weights import sha256
     from avfr_jax.convert.fomm import import_checkpoint
     from avfr_jax.model_store import save_model
 
     config, variables = import_checkpoint(path, arguments.config, align_corners=arguments.sampling == "aligned")
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     provenance = {
         "source": f"imported from {path.name}",
-        "source_sha256": digest,
+        "source_sha256": sha256(path),
         "program": "first-order-model",
         "config": pathlib.Path(arguments.config).name if arguments.config else "published",
         "sampling": arguments.sampling,

@@ -1,4 +1,4 @@
-"""`avfr inspect`: what a file is, and whether it says that it was generated."""
+"""`avfr inspect`: describe a file, and whether it is marked as generated."""
 
 import argparse
 import json
@@ -11,15 +11,15 @@ _EPILOG = """\
 example:
   avfr inspect out.mp4
 
-Tells format, size, rate, sound, the container's tag and the invisible watermark of a video or picture; family,
-config and provenance of a model folder; what an .avfr stream spends its bytes on, with --plot over time.
+Prints format, size, rate, audio, the container's tag and the invisible watermark of a video or image; family, config,
+fingerprint and provenance of a model folder; the bytes of an .avfr stream by kind, with --plot over time.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's words."""
+    """Add the command's arguments."""
     parser.epilog = _EPILOG
-    parser.add_argument("file", metavar="FILE", help="video, picture, .avfr stream or model folder")
+    parser.add_argument("file", metavar="FILE", help="video, image, .avfr stream or model folder")
     parser.add_argument("--plot", metavar="OUT.png", help="of a stream: bytes a second over time, by kind")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing plot")
     parser.add_argument("--json", action="store_true", help="machine-readable")
@@ -27,24 +27,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Describe the file."""
+    from avfr_jax.media.watermark import describe
+
     path = pathlib.Path(arguments.file)
-    facts = _model(path) if path.is_dir() else _stream(path, arguments) or _media(path)
+    facts = _model(path) if path.is_dir() else _stream(path, arguments) or describe(path)
     if arguments.plot and "stream" not in facts:
-        raise ConfigError("--plot draws what an .avfr stream spends its bytes on; this is none.")
+        raise ConfigError("--plot shows the bytes of an .avfr stream over time; this file is not one.")
     if arguments.json:
         print(json.dumps(facts, indent=2, default=str))
         return
-    _print(facts)
-
-
-def _media(path: pathlib.Path) -> dict[str, Any]:
-    from avfr_jax.media.watermark import describe
-
-    return describe(path)
+    print_facts(facts)
 
 
 def _stream(path: pathlib.Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a stream holds; nothing where the file is none."""
+    """Description of a stream; empty for any other file."""
     from avfr_jax.codec.bitstream import MAGIC
     from avfr_jax.codec.files import read_file
     from avfr_jax.codec.stream_statistics import describe_stream, plot_stream
@@ -64,15 +60,16 @@ def _model(path: pathlib.Path) -> dict[str, Any]:
     from avfr_jax.model_store import describe_model
 
     info = describe_model(path)
-    return {"model": info.name, "kind": info.kind, "family": info.family, "config": info.config,
-            "provenance": info.provenance, "quality": info.quality}  # fmt: skip
+    return {"model": info.name, "kind": info.kind, "family": info.family, "fingerprint": info.fingerprint,
+            "config": info.config, "provenance": info.provenance, "quality": info.quality}  # fmt: skip
 
 
-def _print(facts: dict[str, Any], indent: str = "") -> None:
+def print_facts(facts: dict[str, Any], indent: str = "") -> None:
+    """Print nested facts as aligned lines."""
     width = max((len(k) for k in facts), default=0)
     for key, value in facts.items():
         if isinstance(value, dict) and value:
             print(f"{indent}{key}")
-            _print(value, indent + "  ")
+            print_facts(value, indent + "  ")
         else:
             print(f"{indent}{key.ljust(width)}  {value}")

@@ -1,4 +1,4 @@
-"""`avfr`: parses the words, runs one command, and turns what can go wrong into one sentence and an exit status."""
+"""`avfr`: parse arguments, run one command, report bad input as one sentence with exit status 2."""
 
 import argparse
 import importlib
@@ -13,21 +13,21 @@ from avfr_jax.errors import AvfrError
 
 # Order of the help page; each is a module of this package with `add_arguments(parser)` and `run(arguments)`.
 _COMMANDS = {
-    "reenact": "move a portrait as the face in a video moves",
-    "demo": "run the main job with what is bundled and show the result",
-    "explain": "draw how one frame of a reenactment came about",
-    "encode": "turn a video of a face into a stream of a few bytes a frame",
-    "decode": "turn such a stream back into a video",
-    "import": "turn a published checkpoint into a model folder",
-    "models": "list the models that can be used by name",
-    "inspect": "tell what a video, picture, stream or model folder is, and whether it is marked as generated",
+    "reenact": "animate a portrait with the motion of a face in a video",
+    "demo": "run reenact on the bundled material and show the result",
+    "explain": "plot the intermediate results behind one frame of a reenactment",
+    "encode": "compress a video of a face to a few bytes a frame",
+    "decode": "decode such a stream to a video",
+    "import": "convert a published checkpoint to a model folder",
+    "models": "list the models known by name",
+    "inspect": "describe a video, image, stream or model folder, and whether it is marked as generated",
     "doctor": "check devices, versions, face backend, codecs and weights",
 }
 _EPILOG = """\
 examples:
   avfr demo
   avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4
-  avfr COMMAND --help      what a command takes, with an example
+  avfr COMMAND --help      arguments of a command, with an example
 """
 
 
@@ -53,7 +53,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        if name in argv[:1]:  # the other commands' modules need not be imported
+        if name in argv[:1]:  # the modules of the other commands are not imported
             module = importlib.import_module(_module(name))
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\navfr: stopped; nothing was written.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output went away
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend
-from avfr_jax.faces.native_logging import silence_native_logging
+from avfr_jax.runtime import silence_native_logging
 from avfr_jax.typing import Float, UInt8
 
 MODEL_FILES = (

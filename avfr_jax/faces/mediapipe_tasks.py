@@ -4,7 +4,6 @@ Untried with the published `face_landmarker.task`, which could not be had where 
 were tried with mediapipe 0.10.21, its wheel's own detector and segmenter, and a stand-in landmark model.
 """
 
-import os
 import pathlib
 from typing import Any
 
@@ -12,8 +11,9 @@ import numpy as np
 
 from avfr_jax.errors import MissingBackendError
 from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend
-from avfr_jax.faces.native_logging import silence_native_logging
+from avfr_jax.folders import face_model_folder
 from avfr_jax.landmarks import NUM_LANDMARKS
+from avfr_jax.runtime import silence_native_logging
 from avfr_jax.typing import Float, UInt8
 
 _STORE = "https://storage.googleapis.com/mediapipe-models"
@@ -25,11 +25,6 @@ MODELS = {
     "selfie_segmenter.tflite": (f"{_STORE}/image_segmenter/selfie_segmenter/float16/latest/selfie_segmenter.tflite"),
 }
 FRAME_MS = 40  # the tracker wants growing time stamps; 25 frames a second
-
-
-def weights_folder() -> pathlib.Path:
-    """Where downloaded models lie: $AVFR_WEIGHTS, or else ~/.cache/avfr-jax/weights."""
-    return pathlib.Path(os.environ.get("AVFR_WEIGHTS") or "~/.cache/avfr-jax/weights").expanduser()
 
 
 class TasksBackend(MediapipeBackend):
@@ -121,7 +116,7 @@ class TasksBackend(MediapipeBackend):
 
 
 def _model_files() -> dict[str, pathlib.Path]:
-    folder = weights_folder()
+    folder = face_model_folder()
     missing = [name for name in MODELS if not (folder / name).is_file()]
     if missing:
         addresses = ", ".join(MODELS[name] for name in missing)
@@ -139,6 +134,6 @@ def _points(face: Any, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "
     if points.shape != (NUM_LANDMARKS, 3):
         raise MissingBackendError(
             f"face_landmarker.task gives {len(points)} landmarks where {NUM_LANDMARKS} are needed: fetch "
-            f"{MODELS['face_landmarker.task']} into {weights_folder()}"
+            f"{MODELS['face_landmarker.task']} into {face_model_folder()}"
         )
     return points * np.array([width, height, width], np.float32) - np.array([0.5, 0.5, 0], np.float32)
