@@ -1,4 +1,4 @@
-"""The sound of a call: Opus in packets of 20 milliseconds, mono."""
+"""Audio coding: mono Opus in packets of 20 milliseconds."""
 
 import contextlib
 import itertools
@@ -19,19 +19,19 @@ from avfr_jax.typing import Float
 RATE = 48000
 BLOCK = 960  # samples of one Opus packet
 LEAD = 312  # samples that libopus puts before the sound
-_EACH = 25  # Opus packets in one of ours, at most
+_EACH = 25  # Opus packets in a sound packet, at most
 
 
 def encode_sound(
     path: str | os.PathLike[str], rate: Fraction, bitrate: int = 12000, length: float = 0.5
 ) -> Iterator[Packet]:
-    """The packets of a file's sound.
+    """Encode a file's sound.
 
     Args:
       path: audio or video file.
-      rate: frames a second, which packets are numbered by.
+      rate: frames a second, in which packets are numbered.
       bitrate: bits a second, 6,000 to 128,000.
-      length: seconds in one packet, of which there are 0.02 to 0.5.
+      length: seconds in one packet, 0.02 to 0.5.
 
     Raises:
       ConfigError: an impossible bit rate.
@@ -74,7 +74,7 @@ def _packet(held: list[bytes], done: int, rate: Fraction) -> Packet:
 
 def decode_sound(packets: Iterable[Packet], seconds: float) -> Iterator[Float[np.ndarray, "t"]]:
     """Mono samples in [-1, 1] at 48 kHz, block by block, no longer than so many seconds; silence where packets are
-    missing or cannot be read. Packets are in the order of a file; one that comes too late is left out."""
+    missing or cannot be decoded. Packets are in the order of a file; late ones are left out."""
     end = int(np.ceil((seconds * RATE + LEAD) / BLOCK))
     decoder = Decoder()
     lead, at = LEAD, 0
@@ -89,14 +89,14 @@ def decode_sound(packets: Iterable[Packet], seconds: float) -> Iterator[Float[np
 
 
 class Decoder:
-    """Opus packets to samples, in their order: each is decoded with what was heard before it."""
+    """Decodes Opus packets in their order, with the state left by those before."""
 
     def __init__(self) -> None:
         self._context: Any = av.CodecContext.create("libopus", "r")
         self._context.sample_rate, self._context.layout = RATE, "mono"
 
     def __call__(self, data: bytes) -> Float[np.ndarray, "960"]:
-        """The 960 samples of a packet, in [-1, 1]; silence where it cannot be read."""
+        """The 960 samples of a packet, in [-1, 1]; silence where it cannot be decoded."""
         out = np.zeros(BLOCK, np.float32)
         try:
             got = np.concatenate([f.to_ndarray().reshape(-1) for f in self._context.decode(av.Packet(data))] or [out])
@@ -109,7 +109,7 @@ class Decoder:
 
 
 def blocks_of(packet: Packet) -> Iterator[tuple[int, bytes]]:
-    """The Opus packets in one of ours, numbered from the stream's start, as far as they can be read."""
+    """The Opus packets in a sound packet, numbered from the stream's start, as far as they can be read."""
     cursor = Cursor(packet.payload)
     with contextlib.suppress(BitstreamError):
         first = cursor.number()

@@ -1,8 +1,8 @@
-"""What lies behind a person: an embedding that stays where the background does, whatever the head in front of it does.
+"""Background embeddings, which do not change with the head in front.
 
 The frame, its person masked, goes through a frozen network, whose features are averaged over the background of each of
-8 × 8 cells. Two embeddings are compared where both saw background. The paper takes VGG-19's features; so does this
-program where its weights are, if asked; the default are those of a network inside the mediapipe wheel.
+8 × 8 cells. Two embeddings are compared where both show background. The paper takes VGG-19's features, which are an
+option; the default are those of a network inside the mediapipe wheel.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from avfr_jax.typing import Array, Float, UInt8
 BackgroundName = Literal["face", "vgg19"]
 _CELLS = 8  # either way
 _LAYER = 2  # of the network's features: an eighth of the frame (`face`), a quarter (`vgg19`)
-_SEEN = 0.6  # share of a cell that must be background in both frames
-_FEWEST = 4  # cells that are
-_MARGIN = 5  # of 64: what around the person is left out too, since the mask's edge moves with the head
+_VISIBLE = 0.6  # share of a cell that must be background in both frames
+_MIN_CELLS = 4  # cells that are
+_MARGIN = 5  # of 64, left out around the person, since the mask's edge moves with the head
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,10 +39,10 @@ class Background:
     seen: Float[np.ndarray, "64"]
 
     def distance(self, other: "Background") -> float:
-        """From 0 (equal) to 1: how far the features of a cell are apart, |a - b| / (|a| + |b|); of the cells that are
-        background in both, the median: what moves in a corner does not count. 0 where there are few such cells."""
-        both = np.minimum(self.seen, other.seen) >= _SEEN
-        if both.sum() < _FEWEST:
+        """Median over the cells that are background in both of |a - b| / (|a| + |b|), from 0 (equal) to 1; 0 where there
+        are few such cells."""
+        both = np.minimum(self.seen, other.seen) >= _VISIBLE
+        if both.sum() < _MIN_CELLS:
             return 0.0
         a, b = self.features[both], other.features[both]
         size = np.linalg.norm(a, axis=1) + np.linalg.norm(b, axis=1)
@@ -53,11 +53,11 @@ class BackgroundEmbedder:
     """Embeds the backgrounds of frames.
 
     Args:
-      name: whose features: `face`, of mediapipe's face-landmark network; `vgg19`, as the paper has it.
+      name: of the features: `face`, of mediapipe's face-landmark network; `vgg19`, the paper's.
 
     Raises:
       ConfigError: there is no such network.
-      MissingBackendError: its weights, or the network that finds the person, are absent.
+      MissingBackendError: its weights, or the person segmentation network, are absent.
     """
 
     def __init__(self, name: BackgroundName = "face") -> None:

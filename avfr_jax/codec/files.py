@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import pathlib
 import tempfile
@@ -14,50 +13,38 @@ import numpy as np
 
 from avfr_jax.codec.audio_coding import BLOCK, RATE, decode_sound, encode_sound
 from avfr_jax.codec.background import BackgroundEmbedder, find_embedder
-from avfr_jax.codec.bitstream import (
-    LARGEST_SIDE,
-    MAGIC,
-    PICTURES,
-    BitstreamError,
-    Damage,
-    Header,
-    Kind,
-    Packet,
-    largest_length,
-    read_index,
-    read_stream,
-    write_stream,
-)
-from avfr_jax.codec.channel import Channel, come_through, play_call
-from avfr_jax.codec.intra_coding import ImageCodec, form_of
-from avfr_jax.codec.receiver import Received, Receiver
-from avfr_jax.codec.sender import FOR_FILES, Sender, SenderSettings
+from avfr_jax.codec.bitstream import LARGEST_SIDE, MAGIC, REFERENCES, BitstreamError, Kind, Packet, ReferenceCoding
+from avfr_jax.codec.channel import Channel, play_call, received_packets
+from avfr_jax.codec.container import Damage, largest_length, read_index, read_stream, write_stream
+from avfr_jax.codec.header import Header
+from avfr_jax.codec.receiver import Receiver, ReceiverStatistics
+from avfr_jax.codec.sender import Sender
+from avfr_jax.codec.settings import FOR_FILES, SenderSettings
+from avfr_jax.codec.upscaling import resize_frames
 from avfr_jax.errors import ConfigError, FaceError, InputError
 from avfr_jax.media.audio import write_wav
 from avfr_jax.media.files import atomic_file, check_input, check_output
-from avfr_jax.model_store import list_models, load_interpolator, load_model, load_super_resolver
+from avfr_jax.model_store import load_model
 from avfr_jax.models.base import Animator
 from avfr_jax.models.interpolation import Interpolator
 from avfr_jax.models.residual import ResidualCodec
 from avfr_jax.models.super_resolution import SuperResolver
 from avfr_jax.typing import UInt8
 
-SUPER_RESOLVER, INTERPOLATOR, BICUBIC = "super_resolution64", "interpolation128", "bicubic"
 RESIDUAL_CODEC = "residual256"
-_AT_ONCE = 4  # frames that are enlarged together
 LARGEST_FILE = 1 << 27
 """Bytes of a file that is read: a day, with sound."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """What an encoding came to.
+    """Result of an encoding.
 
     Attributes:
-      frames: how many.
+      frames: of the clip.
       seconds: of the clip.
       bytes: by kind of packet.
-      pivots: how many were sent.
+      pivots: that were sent.
       missing: frames without a face, which hold the pose before them.
     """
 
@@ -69,7 +56,7 @@ class Encoded:
 
     @property
     def kilobits(self) -> float:
-        """A second, headers and index included."""
+        """Kilobits a second, header and index included."""
         return sum(self.bytes.values()) * 8 / self.seconds / 1000
 
 
@@ -92,15 +79,15 @@ def encode_file(
     Args:
       video: of a face.
       output: the `.avfr` file.
-      model: which will draw at the receiver.
+      model: renders at the receiver.
       settings: how it is coded.
       crop: see `avfr_jax.tracking.track`.
       sound: a file whose sound goes along; None sends none.
       bitrate: of the sound, bits a second.
-      background: embeds backgrounds where `settings.pivots.background` asks for it; None takes `find_embedder`'s.
+      background: embeds backgrounds where `settings.pivots.background` is set; None takes `find_embedder`'s.
       residual_codec: as in `Sender`.
       overwrite: replace an existing file.
-      progress: told how many frames are done.
+      progress: called with the number of frames done.
 
     Raises:
       InputError, FaceError, OutputError, ConfigError: see `track`, `check_output`, `SenderSettings`.
@@ -118,107 +105,69 @@ def encode_file(
         model, settings, shown=shown, sound=0 if sound is None else 1, background=background, indexed=True,
         residual_codec=residual_codec,
     )  # fmt: skip
-    count = {"frames": 0, "missing": 0, "pivots": 0}
+    frames = missing = 0
 
     def packets() -> Iterator[Packet]:
-        length = settings.packet / 25  # sound waits no longer for its packet than motion does
-        spoken = _Ahead(iter(()) if sound is None else encode_sound(sound, Fraction(25), bitrate, length))
+        nonlocal frames, missing
         tracked = track(os.fspath(video), model.image_size, capabilities=model.capabilities, crop=crop)
-        with contextlib.closing(tracked) as frames:
-            for frame in frames:
-                count["frames"] += 1
-                count["missing"] += frame.landmarks is None
+        with contextlib.closing(tracked) as clip:
+            for frame in clip:
+                frames += 1
+                missing += frame.landmarks is None
                 assert frame.image is not None
-                yield from _counted(sender.push(frame.image, frame.landmarks, frame.person_mask), count, spoken)
+                yield from sender.push(frame.image, frame.landmarks, frame.person_mask)
                 if progress is not None:
-                    progress(count["frames"])
-        if sender.space is None:
+                    progress(frames)
+        if not sender.pivots:
             raise FaceError(f"No face was found in any frame of {video}.")
-        yield from _counted(sender.finish(), count, spoken)
-        yield from spoken.rest()
+        yield from sender.finish()
+
+    # Sound waits no longer for its packet than motion does.
+    audio = iter(()) if sound is None else encode_sound(sound, Fraction(25), bitrate, settings.packet / 25)
+    pivots = 0
+
+    def counted() -> Iterator[Packet]:
+        nonlocal pivots
+        for packet in _interleaved(packets(), audio):
+            pivots += packet.kind in REFERENCES and packet.payload[0] == 0
+            yield packet
 
     with atomic_file(target, overwrite) as scratch, open(scratch, "wb") as file:
-        written = write_stream(file, packets(), lambda: count["frames"])
-    return Encoded(count["frames"], count["frames"] / 25, written, count["pivots"], count["missing"])
+        written = write_stream(file, counted(), lambda: frames)
+    return Encoded(frames, frames / 25, written, pivots, missing)
 
 
-class _Ahead:
-    """Sound packets, given out when the picture has come as far."""
-
-    def __init__(self, packets: Iterator[Packet]) -> None:
-        self._packets, self._next = packets, next(packets, None)
-
-    def until(self, frame: int) -> Iterator[Packet]:
-        while self._next is not None and self._next.frame <= frame:
-            yield self._next
-            self._next = next(self._packets, None)
-
-    def rest(self) -> Iterator[Packet]:
-        if self._next is not None:
-            yield self._next
-            yield from self._packets
-
-
-def _counted(packets: list[Packet], count: dict[str, int], spoken: _Ahead) -> Iterator[Packet]:
-    """Packets with the sound among them."""
+def _interleaved(packets: Iterator[Packet], audio: Iterator[Packet]) -> Iterator[Packet]:
+    """Packets, each followed by the sound up to its frame."""
+    following = next(audio, None)
     for packet in packets:
-        if packet.kind in PICTURES and packet.payload[0] == 0:
-            count["pivots"] += 1
         yield packet
-        yield from spoken.until(packet.frame)
-
-
-def choose_super_resolver(name: str | None) -> SuperResolver | None:
-    """What enlarges frames: the model of that name or folder; None, bicubic, for `bicubic`. Where no name is given, the
-    model `SUPER_RESOLVER` if there is one.
-
-    Raises:
-      ConfigError, CheckpointError: see `load_super_resolver`.
-    """
-    name = name or _present(SUPER_RESOLVER) or BICUBIC
-    return None if name == BICUBIC else load_super_resolver(name)
-
-
-def choose_interpolator(how: Literal["motion", "pictures"], name: str | None) -> Interpolator | None:
-    """What makes the frames that the sender left out: for `pictures` the model of that name or folder, or
-    `INTERPOLATOR`; None for `motion`.
-
-    Raises:
-      ConfigError: a name is given for `motion`, or there is no such model, or none for `pictures`.
-      CheckpointError: see `load_interpolator`.
-    """
-    if how == "motion":
-        if name is not None:
-            raise ConfigError("An interpolator makes pictures; give --interpolate pictures with it.")
-        return None
-    name = name or _present(INTERPOLATOR)
-    if name is None:
-        raise ConfigError("--interpolate pictures needs a trained model: name one, or its folder, by --interpolator.")
-    return load_interpolator(name)
-
-
-def _present(name: str) -> str | None:
-    return name if any(info.name == name for info in list_models()) else None
+        while following is not None and following.frame <= packet.frame:
+            yield following
+            following = next(audio, None)
+    if following is not None:
+        yield following
+        yield from audio
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """A file's bytes. Raises InputError for one that cannot be read, or is of no size that such a file has."""
-    found = check_input(path)
-    if found.stat().st_size > LARGEST_FILE:
-        raise InputError(f"{found} is larger than any .avfr file that is read ({LARGEST_FILE >> 20} MiB).")
-    return found.read_bytes()
+    """A file's bytes. Raises InputError for one that cannot be read, or is larger than any stream."""
+    checked = check_input(path)
+    if checked.stat().st_size > LARGEST_FILE:
+        raise InputError(f"{checked} is larger than any .avfr file that is read ({LARGEST_FILE >> 20} MiB).")
+    return checked.read_bytes()
 
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """A file, looked through once.
+    """A file after one pass over its packets.
 
     Attributes:
       data: its bytes.
-      header: what it says of itself.
-      frames: how many it has; of a file that was cut, those that are left.
-      template: it holds no picture, only a face's motion.
-      sound: there is some.
+      header: of the stream.
+      frames: of the clip; of a truncated file, those that are left.
+      template: it holds motion and no image.
+      sound: it holds sound.
       skipped: bytes that cannot be read.
     """
 
@@ -230,21 +179,21 @@ class Stream:
     skipped: int
 
     @classmethod
-    def of(cls, data: bytes) -> "Stream":
+    def parse(cls, data: bytes) -> "Stream":
         """Raises BitstreamError where it is no stream, or has no header."""
-        damage, header, frames, forms, sound = Damage(), None, 0, set(), False
+        damage, header, frames, codings, sound = Damage(), None, 0, set(), False
         for packet in read_stream(data, damage):
             if packet.kind is Kind.HEADER and header is None:
-                header = Header.of(packet)
+                header = Header.from_packet(packet)
             elif packet.kind is Kind.MOTION:
-                frames = max(frames, packet.end(0 if header is None else header.between))
+                frames = max(frames, packet.end(0 if header is None else header.skipped_frames))
             sound |= packet.kind is Kind.SOUND
-            forms.add(form_of(packet))
+            codings.add(packet.coding)
         if header is None:
             raise BitstreamError("the stream has no header")
         with contextlib.suppress(BitstreamError):
             frames = max(frames, min(read_index(data).frames, largest_length(len(data))))
-        return cls(data, header, frames, forms - {None} == {int(ImageCodec.NONE)}, sound, damage.skipped)
+        return cls(data, header, frames, codings - {None} == {int(ReferenceCoding.NONE)}, sound, damage.skipped)
 
     @property
     def rate(self) -> Fraction:
@@ -256,78 +205,78 @@ class Stream:
         return read_stream(self.data)
 
     @contextlib.contextmanager
-    def sound_file(self, came: Iterable[Packet] | None = None) -> Iterator[pathlib.Path | None]:
-        """The sound as a WAV file that is there for as long as the context; None where there is none.
+    def sound_file(self, received: Iterable[Packet] | None = None) -> Iterator[pathlib.Path | None]:
+        """The sound as a WAV file that exists for as long as the context; None where there is none.
 
         Args:
-          came: the packets that came through a network; None takes all.
+          received: the packets that came through a channel; None takes all.
         """
         if not self.sound:
             yield None
             return
-        # No Opus packet takes less than two bytes: what claims to be longer is no sound.
+        # No Opus packet takes less than two bytes: a longer claim is no sound.
         seconds = min(float(self.frames / self.rate), (largest_length(0) + len(self.data) / 2) * BLOCK / RATE)
-        spoken = (packet for packet in (self.packets() if came is None else came) if packet.kind is Kind.SOUND)
+        audio = (packet for packet in (self.packets() if received is None else received) if packet.kind is Kind.SOUND)
         with tempfile.TemporaryDirectory(prefix="avfr-") as folder:
             path = pathlib.Path(folder) / "sound.wav"
-            write_wav(path, decode_sound(spoken, seconds), RATE)
+            write_wav(path, decode_sound(audio, seconds), RATE)
             yield path
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a file that begins as a stream does."""
+    """Whether there is a file that begins with the magic of a stream."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return file.read(len(MAGIC)) == MAGIC
     return False
 
 
 def open_stream(path: str | os.PathLike[str]) -> Stream:
-    """A file as a stream. Raises InputError for one that cannot be read."""
+    """Open a file. Raises InputError for one that cannot be read."""
     try:
-        return Stream.of(read_file(path))
+        return Stream.parse(read_file(path))
     except BitstreamError as error:
         raise InputError(f"{path}: {error}.") from error
 
 
 @dataclasses.dataclass
 class Decoded:
-    """What a decoding came to.
+    """Result of a decoding.
 
     Attributes:
-      frames: drawn.
-      received: see `Received`.
+      frames: rendered.
+      received: see `ReceiverStatistics`.
       skipped: bytes that could not be read.
     """
 
-    frames: int
-    received: Received
-    skipped: int
+    frames: int = 0
+    received: ReceiverStatistics = dataclasses.field(default_factory=ReceiverStatistics)
+    skipped: int = 0
 
 
 def decode_frames(
     data: bytes, result: Decoded | None = None, receiver: Receiver | None = None
 ) -> Iterator[UInt8[np.ndarray, "s s 3"]]:
-    """The frames of a stream, as the model draws them, one after another.
+    """The frames of a stream at the model's size, one after another.
 
     Args:
       data: the file's bytes.
       result: filled in on the way.
-      receiver: which draws; None takes a new one.
+      receiver: renders; None takes a new one.
 
     Raises:
-      BitstreamError: it is no stream, or there is nothing in it to draw from.
+      BitstreamError: it is no stream, or nothing in it can be rendered.
       ConfigError: its model is not here.
     """
-    stream = Stream.of(data)
-    result = Decoded(0, Received(), 0) if result is None else result
+    stream = Stream.parse(data)
+    result = Decoded() if result is None else result
     result.skipped = stream.skipped
-    yield from _drawn(stream.packets(), stream.frames, result, Receiver() if receiver is None else receiver)
+    return _counted(_from_file(stream, Receiver() if receiver is None else receiver, result), result)
 
 
-def _drawn(packets: Iterable[Packet], frames: int, result: Decoded, receiver: Receiver) -> Iterator[Any]:
-    """The frames of a file, so many."""
+def _from_file(stream: Stream, receiver: Receiver, result: Decoded) -> Iterator[Any]:
+    """The frames of a file, in order of its packets."""
     result.received = receiver.received
-    for packet in packets:
+    for packet in stream.packets():
         try:
             receiver.push(packet)
         except BitstreamError:
@@ -335,29 +284,25 @@ def _drawn(packets: Iterable[Packet], frames: int, result: Decoded, receiver: Re
                 raise
             receiver.received.broken += 1
             continue
-        if packet.kind in (Kind.MOTION, Kind.SOUND) and receiver.can_draw:
-            yield from _told(receiver.draw(receiver.ready), result)
-    if not receiver.can_draw:
-        raise BitstreamError("the stream ends before its first pivot; nothing can be drawn from it")
-    yield from _told(receiver.draw(frames), result)
-    if not result.frames:
-        raise BitstreamError("the stream ends before its first motion; there is nothing to be drawn")
-
-
-def _called(
-    stream: Stream, network: Channel, result: Decoded, interpolator: Interpolator | None = None
-) -> Iterator[Any]:
-    """The frames that come through a network."""
-    receiver = Receiver()
-    receiver.batch_size, receiver.interpolator = 1, interpolator
+        if packet.kind in (Kind.MOTION, Kind.SOUND) and receiver.can_render:
+            yield from receiver.render(receiver.ready)
+    if not receiver.can_render:
+        raise BitstreamError("the stream ends before its first pivot; nothing can be rendered from it")
+    yield from receiver.render(stream.frames)
     result.received = receiver.received
-    shown = play_call(stream.packets(), network, float(stream.rate), stream.frames, receiver=receiver)
-    yield from _told(shown, result)
+    if not result.frames:
+        raise BitstreamError("the stream ends before its first motion; there is nothing to render")
+
+
+def _from_channel(stream: Stream, channel: Channel, receiver: Receiver, result: Decoded) -> Iterator[Any]:
+    """The frames that a call over a channel displays."""
+    yield from play_call(stream.packets(), channel, float(stream.rate), stream.frames, receiver=receiver)
+    result.received = receiver.received
     if not result.frames:
         raise BitstreamError("no frame of the call came through")
 
 
-def _told(frames: Iterator[Any], result: Decoded) -> Iterator[Any]:
+def _counted(frames: Iterator[Any], result: Decoded) -> Iterator[Any]:
     for frame in frames:
         result.frames += 1
         yield frame
@@ -367,10 +312,11 @@ def decode_file(
     stream: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
+    model: Animator | None = None,
     size: int | tuple[int, int] | None = None,
     super_resolver: SuperResolver | None = None,
     interpolator: Interpolator | None = None,
-    network: Channel | None = None,
+    channel: Channel | None = None,
     mark: Callable[[Any, int], Any] | None = None,
     metadata: dict[str, str] | None = None,
     crf: int = 18,
@@ -382,69 +328,51 @@ def decode_file(
     Args:
       stream: an `.avfr` file.
       output: the video.
-      size: side, or (width, height), of its frames; None takes what the stream says.
-      super_resolver: makes frames larger, where they are to be; None enlarges bicubically.
-      interpolator: makes the frames between two that were sent from the drawn ones; None moves the face between them.
-      network: that the stream goes through as a call; None reads the file as it is.
-      mark: draws a watermark on a frame of that number.
+      model: as in `Receiver`.
+      size: side, or (width, height), of its frames; None takes the stream's.
+      super_resolver: upscales frames; None resizes bicubically.
+      interpolator: synthesises skipped frames from the rendered ones around them; None interpolates their motion.
+      channel: simulates a call over a channel; None reads the file as it is.
+      mark: applies a watermark to a frame of that number.
       metadata: the container's tags.
       crf: see `VideoWriter`.
       overwrite: replace an existing file.
-      progress: told how many frames are done.
+      progress: called with the number of frames done.
 
     Raises:
       InputError: the stream cannot be read.
-      ConfigError: its model is not here.
+      ConfigError: its model is not here, or `model` is another.
       OutputError: the video cannot be written.
     """
     from avfr_jax.media.video_writer import VideoWriter
 
-    held = open_stream(stream)
-    if held.template:
+    source = open_stream(stream)
+    if source.template:
         raise InputError(
             f"{stream} holds no picture; drive a portrait with it: avfr reenact --source PORTRAIT --driving {stream} …"
         )
-    header = held.header
+    header = source.header
     width, height = (size, size) if isinstance(size, int) else size or (header.width, header.height)
     if not (16 <= width <= LARGEST_SIDE and 16 <= height <= LARGEST_SIDE):
         raise ConfigError(f"frames can be 16 to {LARGEST_SIDE} pixels wide and high, not {width} × {height}")
-    result = Decoded(0, Received(), held.skipped)
+    result = Decoded(skipped=source.skipped)
     with contextlib.ExitStack() as stack:
-        came = None if network is None else come_through(held.packets(), network, float(held.rate))
-        spoken = stack.enter_context(held.sound_file(came))
-        if network is None:
-            receiver = Receiver()
-            receiver.interpolator, receiver.blend = interpolator, True
-            drawn: Any = _drawn(held.packets(), held.frames, result, receiver)
+        received = None if channel is None else received_packets(source.packets(), channel, float(source.rate))
+        audio = stack.enter_context(source.sound_file(received))
+        if channel is None:
+            receiver = Receiver(model, interpolator=interpolator, cross_fade=True)
+            rendered = _from_file(source, receiver, result)
         else:
-            drawn = _called(held, network, result, interpolator)
-        frames = stack.enter_context(contextlib.closing(drawn))
+            receiver = Receiver(model, interpolator=interpolator, batch_size=1)
+            rendered = _from_channel(source, channel, receiver, result)
+        frames = stack.enter_context(contextlib.closing(rendered))
         writer: Any = None
-        for i, shown in enumerate(sized(frames, width, height, super_resolver)):
+        for i, frame in enumerate(resize_frames(_counted(frames, result), width, height, super_resolver)):
             if writer is None:
                 writer = stack.enter_context(
-                    VideoWriter(output, width, height, float(held.rate), spoken, crf, overwrite, metadata)
+                    VideoWriter(output, width, height, float(source.rate), audio, crf, overwrite, metadata)
                 )
-            writer.write(shown if mark is None else mark(shown, i))
+            writer.write(frame if mark is None else mark(frame, i))
             if progress is not None:
                 progress(i + 1)
     return result
-
-
-def sized(frames: Iterable[Any], width: int, height: int, super_resolver: SuperResolver | None) -> Iterator[Any]:
-    """Frames at another size, a few at a time."""
-    left = iter(frames)
-    while some := list(itertools.islice(left, _AT_ONCE)):
-        if super_resolver is None or some[0].shape[0] >= height or some[0].shape[1] >= width:
-            yield from (resized(frame, width, height) for frame in some)
-        else:
-            yield from super_resolver(np.stack(some), height, width)
-
-
-def resized(frame: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """A frame at another size (bicubic)."""
-    if frame.shape[:2] == (height, width):
-        return frame
-    import cv2
-
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC)

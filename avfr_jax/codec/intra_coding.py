@@ -1,6 +1,5 @@
-"""Pivot pictures: one frame in few bytes, by AV1 (SVT-AV1), HEVC (x265) or WebP, whichever is asked for."""
+"""Intra-coded reference frames: one image by AV1 (SVT-AV1), HEVC (x265) or WebP."""
 
-import enum
 import io
 import os
 import struct
@@ -11,39 +10,31 @@ import av
 import av.error
 import numpy as np
 
-from avfr_jax.codec.bitstream import PICTURES, BitstreamError, Cursor, Packet
+from avfr_jax.codec.bitstream import BitstreamError, Cursor, ReferenceCoding
 from avfr_jax.errors import ConfigError, MissingBackendError
 from avfr_jax.media.video import SCALER
 from avfr_jax.typing import UInt8
 
 os.environ.setdefault("SVT_LOG", "1")  # errors alone
 
-
-class ImageCodec(enum.IntEnum):
-    """How a picture is coded; the number stands in the bitstream. With `NONE` there is no picture: a template."""
-
-    WEBP = 0
-    AV1 = 1
-    HEVC = 2
-    NONE = 3
-
-
-_ENCODERS = {ImageCodec.AV1: "libsvtav1", ImageCodec.HEVC: "libx265"}
-_DECODERS = {ImageCodec.AV1: ("libdav1d", "av1"), ImageCodec.HEVC: ("hevc",)}
+_ENCODERS = {ReferenceCoding.AV1: "libsvtav1", ReferenceCoding.HEVC: "libx265"}
+_DECODERS = {ReferenceCoding.AV1: ("libdav1d", "av1"), ReferenceCoding.HEVC: ("hevc",)}
 _AV1_FRAMES = (3, 6, 7)  # OBUs: frame header, frame, frame header again
 _HEVC_SLICES = 32  # below it a unit is a slice of a picture
 _OPTIONS = {
-    ImageCodec.AV1: {"preset": "4", "svtav1-params": "avif=1:lp=1"},
-    ImageCodec.HEVC: {"preset": "slow", "x265-params": "log-level=none:keyint=1:repeat-headers=1:info=0:pools=1"},
+    ReferenceCoding.AV1: {"preset": "4", "svtav1-params": "avif=1:lp=1"},
+    ReferenceCoding.HEVC: {"preset": "slow", "x265-params": "log-level=none:keyint=1:repeat-headers=1:info=0:pools=1"},
 }
 
 
-def encode_image(image: UInt8[np.ndarray, "h w 3"], form: ImageCodec = ImageCodec.AV1, quality: int = 70) -> bytes:
-    """One RGB picture of even sides → bytes; none for `ImageCodec.NONE`.
+def encode_image(
+    image: UInt8[np.ndarray, "h w 3"], coding: ReferenceCoding = ReferenceCoding.AV1, quality: int = 70
+) -> bytes:
+    """Encode an RGB image of even sides; `ReferenceCoding.NONE` gives no bytes.
 
     Args:
-      image: the picture.
-      form: which coder.
+      image: the image.
+      coding: an intra coding.
       quality: 0 (least) to 100.
 
     Raises:
@@ -51,27 +42,27 @@ def encode_image(image: UInt8[np.ndarray, "h w 3"], form: ImageCodec = ImageCode
       MissingBackendError: this build of FFmpeg has no such coder.
     """
     height, width = image.shape[:2]
-    crf = crf_of(form, quality)
+    crf = crf_of(coding, quality)
     _require_even(width, height)
-    if form is ImageCodec.NONE:
+    if coding is ReferenceCoding.NONE:
         return b""
-    if form is ImageCodec.WEBP:
+    if coding is ReferenceCoding.WEBP:
         from PIL import Image
 
         out = io.BytesIO()
         Image.fromarray(image).save(out, "webp", quality=quality, method=6)
         return out.getvalue()
-    context = open_encoder(form, width, height, {**_OPTIONS[form], "crf": crf})
+    context = open_encoder(coding, width, height, {**_OPTIONS[coding], "crf": crf})
     frame = to_video(image)
     frame.pts = 0
     return b"".join(bytes(p) for f in (frame, None) for p in context.encode(f))
 
 
-def crf_of(form: ImageCodec, quality: int) -> str:
-    """What a coder is told for a quality. Raises ConfigError for one outside 0 to 100."""
+def crf_of(coding: ReferenceCoding, quality: int) -> str:
+    """A coder's CRF for a quality. Raises ConfigError for one outside 0 to 100."""
     if not 0 <= quality <= 100:
         raise ConfigError(f"the quality of pivots must be 0 to 100, not {quality}")
-    coarsest = 63 if form is ImageCodec.AV1 else 51
+    coarsest = 63 if coding is ReferenceCoding.AV1 else 51
     return str(max(1, round(coarsest * (1 - quality / 100))))  # 0 is SVT's default
 
 
@@ -80,8 +71,8 @@ def _require_even(width: int, height: int) -> None:
         raise ConfigError(f"pivots need even sides, not {width} × {height}")
 
 
-def open_encoder(form: ImageCodec, width: int, height: int, options: dict[str, str]) -> Any:
-    """An encoder of FFmpeg for 4:2:0, one thread.
+def open_encoder(coding: ReferenceCoding, width: int, height: int, options: dict[str, str]) -> Any:
+    """Open an encoder of FFmpeg for 4:2:0, one thread.
 
     Raises:
       ConfigError: odd sides.
@@ -89,9 +80,9 @@ def open_encoder(form: ImageCodec, width: int, height: int, options: dict[str, s
     """
     _require_even(width, height)
     try:
-        context: Any = av.CodecContext.create(_ENCODERS[form], "w")
+        context: Any = av.CodecContext.create(_ENCODERS[coding], "w")
     except ValueError as error:
-        raise MissingBackendError(f"this build of PyAV has no {_ENCODERS[form]}; choose webp for pivots") from error
+        raise MissingBackendError(f"this build of PyAV has no {_ENCODERS[coding]}; choose webp for pivots") from error
     context.width, context.height = width, height
     context.pix_fmt, context.framerate, context.time_base = "yuv420p", 25, Fraction(1, 25)
     context.thread_count = 1
@@ -99,9 +90,9 @@ def open_encoder(form: ImageCodec, width: int, height: int, options: dict[str, s
     return context
 
 
-def open_decoder(form: ImageCodec, size: int) -> Any:
-    """A decoder of FFmpeg for pictures of a size, one thread. Raises MissingBackendError where this build has none."""
-    for name in _DECODERS[form]:
+def open_decoder(coding: ReferenceCoding, size: int) -> Any:
+    """Open a decoder of FFmpeg for images of a size, one thread. Raises MissingBackendError where this build has none."""
+    for name in _DECODERS[coding]:
         try:
             context: Any = av.CodecContext.create(name, "r")
         except ValueError:
@@ -109,46 +100,39 @@ def open_decoder(form: ImageCodec, size: int) -> Any:
         context.thread_count = 1
         context.options = {"max_pixels": str((size + 64) ** 2)}
         return context
-    raise MissingBackendError(f"this build of PyAV cannot decode {form.name}")
+    raise MissingBackendError(f"this build of PyAV cannot decode {coding.name}")
 
 
 def to_video(image: UInt8[np.ndarray, "h w 3"]) -> Any:
-    """An RGB picture as a frame for an encoder: 4:2:0, BT.709, limited range."""
+    """Convert RGB for an encoder: 4:2:0, BT.709, limited range."""
     return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
         format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation=SCALER
     )
 
 
 def from_video(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """The RGB picture of a decoder's frame."""
-    picture: np.ndarray = frame.reformat(
+    """Convert a decoder's frame to RGB."""
+    image: np.ndarray = frame.reformat(
         format="rgb24", src_colorspace="ITU709", src_color_range="MPEG", dst_color_range="JPEG", interpolation=SCALER
     ).to_ndarray()
-    return picture
+    return image
 
 
-def form_of(packet: Packet) -> int | None:
-    """How a pivot's picture is coded, where the packet is the first part of a pivot; else None."""
-    if packet.kind not in PICTURES or len(packet.payload) < 2 or packet.payload[0] != 0:
-        return None
-    return packet.payload[1]
-
-
-def decode_image(data: bytes, form: int, size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """Bytes → a square RGB picture.
+def decode_image(data: bytes, coding: int, size: int) -> UInt8[np.ndarray, "s s 3"]:
+    """Decode a square RGB image.
 
     Raises:
       BitstreamError: they hold none of that size, or more than one.
     """
-    if form not in (ImageCodec.WEBP, *_DECODERS):
-        raise BitstreamError(f"there is no picture of form {form}")
+    if coding not in (ReferenceCoding.WEBP, *_DECODERS):
+        raise BitstreamError(f"there is no image coding {coding}")
     try:
-        picture = _decode_webp(data, size) if form == ImageCodec.WEBP else _decode_video(data, ImageCodec(form), size)
+        image = _decode_webp(data, size) if coding == ReferenceCoding.WEBP else _decode_video(data, ReferenceCoding(coding), size)
     except (av.error.FFmpegError, OSError, ValueError, SyntaxError, EOFError) as error:
         raise BitstreamError(f"a pivot's picture cannot be decoded ({error})") from error
-    if picture is None or picture.shape != (size, size, 3):
+    if image is None or image.shape != (size, size, 3):
         raise BitstreamError(f"a pivot's picture is not of the stated {size} × {size} pixels")
-    return picture
+    return image
 
 
 def _decode_webp(data: bytes, size: int) -> Any:
@@ -163,10 +147,10 @@ def _decode_webp(data: bytes, size: int) -> Any:
         return np.ascontiguousarray(opened.convert("RGB"))
 
 
-def _decode_video(data: bytes, form: ImageCodec, size: int) -> Any:
-    if (count_av1(data) if form is ImageCodec.AV1 else _count_hevc(data)) != 1:
+def _decode_video(data: bytes, coding: ReferenceCoding, size: int) -> Any:
+    if (count_av1(data) if coding is ReferenceCoding.AV1 else _count_hevc(data)) != 1:
         raise BitstreamError("a pivot does not hold one picture")  # a decoder gives out all of them at once
-    context = open_decoder(form, size)
+    context = open_decoder(coding, size)
     for packet in (av.Packet(data), None):
         for frame in context.decode(packet):
             return from_video(frame) if (frame.width, frame.height) == (size, size) else None
@@ -174,7 +158,7 @@ def _decode_video(data: bytes, form: ImageCodec, size: int) -> Any:
 
 
 def count_av1(data: bytes) -> int:
-    """Frames that are coded or shown again; every OBU has to state its size."""
+    """Count coded and repeated frames; every OBU has to state its size."""
     cursor, count = Cursor(data), 0
     while cursor.at < len(data):
         first = cursor.byte()
@@ -188,7 +172,7 @@ def count_av1(data: bytes) -> int:
 
 
 def _count_hevc(data: bytes) -> int:
-    """Pictures, counted by their first slices."""
+    """Count pictures by their first slices."""
     count = 0
     for unit in data.split(b"\0\0\1")[1:]:
         count += len(unit) > 2 and (unit[0] >> 1) & 63 < _HEVC_SLICES and unit[2] >= 128

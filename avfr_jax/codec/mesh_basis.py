@@ -1,9 +1,8 @@
-"""The face mesh as a few numbers: linear spaces fitted on clips of many people, shipped with the package.
+"""Principal components of the face mesh, fitted on clips of many people and shipped with the package.
 
-A mesh is 478 points (x, y, z) in pixels of a 256 × 256 frame. *Motion* is what has changed since the pivot frame, in 48
-principal components, the largest first; a stream uses as many as it likes. *Face* is the mesh of one frame about the
-mean of all, in 40 components and what they leave over, and is sent with a pivot.
-`experiments.fit_mesh_motion` made the file.
+A mesh is 478 points (x, y, z) in pixels of a 256 × 256 frame. *Motion* is the change since the pivot frame, in 48
+components, the largest first, of which a stream uses a prefix. *Face* is the mesh of one frame about the mean, in 40
+components and their residual, and is coded with a pivot. `experiments.fit_mesh_motion` made the file.
 """
 
 import dataclasses
@@ -22,14 +21,14 @@ MOTIONS = 48
 FACES = 40
 POINTS = NUM_LANDMARKS
 FRAME = 256
-"""Side in pixels of the frames that these spaces are stated in."""
+"""Side in pixels of the frames that the meshes are stated in."""
 SHIPPED = pathlib.Path(__file__).with_name("mesh_motion.npz")
 _FACE_STEP = 2.0  # of a component of the face, in weighted pixels
-_POINT_STEP = np.array([1.0, 1.0, 4.0], np.float32)  # pixels, of what the components leave of a point
+_POINT_STEP = np.array([1.0, 1.0, 4.0], np.float32)  # pixels, of the residual of a point
 
 
 def weights() -> Float[np.ndarray, "478 3"]:
-    """How much a pixel counts: a mouth's and an eye's shape more than a cheek's, depth less."""
+    """Weights of the coordinates: higher at the lips and the eyes, lower for depth."""
     weight = np.ones((POINTS, 3), np.float64)
     weight[list(LIPS)] = 2.0
     weight[[*LEFT_EYE, *RIGHT_EYE]] = 1.5
@@ -39,14 +38,14 @@ def weights() -> Float[np.ndarray, "478 3"]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MeshSpace:
-    """Components are orthonormal rows over the weighted points, flattened [x0, y0, z0, x1, …].
+    """Bases of orthonormal rows over the weighted coordinates, flattened [x0, y0, z0, x1, …].
 
     Attributes:
       motion: float32 [48, 1434].
       mean: float32 [478, 3], the mean face in pixels.
       faces: float32 [40, 1434].
-      levels: int16 [2, 48], of the entropy coder (`symbols`), at a step of one: of a motion after a refresh, and of
-        what prediction leaves of it.
+      levels: int16 [2, 48], of the entropy coder, at a step of one: of motion after a refresh, and of prediction
+        residuals.
     """
 
     motion: Float[np.ndarray, "48 1434"]
@@ -67,7 +66,7 @@ class MeshSpace:
 
     @functools.cached_property
     def identity(self) -> bytes:
-        """Eight bytes that name these numbers: a stream says by which ones it is to be read."""
+        """Eight bytes of a hash of the stored numbers, which a stream's header states."""
         stored = [self.motion.astype(np.float16), self.mean.astype(np.float32), self.faces.astype(np.float16)]
         return hashlib.sha256(
             b"".join(np.asarray(a).tobytes() for a in stored) + self.levels.astype("<i2").tobytes()
@@ -80,19 +79,19 @@ class MeshSpace:
     def motion_of(
         self, mesh: Float[np.ndarray, "n 478 3"], pivot: Float[np.ndarray, "478 3"], count: int = MOTIONS
     ) -> Float[np.ndarray, "n count"]:
-        """The first components of how far the points of N frames are from the pivot's; weighted pixels."""
+        """Project the displacement of N meshes from the pivot's onto the first components; weighted pixels."""
         moved = (mesh - pivot).reshape(len(mesh), -1) * self._weight
         return moved @ self.motion[:count].T
 
     def moved(
         self, pivot: Float[np.ndarray, "478 3"], motion: Float[np.ndarray, "n count"]
     ) -> Float[np.ndarray, "n 478 3"]:
-        """The pivot's points, moved: the inverse of `motion_of` within the space; float32."""
+        """Displace the pivot's mesh: the inverse of `motion_of` within the space; float32."""
         motion = np.asarray(motion, np.float32)
         return pivot + ((motion @ self.motion[: motion.shape[1]]) / self._weight).reshape(len(motion), POINTS, 3)
 
     def face_symbols(self, mesh: Float[np.ndarray, "478 3"]) -> Int[np.ndarray, "1474"]:
-        """One mesh as whole numbers: 40 components, then what they leave of every coordinate."""
+        """Quantise one mesh: 40 components, then the residual of every coordinate."""
         about = (mesh - self.mean).reshape(-1) * self._weight
         components = np.round(self.faces @ about / _FACE_STEP)
         left = mesh - self.face_of(np.concatenate([components, np.zeros(3 * POINTS)]).astype(np.int64))

@@ -1,7 +1,7 @@
-"""A binary range coder whose probabilities adapt, in whole numbers alone: the same bytes on every machine.
+"""An adaptive binary range coder in integer arithmetic: the same bytes on every machine.
 
-The carry-propagating coder of LZMA (Martin, 1979; Pavlov) with 16-bit probabilities. `docs/bitstream.md` states it so
-that it can be written again from the page. Compiled by numba; a frame is coded by one call.
+The carry-propagating coder of LZMA (Martin, 1979; Pavlov) with 16-bit probabilities, compiled by numba;
+`docs/bitstream.md` states it completely.
 """
 
 from typing import Any
@@ -15,8 +15,8 @@ PRECISION = 16
 HALF = 1 << (PRECISION - 1)
 _TOP = 1 << 24
 _WHOLE = (1 << 32) - 1
-_LEAST = 1 << 7  # no probability is nearer to 0 or 1 than this
-_SLOWEST = 6  # a context that has seen much moves by 1/64 of its error
+_LEAST = 1 << 7  # distance of a probability from 0 and 1, at least
+_SLOWEST = 6  # a settled context moves by 1/64 of its error
 
 # The coder's registers, an int64 array: (low, range, held byte, bytes held, position) when writing,
 # (code, range, position) when reading.
@@ -25,7 +25,7 @@ _LOW, _RANGE, _HELD, _COUNT, _AT = range(5)
 
 @njit(cache=True)
 def _adapt(probabilities: Any, seen: Any, context: int, bit: int) -> None:
-    """Move the probability of a 0 towards what was seen, quickly at first."""
+    """Move the probability of a 0 towards the coded bit, quickly at first."""
     shift = min(4 + seen[context] // 8, _SLOWEST)
     p = np.int64(probabilities[context])
     if bit:
@@ -56,7 +56,7 @@ def _shift_low(registers: Any, out: Any) -> None:
 
 @njit(cache=True)
 def put_bit(registers: Any, out: Any, probabilities: Any, seen: Any, context: int, bit: int) -> None:
-    """Write one bit in a context, which learns from it."""
+    """Encode one bit in an adaptive context."""
     bound = (registers[_RANGE] >> PRECISION) * np.int64(probabilities[context])
     if bit:
         registers[_LOW] += bound
@@ -71,7 +71,7 @@ def put_bit(registers: Any, out: Any, probabilities: Any, seen: Any, context: in
 
 @njit(cache=True)
 def put_even(registers: Any, out: Any, value: int, bits: int) -> None:
-    """Write a number of so many bits, all values being as likely, the highest bit first."""
+    """Encode a number of so many equiprobable bits, the highest first."""
     for k in range(bits - 1, -1, -1):
         registers[_RANGE] >>= 1
         if (value >> k) & 1:
@@ -83,7 +83,7 @@ def put_even(registers: Any, out: Any, value: int, bits: int) -> None:
 
 @njit(cache=True)
 def _finish(registers: Any, out: Any) -> int:
-    """The shortest ending that decodes with zeros after it; the length of all."""
+    """End with the shortest bytes that decode with zeros after them; the length of all."""
     low, high = registers[_LOW], registers[_LOW] + registers[_RANGE] - 1
     for bits in range(32, -1, -1):
         value = ((low + (1 << bits) - 1) >> bits) << bits
@@ -114,7 +114,7 @@ def _start(registers: Any, data: Any) -> None:
 
 @njit(cache=True)
 def get_bit(registers: Any, data: Any, probabilities: Any, seen: Any, context: int) -> int:
-    """Read what `put_bit` wrote."""
+    """Decode what `put_bit` encoded."""
     bound = (registers[1] >> PRECISION) * np.int64(probabilities[context])
     if registers[0] < bound:
         registers[1] = bound
@@ -132,7 +132,7 @@ def get_bit(registers: Any, data: Any, probabilities: Any, seen: Any, context: i
 
 @njit(cache=True)
 def get_even(registers: Any, data: Any, bits: int) -> int:
-    """Read what `put_even` wrote."""
+    """Decode what `put_even` encoded."""
     value = 0
     for _ in range(bits):
         registers[1] >>= 1
@@ -148,11 +148,11 @@ def get_even(registers: Any, data: Any, bits: int) -> int:
 
 
 class Writer:
-    """Bytes being written.
+    """State of an encoder.
 
     Attributes:
-      registers: the coder's state, for the compiled functions.
-      out: the bytes so far, for them too; `room` must be asked for before each call.
+      registers: of the coder, for the compiled functions.
+      out: the bytes so far, for them too; `reserve` must be called before each of them.
     """
 
     def __init__(self) -> None:
@@ -160,23 +160,23 @@ class Writer:
         self.registers = np.array([0, _WHOLE, 0, 1, -1], np.int64)
         self.out = np.zeros(256, np.uint8)
 
-    def room(self, count: int) -> None:
+    def reserve(self, count: int) -> None:
         """Make room for that many bytes more."""
         wanted = int(self.registers[_AT] + self.registers[_COUNT]) + count + 16
         if wanted > len(self.out):
             self.out = np.concatenate([self.out, np.zeros(max(wanted, 2 * len(self.out)), np.uint8)])
 
     def finish(self) -> bytes:
-        """Everything written; the writer is of no use after it."""
-        self.room(8)
+        """Everything encoded; the writer cannot be used after it."""
+        self.reserve(8)
         return self.out[: _finish(self.registers, self.out)].tobytes()
 
 
 class Reader:
-    """Bytes being read. Beyond their end there are zeros, which a writer leaves out.
+    """State of a decoder; beyond the end of the data there are zero bytes.
 
     Attributes:
-      registers: the coder's state, for the compiled functions.
+      registers: of the coder, for the compiled functions.
       data: the bytes, for them too.
     """
 

@@ -1,7 +1,7 @@
-"""The bits of a repair (`models.residual`) in the range coder: which cells are sent, and their signs.
+"""Entropy coding of binary residuals (`models.residual`): which cells are sent, and their signs.
 
-Whether a cell is sent depends on how many of its neighbours to the left and above are; a sign on the signs of the same
-map there. All contexts begin even and learn within one repair, so that every repair can be read by itself.
+The context of a cell's flag is the number of its neighbours to the left and above that are sent; of a sign, the signs of
+the same map there. All contexts begin even and adapt within one residual, which can be decoded by itself.
 """
 
 from typing import Any
@@ -60,7 +60,7 @@ def _get(registers, data, probabilities, seen, signs):
 
 
 def put_signs(signs: Int[np.ndarray, "a b bits"]) -> bytes:
-    """Signs as bytes: the number of maps, then the range coder's.
+    """Encode signs: the number of maps, then range-coded bits.
 
     Args:
       signs: int8; a cell is sent with the same first maps everywhere (-1, 1), and all else is 0. Up to 255 maps.
@@ -73,15 +73,15 @@ def put_signs(signs: Int[np.ndarray, "a b bits"]) -> bytes:
         return b""
     used = np.ascontiguousarray(signs[..., :maps])
     if signs[..., maps:].any() or maps > 255 or ((used != 0).any(-1) != (used != 0).all(-1)).any():
-        raise ConfigError("a repair sends the same first maps of every cell that it sends")
+        raise ConfigError("a residual sends the same first maps of every cell that it sends")
     writer = Writer()
-    writer.room(2 * (used.size + used.shape[0] * used.shape[1]))
+    writer.reserve(2 * (used.size + used.shape[0] * used.shape[1]))
     _put(writer.registers, writer.out, *_contexts(maps), used)
     return bytes([maps]) + writer.finish()
 
 
 def get_signs(data: bytes, side: int, bits: int) -> Int[np.ndarray, "side side bits"]:
-    """What `put_signs` wrote, int8. Any bytes give some signs.
+    """Decode signs, int8. Any bytes give some signs.
 
     Raises:
       BitstreamError: they are of more maps than there are.
@@ -90,9 +90,9 @@ def get_signs(data: bytes, side: int, bits: int) -> Int[np.ndarray, "side side b
     if not data:
         return signs
     if not 1 <= data[0] <= bits:
-        raise BitstreamError(f"a repair is of {data[0]} maps; there are {bits}")
+        raise BitstreamError(f"a residual is of {data[0]} maps; there are {bits}")
     reader = Reader(data[1:])
-    found = np.zeros((side, side, data[0]), np.int8)
-    _get(reader.registers, reader.data, *_contexts(data[0]), found)
-    signs[..., : data[0]] = found
+    sent = np.zeros((side, side, data[0]), np.int8)
+    _get(reader.registers, reader.data, *_contexts(data[0]), sent)
+    signs[..., : data[0]] = sent
     return signs

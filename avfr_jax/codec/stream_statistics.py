@@ -1,11 +1,12 @@
-"""What a stream spends its bytes on."""
+"""Statistics of a stream: its bytes by kind of packet, and over time."""
 
 import collections
 import os
 from typing import Any
 
-from avfr_jax.codec.bitstream import PICTURES, Damage, Header, Kind, read_stream
-from avfr_jax.codec.intra_coding import ImageCodec, form_of
+from avfr_jax.codec.bitstream import REFERENCES, Kind, ReferenceCoding
+from avfr_jax.codec.container import Damage, read_stream
+from avfr_jax.codec.header import Header
 
 _BARS = 600  # of a plot, about
 
@@ -20,17 +21,17 @@ def describe_stream(data: bytes) -> dict[str, Any]:
     header: Header | None = None
     packets: collections.Counter[Kind] = collections.Counter()
     size: collections.Counter[Kind] = collections.Counter()
-    pivots, forms, refreshes, frames = 0, set(), 0, 0
+    pivots, codings, refreshes, frames = 0, set(), 0, 0
     for packet in read_stream(data, damage):
         if packet.kind is Kind.HEADER:
-            header = Header.of(packet)
+            header = Header.from_packet(packet)
         packets[packet.kind] += 1
         size[packet.kind] += len(packet.to_bytes())
-        if packet.kind in PICTURES:
+        if packet.kind in REFERENCES:
             pivots += packet.payload[:1] == b"\0"  # its first part
-            forms.add(form_of(packet))
+            codings.add(packet.coding)
         if packet.kind is Kind.MOTION:
-            frames = max(frames, packet.end(header.between if header else 0))
+            frames = max(frames, packet.end(header.skipped_frames if header else 0))
             refreshes += packet.refresh
     facts: dict[str, Any] = {"bytes": len(data)}
     if header is not None:
@@ -40,18 +41,18 @@ def describe_stream(data: bytes) -> dict[str, Any]:
             "seconds": round(seconds, 3),
             "kilobits a second": round(len(data) * 8 / seconds / 1000, 3),
             "holds": "a face's motion and no picture (a template)"
-            if forms - {None} == {ImageCodec.NONE}
+            if codings - {None} == {ReferenceCoding.NONE}
             else "pictures and motion",
             "shown": f"{header.width} × {header.height}",
-            "frames a second": header.rate[0] / header.rate[1],
-            "frames between two that are sent": header.between,
-            "model": f"{header.model} ({header.size} × {header.size}, {header.model_identity.hex()})",
+            "frames a second": header.frames_per_second,
+            "skipped frames": header.skipped_frames,
+            "model": f"{header.model} ({header.size} × {header.size}, {header.fingerprint.hex()})",
             **(
                 {"residual_codec": f"{header.residual_codec} ({header.residual_codec_fingerprint.hex()})"}
                 if header.residual_codec
                 else {}
             ),
-            "numbers a frame": sum(header.components),
+            "numbers a frame": sum(part.count for part in header.parts),
             "pivots": pivots,
             "refreshes": refreshes,
             "damaged bytes": damage.skipped,
@@ -65,7 +66,7 @@ def describe_stream(data: bytes) -> dict[str, Any]:
 
 
 def plot_stream(data: bytes, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Draw kbit/s over time by kind of packet, second by second; in long streams, over some seconds each.
+    """Plot kbit/s over time by kind of packet, second by second; in long streams, over some seconds each.
 
     Raises:
       BitstreamError: it is not a stream.
@@ -84,8 +85,8 @@ def plot_stream(data: bytes, path: str | os.PathLike[str], overwrite: bool = Fal
     length = max((packet.frame for packet in read_stream(data)), default=0)
     for packet in read_stream(data):
         if packet.kind is Kind.HEADER:
-            header = Header.of(packet)
-            rate = header.rate[0] / header.rate[1]
+            header = Header.from_packet(packet)
+            rate = header.frames_per_second
             each = max(1, int(length / rate / _BARS))  # seconds
         spent[packet.kind][int(packet.frame / rate / each)] += len(packet.to_bytes())
     bars = range(max(max(s) for s in spent.values()) + 1)

@@ -1,9 +1,8 @@
-"""Whole numbers in the range coder: binarisation, contexts, and what a context knows before it has seen anything.
+"""Vectors of integers in the range coder: binarisation, context selection and initial probabilities.
 
-A vector of C numbers, small ones being likely, is written number by number: is it zero, its sign, and its magnitude in
-unary up to 14, the rest as an Exp-Golomb code. The contexts of a number are its own; which of them is used depends on
-how large the same number was in the vector before, and on how many of this vector's numbers were not zero so far.
-They begin with the probabilities of a Laplace distribution of the expected scale, so that little has to be learned.
+Each number is coded as a zero flag, a sign, its magnitude in unary up to 14, and the rest in an Exp-Golomb code. Every
+number has contexts of its own, selected by its magnitude in the vector before and by how many of this vector's numbers
+were not zero so far. They begin with the probabilities of a Laplace distribution of the expected scale.
 """
 
 import dataclasses
@@ -52,11 +51,11 @@ def _starting_points(level: int) -> tuple[int, ...]:
 
 @dataclasses.dataclass
 class Contexts:
-    """What is known of C numbers' distributions.
+    """Adaptive contexts of vectors of C numbers.
 
     Attributes:
       probabilities: of a 0, in 1/65536, `[C · contexts]`.
-      seen: bits seen by each, up to 255.
+      seen: bits coded in each, up to 255.
       last: the vector before.
     """
 
@@ -65,8 +64,8 @@ class Contexts:
     last: np.ndarray
 
     @classmethod
-    def of(cls, levels: Int[np.ndarray, "c"]) -> "Contexts":
-        """For numbers of which number i has the scale 2^((levels[i] − 24) / 4), levels being cut to [0, 63]."""
+    def for_levels(cls, levels: Int[np.ndarray, "c"]) -> "Contexts":
+        """Initial contexts where number i has the scale 2^((levels[i] − 24) / 4); levels are clipped to [0, 63]."""
         table = np.array([_starting_points(int(level)) for level in levels], np.int64)
         return cls(
             table.reshape(-1).astype(np.uint16),
@@ -142,16 +141,40 @@ def _get(registers, data, probabilities, seen, last):
         last[i] = value
 
 
-def put_vector(writer: Writer, contexts: Contexts, values: Int[np.ndarray, "c"]) -> None:
-    """Write a vector. Raises ValueError for a magnitude above 2^20."""
-    values = np.ascontiguousarray(values, np.int64)
-    if np.abs(values).max(initial=0) > _LARGEST:
-        raise ValueError(f"the coder takes numbers of a magnitude up to {_LARGEST}")
-    writer.room(_BYTES_EACH * len(values))
-    _put(writer.registers, writer.out, contexts.probabilities, contexts.seen, contexts.last, values)
+class RangeWriter(Writer):
+    """Encodes vectors and bits; see `entropy.EntropyWriter`."""
+
+    def put_vector(self, contexts: Contexts, values: Int[np.ndarray, "c"]) -> None:
+        """Encode a vector. Raises ValueError for a magnitude above 2^20."""
+        values = np.ascontiguousarray(values, np.int64)
+        if np.abs(values).max(initial=0) > _LARGEST:
+            raise ValueError(f"the coder takes numbers of a magnitude up to {_LARGEST}")
+        self.reserve(_BYTES_EACH * len(values))
+        _put(self.registers, self.out, contexts.probabilities, contexts.seen, contexts.last, values)
+
+    def put_bits(self, value: int, bits: int) -> None:
+        """Encode a number of so many equiprobable bits."""
+        self.reserve(bits // 8 + 2)
+        put_even(self.registers, self.out, value, bits)
 
 
-def get_vector(reader: Reader, contexts: Contexts) -> Int[np.ndarray, "c"]:
-    """Read what `put_vector` wrote with the same contexts; int64. Any bytes give some vector."""
-    _get(reader.registers, reader.data, contexts.probabilities, contexts.seen, contexts.last)
-    return contexts.last.copy()
+class RangeReader(Reader):
+    """Decodes vectors and bits; any bytes decode to something."""
+
+    def get_vector(self, contexts: Contexts) -> Int[np.ndarray, "c"]:
+        """Decode a vector, int64."""
+        _get(self.registers, self.data, contexts.probabilities, contexts.seen, contexts.last)
+        return contexts.last.copy()
+
+    def get_bits(self, bits: int) -> int:
+        """Decode a number of so many equiprobable bits."""
+        return int(get_even(self.registers, self.data, bits))
+
+
+class RangeCoder:
+    """The adaptive range coder of version 1; see `entropy.EntropyCoder`."""
+
+    id = 0
+    contexts = staticmethod(Contexts.for_levels)
+    writer = RangeWriter
+    reader = RangeReader
