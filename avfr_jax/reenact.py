@@ -147,7 +147,7 @@ class Seen:
       view: uint8 `[S, S, 3]`; None where there is no more than a pose.
       landmarks: `[478, 3]` normalised in the crop; None where no face is seen or looked for.
       mask: of the person, `[S, S]` in [0, 1]; None where the model does not look at it.
-      pose: `avfr_jax.codec.spaces.Pose`, where an `.avfr` file tells it; None where the frame itself is seen.
+      pose: recorded motion, see `TrackedFrame.motion`; None for an image.
     """
 
     index: int
@@ -307,7 +307,7 @@ class Reenactor:
             else:
                 prepared = self._prepare_source(_read_source(source), priors, str(_name(source, "the source")))
                 initial = self._recorded_reference(recorded, prepared)
-                frames = (Seen(i, None, None, pose=pose) for i, pose in enumerate(recorded))
+                frames = (Seen(frame.index, None, None, pose=frame.motion) for frame in recorded)
             seen = stack.enter_context(contextlib.closing(_ahead(frames, 2 * self.batch_size)))
             for step in self._draw(seen, prepared, initial, sound):
                 report.seconds = time.perf_counter() - start
@@ -577,7 +577,7 @@ class Reenactor:
         """The motion in an `.avfr` file; None for any other driving clip."""
         if not _is_stream(driving):
             return None
-        from avfr_jax.codec.stream_source import RecordedMotion
+        from avfr_jax.codec.stream_source import StreamSource
 
         for name, used in (
             ("driving_face", self.driving_face is not None),
@@ -587,7 +587,7 @@ class Reenactor:
         ):
             if used:
                 raise ConfigError(f"{driving} holds one face, tracked when it was made; leave {name} out.")
-        return RecordedMotion(driving, self.model)
+        return StreamSource(driving, self.model)
 
     def _recorded_reference(self, recorded: Any, source: _Source) -> Motion | None:
         """As `_reference`."""
@@ -595,21 +595,20 @@ class Reenactor:
             return None
         if self.best_frame == "auto":
             samples = recorded.sample(_SAMPLES)
-            if source.landmarks is None or not samples or samples[0][1].mesh is None:
+            if source.landmarks is None or not samples or samples[0].landmarks is None:
                 return None
-            index, pose = min(samples, key=lambda sample: _unlike(source.landmarks, sample[1].mesh))
+            frame = min(samples, key=lambda sample: _unlike(source.landmarks, sample.landmarks))
         else:
-            index, pose = int(self.best_frame), recorded[int(self.best_frame)]
-        self.report.reference = index
-        return self._keypoints([Seen(index, None, None, pose=pose)])
+            frame = recorded.frame(int(self.best_frame))
+        self.report.reference = frame.index
+        return self._keypoints([Seen(frame.index, None, None, pose=frame.motion)])
 
     # --- drawing --------------------------------------------------------------------------------------------------
 
     def _keypoints(self, seen: Sequence[Seen]) -> Motion:
         if seen[0].pose is not None:
-            from avfr_jax.codec.spaces import motion_of
-
-            return motion_of(self.model.motion_spec, [s.pose for s in seen])
+            motion: Motion = self.model.motion_spec.unflatten(np.stack([s.pose for s in seen]))
+            return motion
         frames = np.stack([s.view for s in seen]).astype(np.float32) / 255
         if seen[0].landmarks is None:
             return self.model.keypoints(frames, None)

@@ -16,20 +16,20 @@ import argparse
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.codec import mesh_basis as mesh
+from avfr_jax.codec.entropy import RANGE_CODER
 from avfr_jax.codec.motion import FULL, MotionFormat, MotionWriter, Precision, step_of
-from avfr_jax.codec.range_coder import Writer
-from avfr_jax.codec.spaces import KEYPOINTS, KEYPOINTS_WITH_JACOBIANS, KeypointPart, Pose
+from avfr_jax.codec.motion_space import KEYPOINTS, KEYPOINTS_WITH_JACOBIANS, NumberPart, Pose
 from avfr_jax.metrics.image import psnr
 from avfr_jax.model_store import load_model
 from avfr_jax.models.base import Animator, Priors
-from avfr_jax.motion import Keypoints, concatenate
+from avfr_jax.motion import Keypoints, KeypointSpec, concatenate
 from avfr_jax.typing import Float, Int
 from experiments.fit_mesh_motion import clips
 from experiments.program import run_program
@@ -92,7 +92,7 @@ def code(tracks: Tracks, writer: MotionWriter, refresh: int) -> Coded:
         own = []
         for start in range(0, len(track), refresh):
             writer.refresh()
-            out = Writer()
+            out = RANGE_CODER.writer()
             own += [writer.put(out, vector) for vector in track[start : start + refresh]]
             size += len(out.finish())
         held.append(np.stack(own))
@@ -204,14 +204,15 @@ def model_rows(name: str, dataset: ClipDataset, frames: int, refresh: int) -> It
     model = load_model(name)
     seen = [_learned(model, dataset.shrunk(model.image_size), clip, frames) for clip in dataset.clips]
     clean = _quality(model, seen, [clip.keypoints for clip in seen])
-    kinds = {KEYPOINTS: 2 * seen[0].keypoints.value.shape[1]}
+    count = seen[0].keypoints.value.shape[1]
+    kinds = {KEYPOINTS: 2 * count}
     if seen[0].keypoints.jacobian is not None:
         kinds[KEYPOINTS_WITH_JACOBIANS] = 3 * kinds[KEYPOINTS]
     for kind, numbers in kinds.items():
-        part = KeypointPart(numbers, kind)
-        pivots = [Pose(None, *_first(clip.keypoints)) for clip in seen]
+        part = NumberPart(kind, KeypointSpec(count, kind == KEYPOINTS_WITH_JACOBIANS).components)
+        pivots = [_pose(clip.keypoints) for clip in seen]
         tracks = [
-            np.stack([part.vector(Pose(None, *_first(clip.keypoints[i])), pivot) for i in range(len(clip.frames))])
+            np.stack([part.vector(_pose(clip.keypoints[i]), pivot) for i in range(len(clip.frames))])
             for clip, pivot in zip(seen, pivots, strict=True)
         ]
         for step in _STEPS:
@@ -228,13 +229,14 @@ def model_rows(name: str, dataset: ClipDataset, frames: int, refresh: int) -> It
                f"{times:.1f}"]  # fmt: skip
 
 
-def _first(keypoints: Keypoints) -> tuple[Any, Any]:
-    return np.asarray(keypoints.value)[0], None if keypoints.jacobian is None else np.asarray(keypoints.jacobian)[0]
+def _pose(keypoints: Keypoints) -> Pose:
+    jacobian = None if keypoints.jacobian is None else np.asarray(keypoints.jacobian)[0]
+    return {"keypoints": np.asarray(keypoints.value)[0], "jacobians": jacobian}
 
 
-def _moved(part: KeypointPart, clip: Learned, pivot: Pose, motion: Any) -> Keypoints:
-    fields: Mapping[str, Any] = {k: jnp.asarray(v) for k, v in part.poses(pivot, motion).items()}
-    return dataclasses.replace(clip.keypoints, **fields)
+def _moved(part: NumberPart, clip: Learned, pivot: Pose, motion: Any) -> Keypoints:
+    poses = {name: jnp.asarray(value) for name, value in part.poses(pivot, motion).items()}
+    return Keypoints(poses["keypoints"], poses.get("jacobians", clip.keypoints.jacobian))
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -20,9 +20,9 @@ import numpy as np
 from avfr_jax.codec.bitstream import Kind, Packet
 from avfr_jax.codec.channel import Channel, play_call
 from avfr_jax.codec.receiver import Receiver
-from avfr_jax.codec.sender import Sender, SenderSettings, send_all
+from avfr_jax.codec.sender import Sender, send_all
+from avfr_jax.codec.settings import SenderSettings
 from avfr_jax.errors import ConfigError, MissingBackendError, OutputError
-from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.media.files import atomic_file
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.model_store import load_model
@@ -89,7 +89,7 @@ def send(model: Animator, seen: Sequence[Seen], refresh: int) -> list[Packet]:
 class _Poser(Receiver):
     """A receiver that shows poses."""
 
-    def draw(self, until: int) -> Iterator[Any]:
+    def render(self, until: int) -> Iterator[Any]:
         return self.poses(until)
 
 
@@ -102,7 +102,7 @@ class PoseReference:
 
     def score(self, shown: Sequence[Any]) -> Row:
         """Distances of all points and of the lips, in pixels of a 256 x 256 frame."""
-        meshes: Any = normalise_landmarks(np.stack([pose.mesh for pose in shown])[self._found], 256, 256)
+        meshes: Any = np.stack([pose["mesh"] for pose in shown])[self._found]
         return {
             "lmd": float(face_metrics.landmark_distance(self._landmarks, meshes).mean()),
             "mouth": float(face_metrics.mouth_distance(self._landmarks, meshes).mean()),
@@ -112,8 +112,8 @@ class PoseReference:
 def play(model: Animator, packets: Sequence[Packet], line: Line, reference: Reference | PoseReference) -> Row:
     """One call, and what is measured of it."""
     count = max(packet.end(0) for packet in packets if packet.kind is Kind.MOTION)
-    end = _Poser(None) if isinstance(reference, PoseReference) else Receiver(lambda name: model)
-    end.batch_size = 1
+    posing = isinstance(reference, PoseReference)
+    end = _Poser(rendering=False) if posing else Receiver(model, batch_size=1)
     shown: Any = list(play_call(packets, line.network(count / 25), 25, count, receiver=end))
     size = sum(len(packet.to_bytes()) for packet in packets)
     row = {"kbps": size * 8 / (count / 25) / 1000, "held": 100 * end.received.held / count}

@@ -9,6 +9,7 @@ from avfr_jax.cli.options import deprecate
 _EPILOG = """\
 example:
   avfr decode talk.avfr talk.mp4
+  avfr decode talk.avfr talk.mp4 --model runs/mine/model
   avfr decode talk.avfr talk.mp4 --size 512 --super-resolver bicubic
   avfr decode talk.avfr talk.mp4 --interpolate pictures --interpolator runs/between/model
   avfr decode call.avfr call.mp4 --loss 0.1 --jitter 40ms --burst 3-5
@@ -16,24 +17,26 @@ example:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's words."""
-    from avfr_jax.codec.files import INTERPOLATOR, SUPER_RESOLVER
+    """Add the command's options."""
+    from avfr_jax.codec.upscaling import INTERPOLATOR, SUPER_RESOLVER
 
     parser.epilog = _EPILOG
     add = parser.add_argument
     default = "(default: %(default)s)"
     add("input", metavar="IN.avfr", help="a stream that avfr encode made")
     add("output", metavar="OUT.mp4", help=".mp4, .mov, .mkv or .webm")
-    add("--size", type=int, default=None, metavar="PIXELS", help="side of the frames (default: what the stream says)")
-    larger = "model that enlarges, or bicubic"
+    add("--size", type=int, default=None, metavar="PIXELS", help="side of the frames (default: the stream's)")
+    known = "model that renders, by name or folder (default: found by the stream's fingerprint)"
+    add("--model", metavar="NAME", help=known)
+    larger = "model that upscales, or bicubic"
     add(
         "--super-resolver", metavar="NAME", help=f"{larger} (default: {SUPER_RESOLVER} where it is found, else bicubic)"
     )
-    made = "frames that the sender left out: the face moves from one pose to the next, or a network makes pictures"
+    made = "skipped frames: interpolate the motion, or synthesise pictures by a network"
     add("--interpolate", choices=("motion", "pictures"), default="motion", help=f"{made} {default}")
-    network = "model that makes them with --interpolate pictures"
+    network = "model that synthesises them with --interpolate pictures"
     add("--interpolator", metavar="NAME", help=f"{network} (default: {INTERPOLATOR} where it is found)")
-    lossy = "as a call over a network that loses this share of the packets"
+    lossy = "as a call over a channel that loses this share of the packets"
     add("--loss", type=float, default=0.0, metavar="0-1", help=f"{lossy} {default}")
     add("--jitter", type=_milliseconds, default=0.0, metavar="40ms", help="and delays them by up to that much")
     add("--burst", type=_burst, action="append", default=[], metavar="FROM-TO", help="and all of these seconds")
@@ -60,12 +63,14 @@ def _burst(text: str) -> tuple[float, float]:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Decode and tell what it came to."""
+    """Decode and report."""
     from tqdm import tqdm
 
-    from avfr_jax.codec.files import choose_interpolator, choose_super_resolver, decode_file
+    from avfr_jax.codec.files import decode_file
+    from avfr_jax.codec.upscaling import choose_interpolator, choose_super_resolver
     from avfr_jax.media.video_writer import check_output
     from avfr_jax.media.watermark import Watermark, payload_from_text, provenance
+    from avfr_jax.model_store import load_model
     from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.runtime import enable_compilation_cache
 
@@ -73,14 +78,14 @@ def run(arguments: argparse.Namespace) -> None:
     enable_compilation_cache()
     super_resolver = choose_super_resolver(arguments.super_resolver)
     interpolator = choose_interpolator(arguments.interpolate, arguments.interpolator)
+    model = None if arguments.model is None else load_model(arguments.model)
     keep_freed_memory()
     mark = Watermark(arguments.watermark, payload_from_text("avfr-jax codec"))
     with tqdm(unit=" frames", desc=arguments.output, disable=None, file=sys.stderr) as bar:
         done = decode_file(
-            arguments.input, arguments.output, size=arguments.size, super_resolver=super_resolver,
-            interpolator=interpolator,
-            network=_network(arguments), mark=mark.apply, metadata=provenance("codec"), crf=arguments.crf,
-            overwrite=arguments.overwrite, progress=lambda n: bar.update(n - bar.n),
+            arguments.input, arguments.output, model=model, size=arguments.size, super_resolver=super_resolver,
+            interpolator=interpolator, channel=_channel(arguments), mark=mark.apply, metadata=provenance("codec"),
+            crf=arguments.crf, overwrite=arguments.overwrite, progress=lambda n: bar.update(n - bar.n),
         )  # fmt: skip
     print(arguments.output)
     print(f"{done.frames} frames", file=sys.stderr)
@@ -92,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
 
-def _network(arguments: argparse.Namespace) -> Any:
+def _channel(arguments: argparse.Namespace) -> Any:
     from avfr_jax.codec.channel import Channel
 
     if not (arguments.loss or arguments.jitter or arguments.burst):

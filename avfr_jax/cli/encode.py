@@ -18,22 +18,22 @@ example:
   avfr encode talk.mp4 talk.avfr --faithful --residual-codec residual256
   avfr encode talk.mp4 talk.avfr --template
 
-A stream holds pivot pictures, the motion of the face between them, and sound; the receiver draws the rest.
-A template holds no picture: it moves other portraits (avfr reenact --driving talk.avfr). docs/bitstream.md states
-it all byte by byte.
+A stream holds reference frames (pivots), the motion of the face between them, and sound; the receiver renders the rest.
+A template holds motion and sound alone, to drive other portraits (avfr reenact --driving talk.avfr).
+docs/bitstream.md states the format byte by byte.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's words."""
+    """Add the command's options."""
     from avfr_jax.codec.files import RESIDUAL_CODEC
     from avfr_jax.codec.mesh_basis import MOTIONS
-    from avfr_jax.codec.sender import (
+    from avfr_jax.codec.settings import (
         FAITHFUL,
         FAITHFUL_QUALITY,
         FOR_FILES,
         FOR_TEMPLATES,
-        REPAIR_QUALITY,
+        RESIDUAL_QUALITY,
         SenderSettings,
     )
 
@@ -43,56 +43,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = "(default: %(default)s)"
     add("input", metavar="IN.mp4", help="video of a face")
     add("output", metavar="OUT.avfr", help="the stream")
-    add("--model", default="landmark-warp", metavar="NAME", help=f"model that will draw {default}")
-    crops = "find the face and crop to it, or take face crops as they are"
+    add("--model", default="landmark-warp", metavar="NAME", help=f"model that renders, by name or folder {default}")
+    crops = "detect the face and crop to it, or take face crops as they are"
     add("--crop", choices=("auto", "none"), default="auto", help=f"{crops} {default}")
     add("--audio", default="input", metavar="input|none|FILE", help=f"sound that goes along {default}")
     add("--audio-bitrate", type=int, default=12000, metavar="BITS", help=f"bits a second of the sound {default}")
-    rate = "bits a second of everything but sound: step, components and pivots follow (default: as they are set)"
+    rate = "target of everything but sound, bits a second: step, components and pivots follow (default: fixed settings)"
     add("--bitrate", type=int, metavar="BITS", help=rate)
-    parts = "components of the mesh's motion, 1 to 48"
+    parts = "principal components of the mesh's motion, 1 to 48"
     usual = (
         f"(default: {FOR_FILES.components}; with --bitrate at most {MOTIONS}; templates: {FOR_TEMPLATES.components})"
     )
     add("--components", type=int, metavar="N", help=f"{parts} {usual}")
-    steps = "coarseness of motion; four more are twice as coarse"
+    steps = "quantiser step of the motion; four more are twice as coarse"
     usual = f"(default: {FOR_FILES.step}; templates: {FOR_TEMPLATES.step})"
     add("--step", type=int, metavar="N", help=f"{steps} {usual}")
     calls = "for a call instead of a file: refreshed four times a second, a packet every 3 frames"
     add("--call", action="store_true", help=calls)
-    again = "frames between two places where reading can begin"
-    follows = "follow the picture and not the face alone: pivots as a film, a few a second where they are needed"
+    follows = "follow the image and not the face alone: inter-coded pivots, a few a second where they are needed"
     add("--faithful", action="store_true", help=follows)
+    again = "frames between two places where decoding can begin"
     add("--refresh", type=int, metavar="FRAMES", help=f"{again} (default: {FOR_FILES.refresh}; calls: {call.refresh})")
     add("--packet", type=int, metavar="FRAMES", help="frames in one packet")
-    left_out = "frames left out between two whose motion is sent, 0 to 3; the receiver makes them"
-    add("--between", type=int, default=FOR_FILES.between, metavar="N", help=f"{left_out} {default}")
-    add("--template", action="store_true", help="no picture, motion and sound alone: to drive portraits with")
-    add("--pivot-codec", choices=("av1", "hevc", "webp"), default="av1", help=f"coder of pivot pictures {default}")
-    few = f"(default: {FOR_FILES.quality}; --faithful: {FAITHFUL_QUALITY}, with --residual-codec {REPAIR_QUALITY})"
+    skipped = "temporal subsampling: frames skipped between two that are sent, 0 to 3; the receiver interpolates them"
+    add("--skip-frames", type=int, default=FOR_FILES.skipped_frames, metavar="N", help=f"{skipped} {default}")
+    add("--template", action="store_true", help="motion and sound alone: to drive portraits with")
+    add("--pivot-codec", choices=("av1", "hevc", "webp"), default="av1", help=f"intra coding of pivots {default}")
+    few = f"(default: {FOR_FILES.quality}; --faithful: {FAITHFUL_QUALITY}, with --residual-codec {RESIDUAL_QUALITY})"
     add("--pivot-quality", type=int, metavar="0-100", help=f"their quality {few}")
-    turned = "degrees of head turn after which a new pivot is sent; 0 never"
+    turned = "degrees of head turn after which a new pivot is sent; 0 disables it"
     add("--pivot-angle", type=float, default=15.0, metavar="DEGREES", help=f"{turned} {default}")
-    behind = "distance of the background from the pivot's after which a new one is sent; 0 never looks"
+    behind = "distance of the background from the pivot's after which a new one is sent; 0 disables it"
     add("--pivot-background", type=float, metavar="DISTANCE", help=f"{behind} (default: {call.pivots.background})")
-    networks = "whose features tell backgrounds apart: mediapipe's or, where its weights are, VGG-19's"
+    networks = "network of the background embedding: mediapipe's or, where its weights are, VGG-19"
     add("--pivot-network", choices=("face", "vgg19"), default="face", help=f"{networks} {default}")
-    drawn = "how much worse than with a fresh pivot the sender finds the drawn frame (L1, of 1) before it sends one"
-    check = f"0 never draws (default: 0; --faithful: {FAITHFUL.excess})"
-    add("--pivot-quality-check", type=float, metavar="EXCESS", help=f"{drawn}; {check}")
-    looks = "frames from one look at background and drawn frame to the next"
-    often = f"(default: {call.pivots.every}; --faithful: {FAITHFUL.every})"
-    add("--pivot-every", type=int, metavar="FRAMES", help=f"{looks} {often}")
+    rendered = "distortion of the rendered frame beyond a fresh pivot's (L1, of 1) from which on a new one is sent"
+    check = f"0 never renders at the sender (default: 0; --faithful: {FAITHFUL.distortion_threshold})"
+    add("--pivot-distortion-threshold", type=float, metavar="L1", help=f"{rendered}; {check}")
+    often = f"(default: {call.pivots.check_interval}; --faithful: {FAITHFUL.check_interval})"
+    checks = "frames from one check of background and distortion to the next"
+    add("--pivot-check-interval", type=int, metavar="FRAMES", help=f"{checks} {often}")
     pace = "bits a second at which a pivot is sent beside the motion; 0 at once"
     add("--pivot-bitrate", type=int, metavar="BITS", help=f"{pace} (default: 0; calls: {call.pivots.bitrate})")
-    mends = "model that tells later pivots as repairs of what is drawn, instead of as a film where there is --faithful"
-    add("--residual-codec", metavar="NAME", help=f"{mends} (default: none; {RESIDUAL_CODEC} is one)")
-    deprecate(parser, "--repairer", "--residual-codec")
+    residuals = "model that codes later pivots as residuals of the rendered frame, instead of inter coding"
+    add("--residual-codec", metavar="NAME", help=f"{residuals} (default: none; {RESIDUAL_CODEC} is one)")
+    for old, new in (
+        ("--between", "--skip-frames"),
+        ("--pivot-quality-check", "--pivot-distortion-threshold"),
+        ("--pivot-every", "--pivot-check-interval"),
+        ("--repairer", "--residual-codec"),
+    ):
+        deprecate(parser, old, new)
     add("--overwrite", action="store_true", help="replace an existing output")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Encode and tell what it came to."""
+    """Encode and report."""
     from tqdm import tqdm
 
     from avfr_jax.codec.files import encode_file
@@ -121,7 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _background(arguments: argparse.Namespace) -> Any:
-    """What embeds backgrounds, where a network was chosen; None leaves it to what is installed."""
+    """The embedder of the chosen network; None takes the default where it is installed."""
     from avfr_jax.codec.background import BackgroundEmbedder
 
     if arguments.pivot_network == "face" or arguments.pivot_background == 0:
@@ -130,60 +136,48 @@ def _background(arguments: argparse.Namespace) -> Any:
 
 
 def _settings(arguments: argparse.Namespace) -> Any:
-    from avfr_jax.codec.intra_coding import ImageCodec
+    from avfr_jax.codec import settings
+    from avfr_jax.codec.bitstream import ReferenceCoding
     from avfr_jax.codec.mesh_basis import MOTIONS
 
-    preset = _preset(arguments)
-    components = preset.components if arguments.components is None else arguments.components
-    if arguments.components is None and arguments.bitrate is not None:
-        components = MOTIONS
+    if arguments.template and (arguments.call or arguments.faithful):
+        raise ConfigError("A template holds no picture: leave --call and --faithful out, or --template.")
+    preset = settings.FOR_TEMPLATES if arguments.template else settings.FOR_FILES
+    if arguments.call:
+        preset = settings.SenderSettings()
+    if arguments.faithful:
+        pivots = dataclasses.replace(settings.FAITHFUL, bitrate=preset.pivots.bitrate)
+        inter = arguments.residual_codec is None
+        quality = settings.FAITHFUL_QUALITY if inter else settings.RESIDUAL_QUALITY
+        preset = dataclasses.replace(preset, inter_coding=inter, quality=quality, pivots=pivots)
+    if arguments.bitrate is not None:
+        preset = dataclasses.replace(preset, components=MOTIONS)
+    given = {
+        "components": arguments.components,
+        "step": arguments.step,
+        "refresh": arguments.refresh,
+        "packet": arguments.packet,
+        "quality": arguments.pivot_quality,
+        "reference_coding": None if arguments.template else ReferenceCoding[arguments.pivot_codec.upper()],
+    }
     return dataclasses.replace(
         preset,
-        components=components,
-        step=preset.step if arguments.step is None else arguments.step,
-        refresh=preset.refresh if arguments.refresh is None else arguments.refresh,
-        packet=preset.packet if arguments.packet is None else arguments.packet,
-        between=arguments.between,
-        still=ImageCodec.NONE if arguments.template else ImageCodec[arguments.pivot_codec.upper()],
-        quality=preset.quality if arguments.pivot_quality is None else arguments.pivot_quality,
+        **{name: value for name, value in given.items() if value is not None},
+        skipped_frames=arguments.skip_frames,
         pivots=_pivots(arguments, preset.pivots),
         bitrate=arguments.bitrate,
     )
 
 
-def _preset(arguments: argparse.Namespace) -> Any:
-    """What is not said by itself."""
-    from avfr_jax.codec import sender
-
-    if arguments.template and (arguments.call or arguments.faithful):
-        raise ConfigError("A template holds no picture: leave --call and --faithful out, or --template.")
-    preset = (
-        sender.SenderSettings() if arguments.call else sender.FOR_TEMPLATES if arguments.template else sender.FOR_FILES
-    )
-    if arguments.faithful:
-        pivots = dataclasses.replace(sender.FAITHFUL, bitrate=preset.pivots.bitrate)
-        film = arguments.residual_codec is None
-        quality = sender.FAITHFUL_QUALITY if film else sender.REPAIR_QUALITY
-        preset = dataclasses.replace(preset, film=film, quality=quality, pivots=pivots)
-    return preset
-
-
 def _pivots(arguments: argparse.Namespace, preset: Any) -> Any:
-    """When pivots are taken; 0 stands for never."""
-    for name in ("angle", "background", "quality_check", "bitrate"):
+    """When pivots are taken; 0 disables a criterion."""
+    given = {}
+    for name in ("angle", "background", "distortion_threshold", "bitrate"):
         value = getattr(arguments, f"pivot_{name}")
         if value is not None and not 0 <= value < float("inf"):
             raise ConfigError(f"--pivot-{name.replace('_', '-')} must be 0 or more, not {value}.")
-
-    def chosen(name: str, before: Any) -> Any:
-        given = getattr(arguments, f"pivot_{name}")
-        return before if given is None else given or None
-
-    return dataclasses.replace(
-        preset,
-        angle=arguments.pivot_angle or None,
-        background=chosen("background", preset.background),
-        excess=chosen("quality_check", preset.excess),
-        every=preset.every if arguments.pivot_every is None else arguments.pivot_every,
-        bitrate=chosen("bitrate", preset.bitrate),
-    )
+        if value is not None:
+            given[name] = value or None
+    if arguments.pivot_check_interval is not None:
+        given["check_interval"] = arguments.pivot_check_interval
+    return dataclasses.replace(preset, **given)

@@ -49,7 +49,7 @@ class FrameAnalysis:
         return self._pose
 
     def view(self, at: int, frame: Any, landmarks: Any, new: bool = False) -> View:
-        """The view of frame number `at`; the background is embedded every `check_interval` frames, or for a `new` pivot."""
+        """The view of frame number `at`. Backgrounds are embedded at intervals, and for a `new` pivot."""
         if self._embed is not None and new != (at % self._interval == 0):
             self._background = self._embed(frame)
         return View(None if landmarks is None else _angles(landmarks), self._background)

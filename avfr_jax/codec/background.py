@@ -39,8 +39,7 @@ class Background:
     seen: Float[np.ndarray, "64"]
 
     def distance(self, other: "Background") -> float:
-        """Median over the cells that are background in both of |a - b| / (|a| + |b|), from 0 (equal) to 1; 0 where there
-        are few such cells."""
+        """Median of |a - b| / (|a| + |b|), from 0 to 1, over the cells that are background in both; 0 for few cells."""
         both = np.minimum(self.seen, other.seen) >= _VISIBLE
         if both.sum() < _MIN_CELLS:
             return 0.0

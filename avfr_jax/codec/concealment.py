@@ -10,8 +10,8 @@ _REACH = 12  # frames over which the motion is interpolated to the next that is 
 
 
 class Concealment:
-    """Gives the motion of every frame: decoded, else interpolated in equal steps towards the next decoded one where that
-    is near (angles along the shortest arc), else held.
+    """Gives the motion of every frame: decoded, else interpolated in equal steps towards the next decoded one where
+    that is near (angles along the shortest arc), else held.
 
     Attributes:
       at: number of the next frame to be shown.

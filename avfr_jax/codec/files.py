@@ -5,7 +5,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -273,7 +273,7 @@ def decode_frames(
     return _counted(_from_file(stream, Receiver() if receiver is None else receiver, result), result)
 
 
-def _from_file(stream: Stream, receiver: Receiver, result: Decoded) -> Iterator[Any]:
+def _from_file(stream: Stream, receiver: Receiver, result: Decoded) -> Generator[Any, None, None]:
     """The frames of a file, in order of its packets."""
     result.received = receiver.received
     for packet in stream.packets():
@@ -294,7 +294,7 @@ def _from_file(stream: Stream, receiver: Receiver, result: Decoded) -> Iterator[
         raise BitstreamError("the stream ends before its first motion; there is nothing to render")
 
 
-def _from_channel(stream: Stream, channel: Channel, receiver: Receiver, result: Decoded) -> Iterator[Any]:
+def _from_channel(stream: Stream, channel: Channel, receiver: Receiver, result: Decoded) -> Generator[Any, None, None]:
     """The frames that a call over a channel displays."""
     yield from play_call(stream.packets(), channel, float(stream.rate), stream.frames, receiver=receiver)
     result.received = receiver.received
@@ -365,9 +365,9 @@ def decode_file(
         else:
             receiver = Receiver(model, interpolator=interpolator, batch_size=1)
             rendered = _from_channel(source, channel, receiver, result)
-        frames = stack.enter_context(contextlib.closing(rendered))
+        stack.callback(rendered.close)
         writer: Any = None
-        for i, frame in enumerate(resize_frames(_counted(frames, result), width, height, super_resolver)):
+        for i, frame in enumerate(resize_frames(_counted(rendered, result), width, height, super_resolver)):
             if writer is None:
                 writer = stack.enter_context(
                     VideoWriter(output, width, height, float(source.rate), audio, crf, overwrite, metadata)

@@ -18,14 +18,14 @@ class PartHeader(NamedTuple):
 
     Attributes:
       kind: see `motion_space`.
-      count: numbers a frame.
+      size: numbers a frame.
       step: index of the quantiser's step.
       name: of the motion component; kinds 4 and 5 alone state it.
       scale: by which a number is multiplied before it is quantised, in 1/256; kinds 4 and 5 alone.
     """
 
     kind: int
-    count: int
+    size: int
     step: int
     name: str = ""
     scale: int = 0
@@ -88,7 +88,7 @@ class Header:
         out += _put_name(self.model) + self.fingerprint
         out += put_number(len(self.parts)) + self.space_identity
         for part in self.parts:
-            out += bytes([part.kind]) + put_number(part.count) + bytes([part.step + 128])
+            out += bytes([part.kind]) + put_number(part.size) + bytes([part.step + 128])
             if part.kind >= _NAMED:
                 out += _put_name(part.name) + put_number(part.scale)
         out += b"".join(put_number(f) for f in (self.slope, self.refresh, self.sound, self.skipped_frames))

@@ -91,7 +91,7 @@ def open_encoder(coding: ReferenceCoding, width: int, height: int, options: dict
 
 
 def open_decoder(coding: ReferenceCoding, size: int) -> Any:
-    """Open a decoder of FFmpeg for images of a size, one thread. Raises MissingBackendError where this build has none."""
+    """Open a single-threaded decoder for images of a size. Raises MissingBackendError where this build has none."""
     for name in _DECODERS[coding]:
         try:
             context: Any = av.CodecContext.create(name, "r")
@@ -127,7 +127,10 @@ def decode_image(data: bytes, coding: int, size: int) -> UInt8[np.ndarray, "s s 
     if coding not in (ReferenceCoding.WEBP, *_DECODERS):
         raise BitstreamError(f"there is no image coding {coding}")
     try:
-        image = _decode_webp(data, size) if coding == ReferenceCoding.WEBP else _decode_video(data, ReferenceCoding(coding), size)
+        webp = coding == ReferenceCoding.WEBP
+        image: np.ndarray | None = (
+            _decode_webp(data, size) if webp else _decode_video(data, ReferenceCoding(coding), size)
+        )
     except (av.error.FFmpegError, OSError, ValueError, SyntaxError, EOFError) as error:
         raise BitstreamError(f"a pivot's picture cannot be decoded ({error})") from error
     if image is None or image.shape != (size, size, 3):

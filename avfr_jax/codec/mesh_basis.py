@@ -81,14 +81,16 @@ class MeshSpace:
     ) -> Float[np.ndarray, "n count"]:
         """Project the displacement of N meshes from the pivot's onto the first components; weighted pixels."""
         moved = (mesh - pivot).reshape(len(mesh), -1) * self._weight
-        return moved @ self.motion[:count].T
+        motion: np.ndarray = moved @ self.motion[:count].T
+        return motion
 
     def moved(
         self, pivot: Float[np.ndarray, "478 3"], motion: Float[np.ndarray, "n count"]
     ) -> Float[np.ndarray, "n 478 3"]:
         """Displace the pivot's mesh: the inverse of `motion_of` within the space; float32."""
         motion = np.asarray(motion, np.float32)
-        return pivot + ((motion @ self.motion[: motion.shape[1]]) / self._weight).reshape(len(motion), POINTS, 3)
+        moved: np.ndarray = (motion @ self.motion[: motion.shape[1]]) / self._weight
+        return pivot + moved.reshape(len(motion), POINTS, 3)
 
     def face_symbols(self, mesh: Float[np.ndarray, "478 3"]) -> Int[np.ndarray, "1474"]:
         """Quantise one mesh: 40 components, then the residual of every coordinate."""
@@ -100,8 +102,9 @@ class MeshSpace:
     def face_of(self, symbols: Int[np.ndarray, "1474"]) -> Float[np.ndarray, "478 3"]:
         """The mesh of `face_symbols`, within half a pixel in x and y."""
         components = symbols[:FACES].astype(np.float32) * _FACE_STEP
-        mesh = self.mean + ((components @ self.faces) / self._weight).reshape(POINTS, 3)
-        return (mesh + symbols[FACES:].reshape(POINTS, 3) * _POINT_STEP).astype(np.float32)
+        mesh: np.ndarray = self.mean + ((components @ self.faces) / self._weight).reshape(POINTS, 3)
+        mesh = mesh + symbols[FACES:].reshape(POINTS, 3) * _POINT_STEP
+        return mesh.astype(np.float32, copy=False)
 
 
 def load(path: str | os.PathLike[str] = SHIPPED) -> MeshSpace:

@@ -1,8 +1,8 @@
 """Motion of a frame as vectors for the motion coder, and of a pivot as bytes, as the model's `MotionSpec` lays it out.
 
 The component "mesh" is coded in principal components, every other one number by number with its scale. A *pose* is one
-frame's motion as `{component name: float32 [*shape]}`, in the units of the specification. A pivot's pose is transmitted,
-since the receiver would not detect quite the same keypoints in the decoded image.
+frame's motion as `{component name: float32 [*shape]}`, in the units of the specification. A pivot's pose is
+transmitted, since the receiver would not detect quite the same keypoints in the decoded image.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ class MeshPart:
     def header(self, step: int) -> PartHeader:
         return PartHeader(self.kind, self.count, step)
 
-    def vector(self, pose: Pose, pivot: Pose) -> Float[np.ndarray, "c"]:
+    def vector(self, pose: Pose, pivot: Pose) -> Any:
         return self.space.motion_of(_pixels(pose["mesh"])[None], _pixels(pivot["mesh"]), self.count)[0]
 
     def poses(self, pivot: Pose, vectors: Float[np.ndarray, "n c"]) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class NumberPart:
         (component,) = self.components
         return PartHeader(self.kind, self.count, step, component.name, scale_to_header(component.scale))
 
-    def _flat(self, pose: Pose) -> Float[np.ndarray, "c"]:
+    def _flat(self, pose: Pose) -> Any:
         return np.concatenate([np.asarray(pose[c.name], np.float32).reshape(-1) for c in self.components]) * self._scale
 
     def _unflat(self, flat: Float[np.ndarray, "*n c"]) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class NumberPart:
         parts = np.split((flat / self._scale).astype(np.float32), ends, axis=-1)
         return {c.name: p.reshape(*p.shape[:-1], *c.shape) for c, p in zip(self.components, parts, strict=True)}
 
-    def vector(self, pose: Pose, pivot: Pose) -> Float[np.ndarray, "c"]:
+    def vector(self, pose: Pose, pivot: Pose) -> Any:
         return wrapped(self._flat(pose) - self._flat(pivot), self.period)
 
     def poses(self, pivot: Pose, vectors: Float[np.ndarray, "n c"]) -> dict[str, Any]:
@@ -307,7 +307,7 @@ def space_from(headers: Sequence[PartHeader], coder: EntropyCoder = RANGE_CODER)
 
 
 def _part_from(header: PartHeader) -> Part:
-    kind, count = header.kind, header.count
+    kind, count = header.kind, header.size
     if kind == MESH and 1 <= count <= meshes.MOTIONS:
         return MeshPart(count)
     if kind in (KEYPOINTS, KEYPOINTS_WITH_JACOBIANS) and count and count % (2 if kind == KEYPOINTS else 6) == 0:

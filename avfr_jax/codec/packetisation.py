@@ -102,9 +102,7 @@ class ReferencePacketiser:
         if len(parts) > MAX_PARTS:
             raise ConfigError(f"a pivot of {len(data)} bytes is too large to be sent; lower the quality of pivots")
         kind = Kind.RESIDUAL if data[0] == ReferenceCoding.RESIDUAL else Kind.PIVOT
-        packets = [
-            Packet(kind, at, bytes([i]) + part, count=len(parts), pivot=number) for i, part in enumerate(parts)
-        ]
+        packets = [Packet(kind, at, bytes([i]) + part, count=len(parts), pivot=number) for i, part in enumerate(parts)]
         self._queue, self._credit = list(packets), 0.0
         return packets
 

@@ -1,8 +1,8 @@
-"""Decision about reference frames: which pivot a frame is rendered from, and when to send a new one (thesis, chapter 3).
+"""Reference-frame decision: which pivot a frame is rendered from, and when to send a new one (thesis, chapter 3).
 
 The paper takes a new pivot when the head has turned by more than 15 degrees about any axis since the last one, or when
-the background's embedding has moved by more than 0.05. Here the receiver keeps the pivots sent so far, and going back to
-one of them is free; a new one is taken where none of them serves, at a minimum interval.
+the background's embedding has moved by more than 0.05. Here the receiver keeps the pivots sent so far, and going back
+to one of them is free; a new one is taken where none of them serves, at a minimum interval.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ class PivotSettings:
       distortion_threshold: distortion beyond a fresh pivot's from which on a new one is taken (mean absolute
         difference, of 1); None never renders at the sender.
       check_interval: frames from one check of background and distortion to the next.
-      bitrate: bits a second at which a pivot is sent beside the motion, which continues from the old one meanwhile; None
-        sends it at once. The first is sent at once anyway.
+      bitrate: bits a second at which a pivot is sent beside the motion, which continues from the old one meanwhile;
+        None sends it at once. The first is sent at once anyway.
     """
 
     angle: float | None = 15.0

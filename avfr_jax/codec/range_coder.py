@@ -95,7 +95,7 @@ def _finish(registers: Any, out: Any) -> int:
     length = registers[_AT]
     while length > 0 and out[length - 1] == 0:
         length -= 1
-    return length
+    return int(length)
 
 
 @njit(cache=True)

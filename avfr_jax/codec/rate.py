@@ -1,9 +1,9 @@
 """Rate control: a leaky bucket that steers the quantiser of the motion and the number and quality of pivots.
 
-The bucket fills at the target rate and is drained by every packet. The motion's quantiser is chosen anew at each refresh
-from the recent cost of motion and from the debt, which is repaid within some seconds. A pivot may run up a debt, limited
-by the target. Where the finest motion costs less than its share, the rest goes into pivots: the fuller the bucket, the
-smaller a turn of the head is worth one.
+The bucket fills at the target rate and is drained by every packet. The motion's quantiser is chosen anew at each
+refresh from the recent cost of motion and from the debt, which is repaid within some seconds. A pivot may run up a
+debt, limited by the target. Where the finest motion costs less than its share, the rest goes into pivots: the fuller
+the bucket, the smaller a turn of the head is worth one.
 """
 
 import dataclasses

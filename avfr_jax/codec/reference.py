@@ -39,7 +39,9 @@ def encode_reference(model: Animator, frame: int, pose: Pose, image: UInt8[np.nd
     return Reference(frame, pose, image, motion, model.encode_source(source, motion))
 
 
-def render(model: Animator, reference: Reference, poses: dict[str, Any], mel: Any = None) -> Float[np.ndarray, "n s s 3"]:
+def render(
+    model: Animator, reference: Reference, poses: dict[str, Any], mel: Any = None
+) -> Float[np.ndarray, "n s s 3"]:
     """Render N stacked poses from a reference frame; about [0, 1]."""
     assert reference.encoded is not None
     assert reference.motion is not None
@@ -49,4 +51,5 @@ def render(model: Animator, reference: Reference, poses: dict[str, Any], mel: An
 
 def to_uint8(frames: Any) -> UInt8[np.ndarray, "*n s s 3"]:
     """Rendered frames as bytes."""
-    return (np.clip(np.nan_to_num(frames), 0, 1) * 255 + 0.5).astype(np.uint8)
+    images: np.ndarray = (np.clip(np.nan_to_num(frames), 0, 1) * 255 + 0.5).astype(np.uint8)
+    return images

@@ -125,7 +125,7 @@ class Renderer:
         self._motion.last = poses[-1]
         self.images.update(zip(frames, self._animate(poses, frames, range(len(poses))), strict=True))
 
-    def _animate(self, poses: Sequence[FrameMotion], frames: Sequence[int], which: Sequence[int]) -> Any:
+    def _animate(self, poses: Sequence[FrameMotion], frames: Sequence[int], which: Sequence[int]) -> Sequence[Any]:
         """Frames of one reference frame; the batch is padded to its full size.
 
         Args:
@@ -146,7 +146,7 @@ class Renderer:
             other = render(self._model, following, driving, mel)[chosen]
             share = (np.array(frames) - reference.frame) / (following.frame - reference.frame)
             images = images + np.clip(share, 0, 1).astype(np.float32)[:, None, None, None] * (other - images)
-        return to_uint8(images)
+        return list(to_uint8(images))
 
     def _following(self, frame: int) -> Reference | None:
         """The next reference frame that shows a later frame, if it does so soon."""

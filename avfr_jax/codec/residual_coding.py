@@ -1,8 +1,8 @@
 """Residual-coded reference frames (Wang et al. 2021, appendix C.3): the frame that the receiver would render, plus the
 signs of a binary residual codec. Later motion is applied to the result.
 
-Both ends render from the same decoded pivot and pose, so that on one machine they hold the same image bit for bit; which
-cells are sent, and how many signs of each, is the sender's choice.
+Both ends render from the same decoded pivot and pose, so that on one machine they hold the same image bit for bit;
+which cells are sent, and how many signs of each, is the sender's choice.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ _MIN_MAPS = 2  # of a cell
 
 def lagrange_multiplier(quality: int) -> float:
     """λ of the rate-distortion cost D + λ R at a quality of 0 to 100: mean absolute difference of a cell for a bit."""
-    return _LAMBDA * 2.0 ** (-quality / _HALVED)
+    return float(_LAMBDA * 2.0 ** (-quality / _HALVED))
 
 
 class ResidualCoding:
@@ -51,7 +51,8 @@ class ResidualCoding:
 
     def predict(self, base: Reference, pose: Pose) -> UInt8[np.ndarray, "s s 3"]:
         """The frame of a pose, rendered from another reference frame."""
-        return to_uint8(render(self._model, base, stack(pose))[0])
+        image: np.ndarray = to_uint8(render(self._model, base, stack(pose)))[0]
+        return image
 
     def decode(self, data: bytes, prediction: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s 3"]:
         """Add a coded residual. Raises BitstreamError for signs of more maps than there are."""
@@ -90,11 +91,13 @@ class ResidualCoding:
         """D + λ R of a decoded frame of so many bytes."""
         return float(self._distortion(frame, image).sum()) + multiplier * 8 * size
 
-    def _add(self, signs: Any, prediction: Any) -> Any:
-        return self._codec.decode(signs[None], prediction[None])[0]
+    def _add(self, signs: Any, prediction: Any) -> UInt8[np.ndarray, "s s 3"]:
+        image: np.ndarray = self._codec.decode(signs[None], prediction[None])[0]
+        return image
 
     def _distortion(self, frame: Any, image: Any) -> Float[np.ndarray, "a a"]:
         """Mean absolute difference of each cell, of 1."""
         side, cell = self._codec.config.side, self._codec.config.cell
         far = np.abs(frame.astype(np.float32) - image.astype(np.float32)) / 255
-        return far.reshape(side, cell, side, cell, -1).mean((1, 3, 4))
+        each: np.ndarray = far.reshape(side, cell, side, cell, -1).mean((1, 3, 4))
+        return each

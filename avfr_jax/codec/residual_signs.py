@@ -1,7 +1,7 @@
 """Entropy coding of binary residuals (`models.residual`): which cells are sent, and their signs.
 
-The context of a cell's flag is the number of its neighbours to the left and above that are sent; of a sign, the signs of
-the same map there. All contexts begin even and adapt within one residual, which can be decoded by itself.
+The context of a cell's flag is the number of its neighbours to the left and above that are sent; of a sign, the signs
+of the same map there. All contexts begin even and adapt within one residual, which can be decoded by itself.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ def _around(signs: Any, row: int, column: int, c: int) -> Any:
 
 
 @njit(cache=True)
-def _put(registers, out, probabilities, seen, signs):
+def _put(registers: Any, out: Any, probabilities: Any, seen: Any, signs: Any) -> None:
     for row in range(signs.shape[0]):
         for column in range(signs.shape[1]):
             left, above = _around(signs, row, column, 0)
@@ -47,7 +47,7 @@ def _put(registers, out, probabilities, seen, signs):
 
 
 @njit(cache=True)
-def _get(registers, data, probabilities, seen, signs):
+def _get(registers: Any, data: Any, probabilities: Any, seen: Any, signs: Any) -> None:
     for row in range(signs.shape[0]):
         for column in range(signs.shape[1]):
             left, above = _around(signs, row, column, 0)

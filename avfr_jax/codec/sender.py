@@ -1,7 +1,7 @@
 """The sending end of a call: frames in, packets out, one frame at a time.
 
-Stages: analysis (`analysis`), reference-frame decision (`pivots`), reference coding (`reference_encoder`), motion coding
-and packetisation (`packetisation`, `motion`), rate control (`rate`).
+Stages: analysis (`analysis`), reference-frame decision (`pivots`), reference coding (`reference_encoder`), motion
+coding and packetisation (`packetisation`, `motion`), rate control (`rate`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ from avfr_jax.codec.packetisation import MotionPacketiser, ReferencePacketiser
 from avfr_jax.codec.pivots import PivotPolicy
 from avfr_jax.codec.rate import RateControl
 from avfr_jax.codec.reference_encoder import ReferenceEncoder, SentReference
-from avfr_jax.codec.settings import SenderSettings
+from avfr_jax.codec.settings import FOR_CALLS, SenderSettings
 from avfr_jax.errors import ConfigError
 from avfr_jax.models.base import Animator
 from avfr_jax.typing import Float, UInt8
@@ -57,7 +57,7 @@ class Sender:
     def __init__(
         self,
         model: Animator,
-        settings: SenderSettings = SenderSettings(),
+        settings: SenderSettings = FOR_CALLS,
         *,
         shown: tuple[int, int] | None = None,
         rate: tuple[int, int] = (25, 1),

@@ -70,6 +70,8 @@ FAITHFUL_QUALITY = 13
 """Quality of such inter-coded reference frames: AV1's CRF 55."""
 RESIDUAL_QUALITY = 40
 """Quality where such reference frames are residual-coded."""
+FOR_CALLS = SenderSettings()
+"""Losses, and a short delay."""
 FOR_FILES = SenderSettings(refresh=250, packet=125, pivots=PivotSettings())
 """No losses and no limit on delay."""
 FOR_TEMPLATES = dataclasses.replace(

@@ -22,8 +22,8 @@ def require_fingerprint(model: _Fingerprinted, name: str, fingerprint: bytes) ->
     """Raises ConfigError where a model is not the one of that name and fingerprint in a header."""
     if model.fingerprint != current_fingerprint(fingerprint):
         raise ConfigError(
-            f"the stream was made with {name} ({current_fingerprint(fingerprint).hex()}), and the model {model.name} is "
-            f"another ({model.fingerprint.hex()})"
+            f"the stream was made with {name} of fingerprint {current_fingerprint(fingerprint).hex()}, and the model "
+            f"{model.name} here is another ({model.fingerprint.hex()})"
         )
 
 

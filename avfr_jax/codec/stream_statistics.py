@@ -52,7 +52,7 @@ def describe_stream(data: bytes) -> dict[str, Any]:
                 if header.residual_codec
                 else {}
             ),
-            "numbers a frame": sum(part.count for part in header.parts),
+            "numbers a frame": sum(part.size for part in header.parts),
             "pivots": pivots,
             "refreshes": refreshes,
             "damaged bytes": damage.skipped,

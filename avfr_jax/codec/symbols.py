@@ -7,6 +7,7 @@ were not zero so far. They begin with the probabilities of a Laplace distributio
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -80,7 +81,7 @@ def _before(last: int) -> int:
 
 
 @njit(cache=True)
-def _put(registers, out, probabilities, seen, last, values):
+def _put(registers: Any, out: Any, probabilities: Any, seen: Any, last: Any, values: Any) -> None:
     others = 0
     for i in range(len(values)):
         value, base, before = values[i], i * _EACH, _before(last[i])
@@ -101,7 +102,7 @@ def _put(registers, out, probabilities, seen, last, values):
 
 
 @njit(cache=True)
-def _put_large(registers, out, value):
+def _put_large(registers: Any, out: Any, value: int) -> None:
     """Exp-Golomb code of a number from 1 up: as many zeros as it has bits after the first, then the bits."""
     bits = 0
     while (value >> (bits + 1)) > 0:
@@ -112,7 +113,7 @@ def _put_large(registers, out, value):
 
 
 @njit(cache=True)
-def _get_large(registers, data):
+def _get_large(registers: Any, data: Any) -> int:
     bits = 0
     while bits < 20 and get_even(registers, data, 1) == 0:
         bits += 1
@@ -120,7 +121,7 @@ def _get_large(registers, data):
 
 
 @njit(cache=True)
-def _get(registers, data, probabilities, seen, last):
+def _get(registers: Any, data: Any, probabilities: Any, seen: Any, last: Any) -> None:
     others = 0
     for i in range(len(last)):
         base, before = i * _EACH, _before(last[i])

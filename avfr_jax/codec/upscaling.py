@@ -27,7 +27,7 @@ def choose_super_resolver(name: str | None) -> SuperResolver | None:
 
 
 def choose_interpolator(how: Literal["motion", "pictures"], name: str | None) -> Interpolator | None:
-    """The interpolator of skipped frames: for `pictures` that of a name or folder, or `INTERPOLATOR`; None for `motion`.
+    """The interpolator of skipped frames: for `pictures` the named one, or `INTERPOLATOR`; None for `motion`.
 
     Raises:
       ConfigError: a name is given for `motion`, or there is no such model, or none for `pictures`.

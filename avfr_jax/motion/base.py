@@ -8,7 +8,7 @@ units, its interpolation and its retargeting they ask the `MotionSpec` beside it
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,13 @@ class Component:
 
 
 class MotionSpec(abc.ABC):
-    """How a motion type is laid out, interpolated and given to another face. Immutable and hashable."""
+    """How a motion type is laid out, interpolated and given to another face. Immutable and hashable.
+
+    Attributes:
+      needs_source: a part of the motion comes from the source alone, and `unflatten` has to be given its motion.
+    """
+
+    needs_source: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod

@@ -51,6 +51,7 @@ class HeadSpec(MotionSpec):
       num_keypoints: K.
     """
 
+    needs_source = True
     num_keypoints: int
 
     @property

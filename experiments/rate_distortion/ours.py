@@ -11,19 +11,21 @@ import numpy as np
 
 import avfr_jax
 from avfr_jax.codec.background import find_embedder
-from avfr_jax.codec.bitstream import Packet, write_stream
-from avfr_jax.codec.files import INTERPOLATOR, RESIDUAL_CODEC, SUPER_RESOLVER, decode_frames, sized
-from avfr_jax.codec.identity import model_identity
+from avfr_jax.codec.bitstream import Packet
+from avfr_jax.codec.container import write_stream
+from avfr_jax.codec.files import RESIDUAL_CODEC, decode_frames
 from avfr_jax.codec.receiver import Receiver
-from avfr_jax.codec.sender import FAITHFUL, FOR_FILES, Sender, SenderSettings, send_all
-from avfr_jax.model_store import load_interpolator, load_model, load_residual_codec, load_super_resolver
+from avfr_jax.codec.sender import Sender, send_all
+from avfr_jax.codec.settings import FAITHFUL, FOR_FILES, SenderSettings
+from avfr_jax.codec.upscaling import INTERPOLATOR, SUPER_RESOLVER, resize_frames
+from avfr_jax.model_store import describe_model, load_interpolator, load_model, load_residual_codec, load_super_resolver
 from avfr_jax.reenact import Reenactor
 from avfr_jax.typing import Float, UInt8
 from experiments.rate_distortion.base import Coded
 
 # (step of the motion, quality of the pivots, degrees between pivots)
 _POINTS = ((20, 30, 30.0), (14, 50, 15.0), (10, 60, 10.0), (6, 70, 7.0))
-_FAITHFUL_POINTS = ((0, 0.02), (6, 0.015), (13, 0.01), (25, 0.006))  # (quality of the pivots, excess)
+_FAITHFUL_POINTS = ((0, 0.02), (6, 0.015), (13, 0.01), (25, 0.006))  # (quality of the pivots, distortion threshold)
 _REPAIRED_POINTS = ((10, 0.015), (25, 0.012), (40, 0.01), (55, 0.006))
 
 
@@ -67,7 +69,7 @@ class Ours:
         known |= {name: str(getattr(self, name)) for name in ("file", "background", "windows")}
         for role in ("model", "residual_codec", "interpolator", "super_resolver"):
             name = getattr(self, role)
-            known[role] = "" if name is None else f"{name} {model_identity(name).hex()}"
+            known[role] = "" if name is None else f"{name} {describe_model(name).fingerprint}"
         return known
 
     def code(
@@ -95,9 +97,8 @@ class Ours:
             super_resolver = super_resolver.with_windows(self.windows)
 
         def receive() -> Iterator[Any]:
-            receiver = Receiver(lambda name: model)
-            receiver.blend, receiver.interpolator = self.file, interpolator
-            return sized(decode_frames(data, receiver=receiver), width, height, super_resolver)
+            receiver = Receiver(model, cross_fade=self.file, interpolator=interpolator)
+            return resize_frames(decode_frames(data, receiver=receiver), width, height, super_resolver)
 
         return receive
 
@@ -124,9 +125,9 @@ def _faithful_curve(
     name: str, model: str, base: SenderSettings, file: bool, residual_codec: str | None = None
 ) -> Sequence[Ours]:
     points = []
-    for quality, excess in _FAITHFUL_POINTS if residual_codec is None else _REPAIRED_POINTS:
-        pivots = dataclasses.replace(FAITHFUL, excess=excess, bitrate=base.pivots.bitrate)
-        sending = dataclasses.replace(base, film=residual_codec is None, quality=quality, pivots=pivots)
+    for quality, threshold in _FAITHFUL_POINTS if residual_codec is None else _REPAIRED_POINTS:
+        pivots = dataclasses.replace(FAITHFUL, distortion_threshold=threshold, bitrate=base.pivots.bitrate)
+        sending = dataclasses.replace(base, inter_coding=residual_codec is None, quality=quality, pivots=pivots)
         points.append(Ours(name, model, sending, file, residual_codec=residual_codec))
     return points
 
@@ -162,7 +163,7 @@ _PLAIN = Ours("avfr", "landmark-warp", FOR_FILES, True)
 
 
 def _row(table: str, label: str, between: int = 0, **changed: Any) -> Ours:
-    sending = dataclasses.replace(FOR_FILES, between=between)
+    sending = dataclasses.replace(FOR_FILES, skipped_frames=between)
     painted = INTERPOLATOR if between else None
     return dataclasses.replace(
         _PLAIN, name=f"avfr-{table}", label=label, sending=sending, interpolator=painted, **changed

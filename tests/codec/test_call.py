@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from avfr_jax.codec.spaces import space_of
 
 from avfr_jax.codec.background import Background
 from avfr_jax.codec.bitstream import BitstreamError, Kind, Packet, read_stream, write_stream
@@ -13,7 +14,6 @@ from avfr_jax.codec.intra_coding import ImageCodec, decode_image, encode_image
 from avfr_jax.codec.pivots import KEPT, PivotPolicy, PivotSettings, View
 from avfr_jax.codec.receiver import Received, Receiver
 from avfr_jax.codec.sender import Sender, SenderSettings, send_all
-from avfr_jax.codec.spaces import space_of
 from avfr_jax.errors import ConfigError
 from avfr_jax.models.base import EncodedSource
 from avfr_jax.motion import Keypoints

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
+from avfr_jax.codec.spaces import KEYPOINTS, KEYPOINTS_WITH_JACOBIANS, KeypointPart, MeshPart, Pose, Space, space_from
 
-from avfr_jax.codec import mesh
+from avfr_jax.codec import mesh_basis as mesh
 from avfr_jax.codec.motion import MotionFormat, MotionReader, MotionWriter, step_of
 from avfr_jax.codec.range_coder import Reader, Writer
-from avfr_jax.codec.spaces import KEYPOINTS, KEYPOINTS_WITH_JACOBIANS, KeypointPart, MeshPart, Pose, Space, space_from
 from avfr_jax.errors import CheckpointError, ConfigError
 
 

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from avfr_jax.codec import mesh
+from avfr_jax.codec import mesh_basis as mesh
 from avfr_jax.codec.bitstream import Kind
 from avfr_jax.codec.motion import MotionFormat, MotionReader, MotionWriter, Precision
 from avfr_jax.codec.pivots import PivotSettings

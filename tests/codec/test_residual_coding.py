@@ -5,15 +5,15 @@ import io
 
 import numpy as np
 import pytest
+from avfr_jax.codec.identity import model_identity
+from avfr_jax.codec.spaces import space_of
 
 from avfr_jax.codec.bitstream import BitstreamError, Header, Kind, Packet, write_stream
-from avfr_jax.codec.identity import model_identity
 from avfr_jax.codec.intra_coding import ImageCodec
 from avfr_jax.codec.pivots import PivotSettings
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.residual_coding import REPAIRED, ResidualCoding, price_of
 from avfr_jax.codec.sender import Sender, SenderSettings, send_all
-from avfr_jax.codec.spaces import space_of
 from avfr_jax.codec.stream_statistics import describe_stream
 from avfr_jax.errors import ConfigError
 from avfr_jax.model_store import load_model

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 
-from avfr_jax.codec import mesh
+from avfr_jax.codec import mesh_basis as mesh
 from experiments.fit_mesh_motion import clips, fit, main, mirror_pairs
 
 

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from avfr_jax.codec import mesh
+from avfr_jax.codec import mesh_basis as mesh
 from avfr_jax.codec.motion import MotionFormat, MotionWriter
 from avfr_jax.motion import Keypoints
 from experiments import motion_rates

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 import avfr_jax
-from avfr_jax.codec.spaces import Pose
-from avfr_jax.landmarks import landmarks_to_pixels
 from avfr_jax.model_store import load_model
 from avfr_jax.reenact import Seen
 from experiments import packet_loss
@@ -86,9 +84,9 @@ def test_poses_are_compared_with_faces():
     landmarks = np.random.default_rng(0).uniform(-1, 1, (478, 3)).astype(np.float32)
     seen = [Seen(0, None, landmarks), Seen(1, None, None), Seen(2, None, landmarks)]
     shown = [
-        Pose(landmarks_to_pixels(landmarks, 256)),
-        Pose(landmarks_to_pixels(landmarks, 256) * 9),
-        Pose(landmarks_to_pixels(landmarks, 256) + np.float32([3, 4, 0])),
+        {"mesh": landmarks},
+        {"mesh": landmarks * 9},
+        {"mesh": landmarks + np.float32([3, 4, 0]) / 128},
     ]
     found = packet_loss.PoseReference(seen).score(shown)
     assert found["lmd"] == pytest.approx(2.5, abs=1e-3)  # the second frame shows no face
