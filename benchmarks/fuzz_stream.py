@@ -3,9 +3,9 @@
     python -m benchmarks.fuzz_stream --streams 100000 --deep 300
 
 Every stream is made from its number and the seed (`--only N` makes one again). All are rendered by a stand-in that
-costs nothing, every fifth is also followed without a model, received as a call and described; `--deep` of them go through
-`decode_file` with `landmark-warp`. An exception other than InputError and ConfigError, more frames than the file's
-length allows, or more than `--seconds` of processor time for one stream is a failure.
+costs nothing, every fifth is also followed without a model, received as a call and described; `--deep` of them go
+through `decode_file` with `landmark-warp`. An exception other than InputError and ConfigError, more frames than the
+length of the file allows, or more than `--seconds` of processor time for one stream is a failure.
 """
 
 import argparse
