@@ -78,7 +78,7 @@ def pack(images: Mapping[str, bytes], landmarks: np.ndarray, window: np.ndarray)
     import msgpack
 
     arrays = {"landmarks": landmarks.astype("<f4").tobytes(), "mel": window.astype("<f4").tobytes()}
-    return msgpack.packb({**images, **arrays})
+    return msgpack.packb({"image": images["image"], **arrays, **images})
 
 
 def unpack_array(record: Mapping[str, Any], name: Literal["landmarks", "mel"]) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Raw videos, or rendered heads, into a dataset of face clips that training reads.
+"""Preparation of videos, or of rendered heads, as a dataset of face clips (`pipelines.record`) for training.
 
 `prepare(videos, out, config)` cuts one square around the face out of each video, as VoxCeleb's protocol does, and
-stores the frames with mesh, person mask, landmarks, sound and mel spectrogram. `prepare_synthetic(out, …)` renders
-a dataset of the same form, with exact landmarks. The form on disk is described in `data.clip_folder.store`.
+stores the frames with mesh image, person mask, landmarks, sound and mel spectrogram. `prepare_synthetic(out, …)`
+renders a dataset of the same form, with exact landmarks.
 """
 
 from data.clip_folder.config import ClipConfig, Report, TooManyRejectedError

@@ -12,10 +12,10 @@ _EPILOG = """examples:
   python -m data.clip_folder ~/videos ~/clips
   python -m data.clip_folder ~/videos ~/clips --storage arrayrecord --workers 16 --identities people.csv
 
-Finished videos are recognised: start the same command again after a stop, or when videos were added.
+The command resumes: start it again after an interruption, or when videos were added.
 A video is split at cuts, and where the face moves to another place (its box overlaps the first one by less than
-0.25, VoxCeleb's rule). Exit status: 0, with a report of what was rejected and why; 2 for an input that cannot be used,
-or where more videos gave no clip than --max-rejected allows (the clips of the others are prepared all the same).
+0.25, VoxCeleb's rule). Exit status: 0, with a report of the rejections and their reasons; 2 for unusable input, or
+where more videos gave no clip than --max-rejected allows (the clips of the others are prepared all the same).
 """
 
 
@@ -36,7 +36,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--fps", type=float, default=default.fps, help=f"frames a second ({default.fps:g})")
     add("--workers", type=int, default=default.workers, help="processes (one a core)")
     add("--seconds", type=float, metavar="MAX", help="use only the first MAX seconds of each video")
-    add("--identities", type=pathlib.Path, metavar="FILE.csv", help="who is seen: a table with file and identity")
+    add("--identities", type=pathlib.Path, metavar="FILE.csv", help="table of file and identity")
     add("--min-frames", type=int, default=default.min_frames, help=f"reject shorter clips ({default.min_frames})")
     add("--crop", choices=("auto", "none"), default=default.crop, help="a square around the face, or the whole picture")
     add("--stills", action="store_true", help="prepare the pictures of the folder, not the videos: clips of one frame")
@@ -61,15 +61,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         videos, out = options.pop("videos"), options.pop("out")
         print(prepare(videos, out, ClipConfig(**options)))
-    except TooManyRejectedError as error:
-        print(error.report)
-        print(error, file=sys.stderr)
-        return 2
     except AvfrError as error:
+        if isinstance(error, TooManyRejectedError):
+            print(error.report)
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; what is finished is kept: run the same command again to go on", file=sys.stderr)
+        print("stopped; finished clips are kept: run the same command again to resume", file=sys.stderr)
         return 130
     return 0
 

@@ -1,10 +1,11 @@
-"""One video into clips: the face followed, one square cut out, every frame encoded with its priors."""
+"""Preparation of one video: face tracking, one square crop per clip, frames encoded with their priors."""
 
 import dataclasses
 import itertools
 import math
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,15 +21,15 @@ from data.clip_folder import track as tracking
 from data.clip_folder.config import ClipConfig
 from data.clip_folder.store import EncodedFrame, Sound, SourceWriter
 
-MOST_MISSING = 0.5  # share of the frames of a shot that may lack a face
-INAUDIBLE = 1e-4  # a track whose samples are all smaller is as good as none
+MOST_MISSING = 0.5  # largest share of a shot's frames without a face
+INAUDIBLE = 1e-4  # amplitude below which a sound track counts as silent
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Piece:
-    """Frames [first, stop) of a video that become one clip, and where they are cut out."""
+    """Frames [first, stop) of a video that become one clip, and their crop."""
 
     name: str
     first: int
@@ -39,9 +40,9 @@ class _Piece:
 def prepare_video(
     video: pathlib.Path, name: str, config: ClipConfig, priors: FaceBackend | None, writer: SourceWriter
 ) -> None:
-    """Writes the clips of one video and notes what is not used of it, and why.
+    """Write the clips of one video and record unused parts with their reasons.
 
-    name: of the clip; of several clips of one video each gets the number of its first frame added.
+    name: of the clip; several clips of one video get the number of their first frame appended.
     priors: the face backend; None only where neither crop nor priors need one.
 
     Raises InputError for a video that cannot be decoded, OutputError if the disk fails.
@@ -56,7 +57,7 @@ def prepare_video(
         )
         ranges = [(0, count)]
     else:
-        track = tracking.follow(_frames(reader, config), priors)
+        track = tracking.track_faces(_frames(reader, config), priors)
         ranges = tracking.split(track)
     pieces = []
     for first, stop in ranges:
@@ -72,8 +73,8 @@ def prepare_video(
 def prepare_still(
     picture: pathlib.Path, name: str, config: ClipConfig, priors: FaceBackend | None, writer: SourceWriter
 ) -> None:
-    """Writes a picture of one face as a clip of one frame; arguments and errors as `prepare_video`, and FaceError
-    where there is no face that can be used."""
+    """Write a picture of one face as a clip of one frame; arguments and errors as `prepare_video`, FaceError without a
+    usable face."""
     image = read_image(picture)
     height, width = image.shape[:2]
     if config.crop == "none" and height != width:
@@ -89,7 +90,7 @@ def prepare_still(
     points = crop.to_crop(track.landmarks, config.size)[0]
     places = [round(value) for value in (crop.x, crop.y, crop.side)]
     sound = clip_sound(None, 0, 1, config.fps)
-    writer.clip(name, picture.name, places, sound, [_encode(frame, points, priors if config.priors else None)])
+    writer.clip(name, picture.name, places, sound, [_with_mask(frame, points, config, priors)])
 
 
 def _frames(reader: VideoReader, config: ClipConfig) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
@@ -98,12 +99,12 @@ def _frames(reader: VideoReader, config: ClipConfig) -> Iterator[UInt8[np.ndarra
 
 
 def _piece(track: tracking.VideoTrack, first: int, stop: int, name: str, config: ClipConfig, faces: bool) -> _Piece:
-    """The clip of one shot or tube, without its ends where no face is in view. FaceError: why there is none."""
+    """Clip of one shot or tube, without its ends without a face. FaceError: the reason where there is none."""
     if faces:
-        found = track.found[first:stop]
-        if found.mean() < 1 - MOST_MISSING:
-            raise FaceError(f"no face in {(~found).mean():.0%} of {len(found)} frames")
-        first, stop = tracking.trim(track.found, first, stop)
+        detected = track.detected[first:stop]
+        if detected.mean() < 1 - MOST_MISSING:
+            raise FaceError(f"no face in {(~detected).mean():.0%} of {len(detected)} frames")
+        first, stop = tracking.trim(track.detected, first, stop)
     if stop - first < config.min_frames:
         raise FaceError(f"too short: {stop - first} of the {config.min_frames} frames that a clip needs")
     if config.crop == "none":
@@ -131,7 +132,7 @@ def _write(
     priors: FaceBackend | None,
     writer: SourceWriter,
 ) -> None:
-    """Decodes the video a second time and encodes the pieces on the way."""
+    """Decode the video a second time and encode its pieces."""
     if not pieces:
         return
     samples = read_samples(video, config.seconds) if reader.info.has_audio else None
@@ -141,17 +142,17 @@ def _write(
         crop = [round(value) for value in (piece.crop.x, piece.crop.y, piece.crop.side)]
         landmarks = piece.crop.to_crop(track.landmarks[piece.first : piece.stop], config.size)
         encoded = (
-            _encode(piece.crop.apply(frame, config.size), points, priors if config.priors else None)
+            _with_mask(piece.crop.apply(frame, config.size), points, config, priors)
             for frame, points in zip(of_piece, landmarks, strict=True)
         )
         sound = clip_sound(samples, piece.first, piece.stop - piece.first, config.fps)
         writer.clip(piece.name, video.name, crop, sound, encoded)
 
 
-def _encode(
-    image: UInt8[np.ndarray, "s s 3"], landmarks: Float[np.ndarray, "478 3"], priors: FaceBackend | None
+def _with_mask(
+    image: UInt8[np.ndarray, "s s 3"], landmarks: Float[np.ndarray, "478 3"], config: ClipConfig, priors: Any
 ) -> EncodedFrame:
-    return encode(image, landmarks, None if priors is None else priors.person_mask(image))
+    return encode(image, landmarks, priors.person_mask(image) if config.priors and priors is not None else None)
 
 
 def encode(
@@ -159,29 +160,21 @@ def encode(
     landmarks: Float[np.ndarray, "478 3"],
     mask: Float[np.ndarray, "s s"] | None,
 ) -> EncodedFrame:
-    """A prepared frame as it is stored: JPEG of quality 95 without chroma subsampling, mesh and mask as grey PNG.
+    """Encode a frame: JPEG of quality 95 without chroma subsampling, mesh image and mask as grey PNG.
 
-    landmarks: in pixels of the frame, NaN where there is no face (the mesh is then black). mask: of the person, in
-    [0, 1]; without one, no mesh is stored either.
+    landmarks: in pixels of the frame, NaN without a face (the mesh image is then black). mask: of the person, in
+    [0, 1]; without one, no mesh image is stored either.
     """
-    picture = _encoded(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)
-    if mask is None:
-        return EncodedFrame(picture, None, None, landmarks)
-    mesh = mesh_image(landmarks, image.shape[0])
-    return EncodedFrame(picture, _encoded(".png", _bytes(mesh), _PNG), _encoded(".png", _bytes(mask), _PNG), landmarks)
-
-
-def _encoded(ending: str, image: UInt8[np.ndarray, "..."], options: tuple[int, ...]) -> bytes:
-    return cv2.imencode(ending, image, options)[1].tobytes()
-
-
-def _bytes(image: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    return np.round(image * 255).astype(np.uint8)
+    images = {"image": cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)[1].tobytes()}
+    if mask is not None:
+        for name, grey in (("mesh", mesh_image(landmarks, image.shape[0])), ("mask", mask)):
+            images[name] = cv2.imencode(".png", np.round(grey * 255).astype(np.uint8), _PNG)[1].tobytes()
+    return EncodedFrame(images, landmarks)
 
 
 def read_samples(video: pathlib.Path, seconds: float | None) -> Float[np.ndarray, "t"] | None:
-    """The sound of a video, 16 kHz mono, from its first frame on, for at most `seconds`; None where nothing can be
-    decoded or heard."""
+    """Sound of a video, 16 kHz mono, from its first frame on, for at most `seconds`; None where it is silent or
+    cannot be decoded."""
     blocks, length = [], 0
     for block in audio_blocks(video, RATE, channels=1):
         blocks.append(block[0])
@@ -189,19 +182,19 @@ def read_samples(video: pathlib.Path, seconds: float | None) -> Float[np.ndarray
         if seconds is not None and length > (seconds + 1) * RATE:
             break
     samples = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    heard = np.isfinite(samples).all() and np.abs(samples).max(initial=0.0) > INAUDIBLE
-    return np.clip(samples, -1.0, 1.0) if heard else None
+    audible = np.isfinite(samples).all() and np.abs(samples).max(initial=0.0) > INAUDIBLE
+    return np.clip(samples, -1.0, 1.0) if audible else None
 
 
 def clip_sound(samples: Float[np.ndarray, "t"] | None, first: int, count: int, fps: float) -> Sound:
-    """The sound of frames [first, first + count): cut, or continued with silence, to their length exactly.
+    """Sound of frames [first, first + count), cut or padded with silence to their exact length.
 
-    The spectrogram is that of the samples as they are stored, with 16 bits.
+    The spectrogram is that of the stored samples, with 16 bits.
     """
     start, length = round(first / fps * RATE), round(count / fps * RATE)
     if samples is None:
         return Sound(None, silence(1 + math.floor(length * COLUMNS_PER_SECOND / RATE)))
     part = samples[start : start + length]
     part = np.pad(part, (0, length - len(part)))
-    stored = (np.rint(part * 32767.0) / 32768.0).astype(np.float32)  # as a reader of the WAV file sees them
+    stored = (np.rint(part * 32767.0) / 32768.0).astype(np.float32)  # as read from the WAV file
     return Sound(part, mel_spectrogram(stored))

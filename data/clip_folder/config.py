@@ -1,37 +1,33 @@
-"""What a dataset of prepared clips is made with, and what came of it."""
+"""Settings and report of the preparation of clips."""
 
 import dataclasses
 import os
 import pathlib
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from avfr_jax.errors import ConfigError, InputError
-
-FORMAT = "avfr-clips"
-VERSION = 1
-
-Storage = Literal["folder", "arrayrecord"]
+from pipelines.record import VERSION, Storage
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipConfig:
-    """How videos become clips.
+    """Settings of the preparation.
 
     Attributes:
-      storage: "folder" writes each frame as a file, "arrayrecord" as a record of a few large files.
+      storage: "folder" writes a file per frame, "arrayrecord" a record per frame in a few large files.
       size: side of the prepared frames in pixels.
       fps: frames a second of the prepared clips.
-      workers: processes; 0 takes one a core.
-      seconds: how much of each video is used, from its beginning; None takes all.
-      identities: a CSV with the columns `file` and `identity` that says who is seen; None goes by the files' names.
+      workers: processes; 0 for one per core.
+      seconds: maximal length used of each video, from its beginning; None for all.
+      identities: CSV with the columns `file` and `identity`; None derives identities from file names.
       min_frames: shorter clips are rejected.
-      crop: "auto" cuts one square around the face a clip; "none" keeps the whole picture, which must be square.
-      priors: also store the mesh and the person's mask as pictures.
+      crop: "auto" cuts one square around the face per clip; "none" keeps the whole frame, which must be square.
+      priors: also store mesh image and person mask.
       max_enlarge: clips whose crop would have to be enlarged more than this many times are rejected.
       max_outside: clips are rejected if more than this share of the crop lies outside the picture.
-      shard_frames: an ArrayRecord file ends after the clip with which it holds at least so many frames.
+      shard_frames: an ArrayRecord file ends after the clip that brings it to this many frames.
       stills: prepare pictures instead of videos, each as a clip of one frame.
-      max_rejected: the run fails if more than this share of the sources gave no clip.
+      max_rejected: largest share of sources without a clip.
     """
 
     storage: Storage = "folder"
@@ -50,8 +46,7 @@ class ClipConfig:
     max_rejected: float = 0.5
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a value that no dataset can be made with."""
-        if self.storage not in ("folder", "arrayrecord"):
+        if self.storage not in get_args(Storage):
             raise ConfigError(f'storage must be "folder" or "arrayrecord", not "{self.storage}"')
         if self.crop not in ("auto", "none"):
             raise ConfigError(f'crop must be "auto" or "none", not "{self.crop}"')
@@ -74,26 +69,26 @@ class ClipConfig:
         return self.workers or os.cpu_count() or 1
 
     def settings(self) -> dict[str, Any]:
-        """What a clip's content depends on: a dataset is made with one such choice."""
+        """Settings that determine the content of clips, alike for a whole dataset."""
         names = ("storage", "size", "fps", "seconds", "min_frames", "crop", "priors", "max_enlarge", "max_outside")
         return {"version": VERSION, **{name: getattr(self, name) for name in names}}
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a dataset holds after a run.
+    """Content of a dataset after a run.
 
     Attributes:
       folder: the dataset.
-      sources: videos (or rendered heads) asked for.
-      taken_over: how many of them an earlier run had finished.
+      sources: requested videos (or rendered heads).
+      taken_over: sources finished by an earlier run.
       clips: prepared clips in the dataset.
       frames: frames of these clips.
-      missing_faces: how many of them show no face that was found.
-      identities: people in the dataset, as far as is known.
+      missing_faces: frames without a detected face.
+      identities: number of different identities.
       fps: frames a second.
-      rejected: what was not used: `source` and `reason`.
-      unusable: sources of this run that gave no clip at all.
+      rejected: unused sources or parts: `source` and `reason`.
+      unusable: sources of this run without any clip.
       seconds: time of this run.
     """
 
@@ -125,7 +120,7 @@ class Report:
 
 
 class TooManyRejectedError(InputError):
-    """More sources gave no clip than is allowed. The rest is prepared; `report` says what was rejected and why."""
+    """Too many sources without a clip. The rest is prepared; `report` lists the rejections."""
 
     def __init__(self, report: Report, allowed: float) -> None:
         super().__init__(

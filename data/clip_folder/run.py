@@ -1,4 +1,4 @@
-"""A folder of videos into a dataset: which videos, who is seen in them, in how many processes."""
+"""Preparation of a folder of videos: discovery, identities and worker processes."""
 
 import collections
 import concurrent.futures
@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import functools
 import hashlib
-import multiprocessing
 import os
 import pathlib
 import re
@@ -19,7 +18,7 @@ from typing import Any
 from avfr_jax.errors import ConfigError, FaceError, InputError, MissingBackendError, OutputError
 from data.clip_folder.config import ClipConfig, Report, TooManyRejectedError
 from data.clip_folder.store import Store
-from data.processes import own_one_core
+from data.processes import worker_pool
 
 _COMMON = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
 _RARE = (".m2v", ".ts", ".mts", ".m2ts", ".vob", ".asf", ".3g2", ".mxf", ".dv")
@@ -30,7 +29,7 @@ _LONGEST_NAME = 120  # characters of a clip's name
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One source to prepare, in whichever process. key: its unique name. stamp: its state."""
+    """One source to prepare. key: its unique name. stamp: its state."""
 
     key: str
     source: pathlib.Path
@@ -41,13 +40,13 @@ Work = Callable[[Job, pathlib.Path, ClipConfig], Any]
 
 
 def prepare(videos: str | os.PathLike[str], out: str | os.PathLike[str], config: ClipConfig | None = None) -> Report:
-    """Prepares every video under a folder as a dataset of clips; takes up where an earlier run was stopped.
+    """Prepare every video under a folder as a dataset of clips; resumes an earlier run.
 
-    With `config.stills` it is every picture instead, each a clip of one frame, for `augment.warp.stills` to bend.
-    Videos are known by the endings of their names; hidden files and folders are passed over. Finished videos are
-    not done again unless they have changed, and what was prepared from videos that are gone stays. `identity` of a
-    clip is the part of its file's name before the first "#" (VoxCeleb's names), or the whole name without its
-    ending, or what `config.identities` says.
+    With `config.stills` every picture instead, as a clip of one frame (see `pipelines.warp.WarpConfig.stills`). Videos
+    are recognised by their file names' endings; hidden files and folders are skipped. Finished videos are not prepared
+    again unless they have changed, and clips of deleted videos stay. A clip's `identity` is that of
+    `config.identities`, else the part of its file name before the first "#" (VoxCeleb's names), else the whole name
+    without its ending.
 
     Raises:
       InputError: no such folder, or no video in it.
@@ -66,9 +65,9 @@ def prepare(videos: str | os.PathLike[str], out: str | os.PathLike[str], config:
 
 
 def run_jobs(jobs: list[Job], identities: dict[str, str], out: pathlib.Path, config: ClipConfig, work: Work) -> Report:
-    """Does what is left of the jobs, with a line of progress on the error stream, and writes the index.
+    """Run the unfinished jobs, with progress on stderr, and write the index.
 
-    Raises TooManyRejectedError after that where more sources than `config.max_rejected` allows gave no clip.
+    Raises TooManyRejectedError afterwards where more sources than `config.max_rejected` allows gave no clip.
     """
     from tqdm import tqdm
 
@@ -98,11 +97,8 @@ def run_jobs(jobs: list[Job], identities: dict[str, str], out: pathlib.Path, con
     return report
 
 
-# -- which videos, and who is seen --
-
-
 def find_videos(root: pathlib.Path, out: pathlib.Path, endings: tuple[str, ...] = VIDEOS) -> list[pathlib.Path]:
-    """Every file under a folder with one of the endings, in the order of their paths, but for what lies in `out`.
+    """Files under a folder with one of the endings, sorted, without those in `out`.
 
     Raises InputError if there is none.
     """
@@ -123,7 +119,7 @@ def find_videos(root: pathlib.Path, out: pathlib.Path, endings: tuple[str, ...] 
 
 
 def _jobs(root: pathlib.Path, found: list[pathlib.Path]) -> list[Job]:
-    """Keys are the paths in the folder, made fit for a file's name, and unique."""
+    """Jobs with unique keys: paths in the folder, made valid file names."""
     bare = collections.Counter(_key(path.relative_to(root).with_suffix("")) for path in found)
     jobs = []
     for path in found:
@@ -144,7 +140,7 @@ def _key(path: pathlib.Path) -> str:
 
 
 def read_identities(path: pathlib.Path) -> dict[str, str]:
-    """A CSV with the columns `file` and `identity`: file names, or paths in the folder of videos, to identities.
+    """Read a CSV with the columns `file` (a name, or a path in the folder of videos) and `identity`.
 
     Raises ConfigError if it is missing or has other columns or an empty field.
     """
@@ -165,19 +161,16 @@ def _identity(video: pathlib.Path, root: pathlib.Path, names: dict[str, str]) ->
     return video.name.split("#", 1)[0] if "#" in video.name else video.stem
 
 
-# -- processes --
-
-
 @functools.cache
 def _open_priors() -> Any:
-    """The face backend of this process, opened when it is first needed."""
+    """Face backend of this process."""
     from avfr_jax.faces import open_face_backend
 
     return open_face_backend()
 
 
 def _prepare_one(job: Job, out: pathlib.Path, config: ClipConfig) -> None:
-    """Prepares one video. What is wrong with the video is noted; what is wrong with the machine is raised."""
+    """Prepare one source. Faults of the source become rejections; faults of the machine are raised."""
     from data.clip_folder.clip import prepare_still, prepare_video
 
     priors = _open_priors() if config.crop == "auto" or config.priors else None
@@ -199,7 +192,7 @@ def _reject(job: Job, store: Store, reason: str) -> None:
 
 
 def _results(jobs: list[Job], out: pathlib.Path, config: ClipConfig, work: Work) -> Iterator[None]:
-    """Does the jobs, yielding after each."""
+    """Run the jobs, yielding after each."""
     workers = min(config.processes, len(jobs))
     if workers <= 1:
         for job in jobs:
@@ -209,7 +202,7 @@ def _results(jobs: list[Job], out: pathlib.Path, config: ClipConfig, work: Work)
     while waiting:
         suspects: list[Job] = []
         yield from _pool(waiting, suspects, workers, out, config, work)
-        for job in suspects:  # a process died: each that was being worked on gets a process of its own
+        for job in suspects:  # a process died: each job under way gets a process of its own
             yield from _alone(job, out, config, work)
 
 
@@ -221,9 +214,9 @@ def _pool(
     config: ClipConfig,
     work: Work,
 ) -> Iterator[None]:
-    """Does jobs from the left until none is left or a process dies; what was under way then becomes suspect."""
+    """Run jobs until none is left or a process dies; those under way then become suspects."""
     running: dict[Any, Job] = {}
-    pool = _new_pool(workers)
+    pool = worker_pool(workers)
     try:
         while waiting or running:
             while waiting and len(running) < 2 * workers:
@@ -241,7 +234,7 @@ def _pool(
 
 
 def _alone(job: Job, out: pathlib.Path, config: ClipConfig, work: Work) -> Iterator[None]:
-    pool = _new_pool(1)
+    pool = worker_pool(1)
     try:
         pool.submit(work, job, out, config).result()
     except concurrent.futures.process.BrokenProcessPool:
@@ -249,8 +242,3 @@ def _alone(job: Job, out: pathlib.Path, config: ClipConfig, work: Work) -> Itera
     finally:
         pool.shutdown(cancel_futures=True)
     yield
-
-
-def _new_pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=own_one_core)

@@ -1,22 +1,9 @@
-"""A dataset of prepared clips on disk: written whole or not at all, taken up where a run was stopped.
+"""Writer of prepared datasets (`pipelines.record`): complete or absent, and resumable.
 
-    dataset.json     {"format", "version", "storage", "size", "fps", "priors", "clips": [CLIP, …]}
-    rejected.json    [{"source", "reason"}, …]
-    clips/NAME/      storage "folder": frames/000000.jpg …, mesh/000000.png …, mask/000000.png …, landmarks.npy,
-                     mel.npy, audio.wav, clip.json
-    shard-00000.arrayrecord …   storage "arrayrecord": one record a frame; a clip's frames follow each other
-    .prepare/        what is finished, a file a source; and unfinished work, which the next run removes
-
-CLIP is {"name", "identity", "frames", "missing_faces", "source" (its file's name), "has_audio", "crop": [x, y, side]},
-for records also "shard" and "first", the number of its first record there. Landmarks are float32 [T, 478, 3] in pixels
-of the prepared frames (centres at whole numbers), NaN where no face was found; `mel.npy` is Wav2Lip's spectrogram,
-float32 [80, M]; `audio.wav` is 16 kHz mono, missing where nothing can be heard (the spectrogram then says silence).
-A record is a msgpack dictionary of bytes: "image" (JPEG), "mesh" and "mask" (grey PNG), "landmarks" (float32
-[478, 3]), "mel" (float32 [80, 16], the window around the frame). Without priors there is no mesh and no mask.
-
-A source's clips are written under `.prepare`, moved to their place, and only then noted as finished; `dataset.json`
-comes last and lists all that was ever finished in the folder. Records go to one file a source first and are packed
-into shards at the end, in the order of their names, so that the dataset does not depend on which process was faster.
+A source's clips are written under `.prepare`, moved to their place, and then noted as finished in `.prepare/done`;
+`dataset.json` comes last and lists everything ever finished in the folder. Records go to one file per source first and
+are packed into shards at the end, in the order of their names, so that the dataset does not depend on the scheduling of
+processes. Unfinished work is removed by the next run.
 """
 
 import contextlib
@@ -36,24 +23,23 @@ from avfr_jax.media.audio import write_wav
 from avfr_jax.media.files import atomic_file
 from avfr_jax.media.mel import mel_windows
 from avfr_jax.typing import Float
-from data.clip_folder.config import FORMAT, VERSION, ClipConfig
+from data.clip_folder.config import ClipConfig
+from pipelines import record as form
 
 _OPTIONS = "group_size:1"  # any record can then be read alone
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedFrame:
-    """One frame as it is stored: JPEG of the picture, PNG of mesh and mask (None without priors), landmarks."""
+    """Stored form of a frame: `images` as in `record.FILES` (mesh and mask only with priors), and landmarks."""
 
-    image: bytes
-    mesh: bytes | None
-    mask: bytes | None
+    images: dict[str, bytes]
     landmarks: Float[np.ndarray, "478 3"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sound:
-    """The sound of one clip: samples at 16 kHz (None without sound) and Wav2Lip's mel spectrogram."""
+    """Sound of one clip: samples at 16 kHz (None without sound) and Wav2Lip's mel spectrogram."""
 
     samples: Float[np.ndarray, "t"] | None
     mel: Float[np.ndarray, "80 m"]
@@ -61,10 +47,10 @@ class Sound:
 
 @dataclasses.dataclass
 class Outcome:
-    """What came of one source: its clips, as `dataset.json` describes them, and what was not used.
+    """Result of one source: its clips, as in `dataset.json`, and rejections.
 
-    stamp: tells this state of the source from another. Until they are packed into a shard, clips of records say
-    under "part" which record of the source's own file is their first.
+    stamp: identifies the state of the source. Until they are packed into a shard, clips of records hold under "part"
+    the number of their first record in the source's own file.
     """
 
     stamp: list[int]
@@ -73,7 +59,7 @@ class Outcome:
 
 
 class Store:
-    """The folder of one dataset. Cheap to make: each process makes its own."""
+    """The folder of one dataset; each process creates its own instance."""
 
     def __init__(self, folder: pathlib.Path, config: ClipConfig) -> None:
         self.folder, self.config = pathlib.Path(folder), config
@@ -81,7 +67,7 @@ class Store:
         self._done, self._parts = self._work / "done", self._work / "records"
 
     def open(self) -> None:
-        """Makes the folder, or takes up an earlier run's, and clears what that left unfinished.
+        """Create the folder, or reopen an earlier run's and remove its unfinished work.
 
         Raises OutputError for a place that cannot be written to, ConfigError for a dataset of other settings.
         """
@@ -92,43 +78,39 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
             settings, wanted = self._work / "settings.json", self.config.settings()
             if settings.exists():
-                self._compare(json.loads(settings.read_text()), wanted)
+                earlier = json.loads(settings.read_text())
+                if other := [name for name in wanted if earlier.get(name) != wanted[name]]:
+                    raise ConfigError(
+                        f"{self.folder} was prepared with {other[0]} {earlier.get(other[0])}, not {wanted[other[0]]}: "
+                        "use the same settings, or another folder"
+                    )
             else:
                 _write_json(settings, wanted)
             for left in self._work.glob("partial-*"):
                 shutil.rmtree(left)
             if self.config.storage == "folder":
-                (self.folder / "clips").mkdir(exist_ok=True)
-
-    def _compare(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-        other = [name for name in wanted if found.get(name) != wanted[name]]
-        if other:
-            name = other[0]
-            raise ConfigError(
-                f"{self.folder} was prepared with {name} {found.get(name)}, not {wanted[name]}: "
-                "use the same settings, or another folder"
-            )
+                (self.folder / form.CLIPS).mkdir(exist_ok=True)
 
     def finished(self, key: str, stamp: list[int]) -> bool:
-        """Whether an earlier run finished this source, which has not changed since, and its clips are still there."""
+        """Whether an earlier run finished this unchanged source and its clips still exist."""
         outcome = self._read_note(key)
         return outcome is not None and outcome.stamp == stamp and self._there(key, outcome)
 
     def clips_of(self, key: str) -> int:
-        """How many clips a source gave."""
+        """Number of clips of a source."""
         outcome = self._read_note(key)
         return 0 if outcome is None else len(outcome.clips)
 
     def _there(self, key: str, outcome: Outcome) -> bool:
-        """Whether the files of every clip are where the note says."""
+        """Whether the files of every clip exist."""
         if self.config.storage == "folder":
-            places = [self.folder / "clips" / clip["name"] / "landmarks.npy" for clip in outcome.clips]
+            places = [form.clip_folder(self.folder, clip["name"]) / form.LANDMARKS_FILE for clip in outcome.clips]
         else:
-            places = [self._shard(clip["shard"]) if "shard" in clip else self._records(key) for clip in outcome.clips]
+            places = [
+                form.shard_path(self.folder, clip["shard"]) if "shard" in clip else self._records(key)
+                for clip in outcome.clips
+            ]
         return all(place.is_file() for place in places)
-
-    def _shard(self, number: int) -> pathlib.Path:
-        return self.folder / f"shard-{number:05d}.arrayrecord"
 
     def _read_note(self, key: str) -> Outcome | None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -141,9 +123,9 @@ class Store:
 
     @contextlib.contextmanager
     def source(self, key: str, stamp: list[int]) -> Iterator["SourceWriter"]:
-        """Writes the clips of one source; they appear when the block ends well, all of them or none.
+        """Write the clips of one source; all of them appear when the block ends without an exception, else none.
 
-        key: a name for the source, unique in the dataset. stamp: changes whenever the source does.
+        key: unique name of the source. stamp: changes whenever the source does.
         """
         with _disk(self.folder):
             scratch = pathlib.Path(tempfile.mkdtemp(dir=self._work, prefix="partial-"))
@@ -162,12 +144,12 @@ class Store:
         stale = [] if earlier is None else earlier.clips
         (self._done / f"{key}.json").unlink(missing_ok=True)
         if self.config.storage == "folder":
-            # A clip may also be left of a run that was stopped before it could note this source.
+            # A run stopped before the note of this source may have left a clip.
             for name in {clip["name"] for clip in [*stale, *writer.outcome.clips]}:
-                if (self.folder / "clips" / name).exists():
-                    shutil.rmtree(self.folder / "clips" / name)
+                if form.clip_folder(self.folder, name).exists():
+                    shutil.rmtree(form.clip_folder(self.folder, name))
             for clip in writer.outcome.clips:
-                os.replace(writer.scratch / clip["name"], self.folder / "clips" / clip["name"])
+                os.replace(writer.scratch / clip["name"], form.clip_folder(self.folder, clip["name"]))
         elif writer.outcome.clips:
             os.replace(writer.scratch / _RECORDS, self._records(key))
         self._write_note(key, writer.outcome)
@@ -176,9 +158,9 @@ class Store:
         return self._parts / f"{key}.arrayrecord"
 
     def write_index(self, identities: dict[str, str]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-        """Writes `dataset.json` and `rejected.json`; returns what they list: clips and rejections.
+        """Write `dataset.json` and `rejected.json`; returns clips and rejections.
 
-        identities: who is seen in the sources of this run, by key; those of earlier runs keep theirs.
+        identities: of the sources of this run, by key; sources of earlier runs keep theirs.
         """
         with _disk(self.folder):
             outcomes = {}
@@ -192,8 +174,8 @@ class Store:
                 self._pack(outcomes)
             clips = [clip for outcome in outcomes.values() for clip in outcome.clips]
             rejected = [entry for outcome in outcomes.values() for entry in outcome.rejected]
-            _write_json(self.folder / "rejected.json", rejected)
-            _write_json(self.folder / "dataset.json", self._index(clips))
+            _write_json(self.folder / form.REJECTED, rejected)
+            _write_json(self.folder / form.INDEX, self._index(clips))
             for key in outcomes:
                 self._records(key).unlink(missing_ok=True)
         return clips, rejected
@@ -201,8 +183,8 @@ class Store:
     def _index(self, clips: list[dict[str, Any]]) -> dict[str, Any]:
         rate = self.config.fps
         return {
-            "format": FORMAT,
-            "version": VERSION,
+            "format": form.FORMAT,
+            "version": form.VERSION,
             "storage": self.config.storage,
             "size": self.config.size,
             "fps": int(rate) if rate == int(rate) else rate,
@@ -211,7 +193,7 @@ class Store:
         }
 
     def _identify(self, outcomes: dict[str, Outcome], identities: dict[str, str]) -> None:
-        """Enters who is seen, in the notes and in each `clip.json`, where that is not said yet or has changed."""
+        """Update the identity in the notes and in each `clip.json`."""
         for key, identity in identities.items():
             outcome = outcomes.get(key)
             if outcome is None or all(clip["identity"] == identity for clip in outcome.clips):
@@ -219,18 +201,18 @@ class Store:
             for clip in outcome.clips:
                 clip["identity"] = identity
                 if self.config.storage == "folder":
-                    _write_json(self.folder / "clips" / clip["name"] / "clip.json", clip)
+                    _write_json(form.clip_folder(self.folder, clip["name"]) / "clip.json", clip)
             self._write_note(key, outcome)
 
     def _pack(self, outcomes: dict[str, Outcome]) -> None:
-        """Moves the records that are not yet in a shard to new shards, and notes of each clip where it lies.
+        """Move unpacked records to new shards and note each clip's place.
 
-        A shard that no note speaks of, since a run was stopped here, is written anew.
+        A shard of an interrupted run that no note mentions is overwritten.
         """
         number = 1 + max((clip.get("shard", -1) for o in outcomes.values() for clip in o.clips), default=-1)
         waiting = [key for key, outcome in outcomes.items() if any("shard" not in clip for clip in outcome.clips)]
         while waiting:
-            shard = _Shard(self._shard(number))
+            shard = _Shard(form.shard_path(self.folder, number))
             packed = []
             while waiting and shard.count < self.config.shard_frames:
                 key = waiting.pop(0)
@@ -248,7 +230,7 @@ _RECORDS = "records.arrayrecord"
 
 
 class SourceWriter:
-    """The clips of one source, under way. `outcome` says what was written so far."""
+    """Writer of one source's clips; `outcome` lists those written so far."""
 
     def __init__(self, scratch: pathlib.Path, config: ClipConfig, outcome: Outcome) -> None:
         self.scratch, self.config, self.outcome = scratch, config, outcome
@@ -258,7 +240,7 @@ class SourceWriter:
     def clip(
         self, name: str, source: str, crop: list[int], sound: Sound, frames: Iterable[EncodedFrame]
     ) -> dict[str, Any]:
-        """Writes one clip; returns its description, which still lacks the identity.
+        """Write one clip; returns its entry, still without the identity.
 
         crop: [x, y, side] in pixels of the source.
         """
@@ -278,7 +260,7 @@ class SourceWriter:
         return clip
 
     def reject(self, source: str, reason: str) -> None:
-        """Notes that a source, or part of it, is not used."""
+        """Record that a source, or part of it, is not used."""
         self.outcome.rejected.append({"source": source, "reason": reason})
 
     def close(self) -> None:
@@ -291,47 +273,36 @@ class SourceWriter:
         folder, as_files = self.scratch / name, self.config.storage == "folder"
         with _disk(self.scratch):
             if as_files:
-                for part in ("frames", "mesh", "mask") if self.config.priors else ("frames",):
-                    (folder / part).mkdir(parents=True)
+                for image in ("image", *form.PRIORS) if self.config.priors else ("image",):
+                    (folder / form.FILES[image][0]).mkdir(parents=True)
         for index, frame in enumerate(frames):
             landmarks.append(frame.landmarks)
             with _disk(self.scratch):
                 if as_files:
-                    _write_files(folder, index, frame)
+                    for image, data in frame.images.items():
+                        (folder / form.frame_file(image, index)).write_bytes(data)
                 else:
                     self._write_record(frame, mel_windows(sound.mel, np.array([index]), self.config.fps)[0])
         points = np.stack(landmarks).astype(np.float32)
         with _disk(self.scratch):
             if as_files:
-                np.save(folder / "landmarks.npy", points)
-                np.save(folder / "mel.npy", sound.mel)
+                np.save(folder / form.LANDMARKS_FILE, points)
+                np.save(folder / form.MEL_FILE, sound.mel)
                 if sound.samples is not None:
-                    write_wav(folder / "audio.wav", sound.samples)
+                    write_wav(folder / form.AUDIO_FILE, sound.samples)
         return points
 
     def _write_record(self, frame: EncodedFrame, mel: Float[np.ndarray, "80 16"]) -> None:
-        import msgpack
         from array_record.python.array_record_module import ArrayRecordWriter
 
         if self._records is None:
             self._records = ArrayRecordWriter(str(self.scratch / _RECORDS), _OPTIONS)
-        record = {"image": frame.image, "landmarks": frame.landmarks.astype("<f4").tobytes()}
-        record["mel"] = mel.astype("<f4").tobytes()
-        if frame.mesh is not None and frame.mask is not None:
-            record |= {"mesh": frame.mesh, "mask": frame.mask}
-        self._records.write(msgpack.packb(record))
+        self._records.write(form.pack(frame.images, frame.landmarks, mel))
         self._count += 1
 
 
-def _write_files(folder: pathlib.Path, index: int, frame: EncodedFrame) -> None:
-    (folder / "frames" / f"{index:06d}.jpg").write_bytes(frame.image)
-    if frame.mesh is not None and frame.mask is not None:
-        (folder / "mesh" / f"{index:06d}.png").write_bytes(frame.mesh)
-        (folder / "mask" / f"{index:06d}.png").write_bytes(frame.mask)
-
-
 class _Shard:
-    """One ArrayRecord file that takes its name when it is complete."""
+    """An ArrayRecord file that gets its name when it is complete."""
 
     def __init__(self, path: pathlib.Path) -> None:
         from array_record.python.array_record_module import ArrayRecordWriter
@@ -341,7 +312,7 @@ class _Shard:
         self.count = 0
 
     def append(self, part: pathlib.Path) -> None:
-        """Copies all records of another file."""
+        """Copy all records of another file."""
         from array_record.python.array_record_module import ArrayRecordReader
 
         reader = ArrayRecordReader(str(part))
@@ -366,12 +337,9 @@ def _write_json(path: pathlib.Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def _disk(folder: pathlib.Path) -> Iterator[None]:
-    """What the system says about a write that failed, as OutputError."""
+    """Convert the system's errors to OutputError."""
     try:
         yield
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written to ({error.strerror or error}): make space or choose another place"
-        ) from error
-    except RuntimeError as error:  # ArrayRecord's, which have no class of their own
-        raise OutputError(f"{folder} cannot be written to ({error}): make space or choose another place") from error
+    except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{folder} cannot be written to ({reason}): make space or choose another place") from error

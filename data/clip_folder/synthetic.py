@@ -1,6 +1,5 @@
-"""Rendered heads as a dataset of prepared clips: exact landmarks and masks, no video, no face tracker."""
+"""Rendered heads as a dataset of prepared clips, with exact landmarks and masks."""
 
-import functools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -10,13 +9,13 @@ import numpy as np
 from avfr_jax.errors import ConfigError
 from avfr_jax.typing import Float
 from data.clip_folder.clip import clip_sound, encode
-from data.clip_folder.config import ClipConfig, Report, Storage
+from data.clip_folder.config import ClipConfig, Report
 from data.clip_folder.run import Job, run_jobs
 from data.clip_folder.store import EncodedFrame, Store
 from data.synthetic_heads import MotionTrack, Renderer, sample_identity, sample_motion, sample_scene
+from data.synthetic_heads.render import FPS
 from data.synthetic_heads.voice import synthesise
-
-FPS = 25.0
+from pipelines.record import Storage
 
 
 def prepare_synthetic(
@@ -30,19 +29,19 @@ def prepare_synthetic(
     storage: Storage = "folder",
     workers: int = 1,
 ) -> Report:
-    """Renders talking heads as a dataset of prepared clips, the form that `prepare` makes from videos.
+    """Render talking heads as a dataset of prepared clips.
 
-    The dataset is a pure function of the arguments, `workers` apart; what an earlier run has finished stays.
+    The dataset is a pure function of the arguments other than `workers`; resumes an earlier run.
 
     Args:
       out: folder of the dataset.
-      clips: how many, each with a motion, scene and voice of its own.
-      frames: of each clip, 25 a second.
+      clips: number of clips, each with its own motion, scene and voice.
+      frames: of each clip, at 25 frames per second.
       size: side of the frames in pixels, even.
       seed: of the whole set; datasets with seeds at least `clips` apart share no clip.
-      people: how many different people there are, who take turns; None makes every clip another's.
+      people: number of identities, which alternate; None for one per clip.
       storage: "folder" or "arrayrecord".
-      workers: processes; 0 takes one a core.
+      workers: processes; 0 for one per core.
 
     Raises ConfigError for impossible numbers or a folder prepared with others, OutputError as `prepare`.
     """
@@ -64,15 +63,10 @@ def prepare_synthetic(
 def _render_one(job: Job, out: pathlib.Path, config: ClipConfig) -> None:
     clip, person, frames = job.stamp
     motion = sample_motion(clip, frames, FPS)
-    renderer = Renderer(_person(person), sample_scene(clip), config.size)
+    renderer = Renderer(sample_identity(person), sample_scene(clip), config.size)
     with Store(out, config).source(job.key, job.stamp) as writer:
         sound = clip_sound(synthesise(renderer.identity, motion, FPS), 0, frames, FPS)
         writer.clip(job.key, job.key, [0, 0, config.size], sound, _frames(renderer, motion))
-
-
-@functools.lru_cache(maxsize=4)
-def _person(seed: int):
-    return sample_identity(seed)
 
 
 def _frames(renderer: Renderer, motion: MotionTrack) -> Iterator[EncodedFrame]:
@@ -82,8 +76,8 @@ def _frames(renderer: Renderer, motion: MotionTrack) -> Iterator[EncodedFrame]:
 
 
 def landmarks_3d(renderer: Renderer, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "478 3"]:
-    """FaceMesh's 478 points (x, y, z) in pixels, as mediapipe gives them: z in x's unit, negative towards the camera,
-    its mean over the mesh zero."""
+    """FaceMesh's 478 points (x, y, z) in pixels, as of mediapipe: z in x's unit, negative towards the camera, with zero
+    mean over the mesh."""
     world = renderer.rig.landmarks(vertices)
     points = renderer.project(world)
     middle = world[:468, 2].mean()

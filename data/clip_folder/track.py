@@ -1,8 +1,8 @@
-"""Which stretches of a video show one face in one place: following it, finding cuts, splitting there.
+"""Face tracking through a video and its division into shots and tubes.
 
-The rule is VoxCeleb's (Siarohin et al., video-preprocessing): a tube of boxes lasts while they overlap its first
-box by an intersection over union of 0.25. What is added here is the search for cuts by the pictures, since after
-a cut another face often appears where the first was.
+The rule is VoxCeleb's (Siarohin et al., video-preprocessing): a tube of boxes lasts while they overlap its first box by
+an intersection over union of 0.25. In addition cuts are detected in the frames, since after a cut another face often
+appears in the same place.
 """
 
 import dataclasses
@@ -16,26 +16,26 @@ from avfr_jax.faces import Crop, Face, FaceBackend
 from avfr_jax.typing import Bool, Float, UInt8
 
 TUBE_OVERLAP = 0.25  # VoxCeleb's: intersection over union of a box with the tube's first one
-JUMP_FRAMES = 5  # boxes that must lie elsewhere before the tube ends: fewer are a slip of the tracker
-SETTLE = 8  # times the tracker sees a frame in which it finds the face anew: its points move until then
-# Changes are mean absolute differences of 32×32 pictures of two frames that follow each other, in [0, 1]. In 65
-# talking-head clips the fastest head motion made one of 0.08 and never one of 2.5 times the largest around it; of all
-# pairs of these clips 97 % differ by more than 0.1.
-SURE_CUT = 0.15  # a change that is always a cut
-LIKELY_CUT = 0.025  # one that is a cut if
-CUT_RATIO = 3.0  # it is so many times larger than every other
-CUT_REACH = 6  # in so many frames before and after it
-PEOPLE_INTERVAL = 50  # frames between two looks for other people
-OTHER_SIZE = 0.35  # faces smaller than this share of the followed one do not count as other people
+JUMP_FRAMES = 5  # consecutive boxes elsewhere that end a tube: fewer are a slip of the tracker
+SETTLE = 8  # tracker passes over the first frame of a face, until its points have converged
+# Changes are mean absolute differences of 32×32 thumbnails of consecutive frames, in [0, 1]. In 65 talking-head clips
+# the fastest head motion reached 0.08 and never 2.5 times the largest change around it; 97 % of all pairs of these
+# clips differ by more than 0.1.
+SURE_CUT = 0.15  # a larger change is always a cut
+LIKELY_CUT = 0.025  # a larger change is a cut if it is CUT_RATIO times every other within CUT_REACH frames
+CUT_RATIO = 3.0
+CUT_REACH = 6
+PEOPLE_INTERVAL = 50  # frames between two detections of other people
+OTHER_SIZE = 0.35  # faces smaller than this share of the tracked one do not count as other people
 _THUMB = 32
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VideoTrack:
-    """The followed face through a video.
+    """The tracked face of a video.
 
-    landmarks: float32 [T, 478, 3] in pixels of the video's frames, NaN where no face was found.
-    cuts: numbers of the frames that begin a new shot; 0 is not among them.
+    landmarks: float32 [T, 478, 3] in pixels of the video's frames, NaN without a detected face.
+    cuts: numbers of the frames that begin a new shot, without 0.
     others: for some frames, by number, every other face in view.
     height, width: of the video's frames.
     """
@@ -47,54 +47,53 @@ class VideoTrack:
     width: int
 
     @property
-    def found(self) -> Bool[np.ndarray, "n"]:
+    def detected(self) -> Bool[np.ndarray, "n"]:
         return np.isfinite(self.landmarks[:, 0, 0])
 
 
-def follow(frames: Iterable[UInt8[np.ndarray, "h w 3"]], priors: FaceBackend) -> VideoTrack:
-    """Follows the largest face of each shot, holding one frame at a time.
+def track_faces(frames: Iterable[UInt8[np.ndarray, "h w 3"]], priors: FaceBackend) -> VideoTrack:
+    """Track the largest face of each shot in constant memory.
 
-    The tracker forgets its face at a cut. Where it finds a face anew, it looks at that frame several times, until its
-    points have come to rest.
+    The tracker is reset at cuts and runs over the first frame of a face several times, until its points have converged.
     """
     landmarks: list[np.ndarray] = []
     others: dict[int, list[Face]] = {}
     changes: list[float] = []
     nobody = np.full((478, 3), np.nan, np.float32)
-    shape, seen, thumb = (0, 0), False, None
-    since_look = PEOPLE_INTERVAL
+    shape, tracked, thumb = (0, 0), False, None
+    since_detection = PEOPLE_INTERVAL
     priors.reset()
     for index, frame in enumerate(frames):
         shape, before, thumb = frame.shape[:2], thumb, thumbnail(frame)
         if before is not None:
             changes.append(change(before, thumb))
-            if is_cut(changes, len(changes) - 1):  # as far as the past tells
+            if is_cut(changes, len(changes) - 1):  # from past frames alone
                 priors.reset()
-                seen = False
+                tracked = False
         face = priors.track(frame)
-        if face is not None and not seen:
+        if face is not None and not tracked:
             for _ in range(SETTLE):
                 face = priors.track(frame) or face
-        seen = face is not None
-        since_look += 1
-        if face is not None and since_look >= PEOPLE_INTERVAL:
-            others[index], since_look = _other_faces(priors.detect(frame), face), 0
+        tracked = face is not None
+        since_detection += 1
+        if face is not None and since_detection >= PEOPLE_INTERVAL:
+            others[index], since_detection = _other_faces(priors.detect(frame), face), 0
         landmarks.append(nobody if face is None else face.landmarks)
     points = np.stack(landmarks).astype(np.float32) if landmarks else np.zeros((0, 478, 3), np.float32)
     cuts = tuple(index + 1 for index in range(len(changes)) if is_cut(changes, index))
     return VideoTrack(points, cuts, others, *shape)
 
 
-def _other_faces(faces: list[Face], followed: Face) -> list[Face]:
-    """All but the one that lies where the followed face does."""
+def _other_faces(faces: list[Face], tracked: Face) -> list[Face]:
+    """All but the one at the tracked face's place."""
     if not faces:
         return []
-    same = min(faces, key=lambda face: float(np.hypot(*np.subtract(face.centre, followed.centre))))
+    same = min(faces, key=lambda face: float(np.hypot(*np.subtract(face.centre, tracked.centre))))
     return [face for face in faces if face is not same]
 
 
 def thumbnail(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "32 32 3"]:
-    """The frame in 32×32 pixels: enough to see a cut."""
+    """Downscale a frame to 32×32 pixels, for cut detection."""
     return cv2.resize(frame, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA)
 
 
@@ -111,7 +110,7 @@ def is_cut(changes: Sequence[float], index: int) -> bool:
 
 
 def split(track: VideoTrack) -> list[tuple[int, int]]:
-    """The video's shots and tubes as ranges [first, stop) of frames, in order, which cover it."""
+    """Shots and tubes as consecutive ranges [first, stop) of frames that cover the video."""
     boxes = face_boxes(track.landmarks)
     edges = [0, *track.cuts, len(boxes)]
     ranges: list[tuple[int, int]] = []
@@ -121,7 +120,7 @@ def split(track: VideoTrack) -> list[tuple[int, int]]:
 
 
 def _tubes(boxes: Float[np.ndarray, "n 4"], first: int, stop: int) -> list[tuple[int, int]]:
-    """Splits one shot where the face stays away from where it was first."""
+    """Split one shot where the face moves away from its first place."""
     ranges, anchor = [], None
     away: list[int] = []
     for index in range(first, stop):
@@ -140,21 +139,21 @@ def _tubes(boxes: Float[np.ndarray, "n 4"], first: int, stop: int) -> list[tuple
     return [*ranges, (first, stop)]
 
 
-def trim(found: Bool[np.ndarray, "n"], first: int, stop: int) -> tuple[int, int]:
-    """The range without the frames before the first face and after the last; empty where there is none."""
-    where = np.flatnonzero(found[first:stop])
+def trim(detected: Bool[np.ndarray, "n"], first: int, stop: int) -> tuple[int, int]:
+    """Range from the first detected face to the last; empty where there is none."""
+    where = np.flatnonzero(detected[first:stop])
     return (first, first) if len(where) == 0 else (first + int(where[0]), first + int(where[-1]) + 1)
 
 
 def several_people(track: VideoTrack, crop: Crop, first: int, stop: int) -> bool:
-    """Whether another face looks into the crop in most of the frames that were searched for one."""
+    """Whether another face lies in the crop in most of the frames searched."""
     boxes = face_boxes(track.landmarks)
-    looks = [index for index in track.others if first <= index < stop]
+    searched = [index for index in track.others if first <= index < stop]
     crowded = 0
-    for index in looks:
+    for index in searched:
         size = float((boxes[index, 2:] - boxes[index, :2]).max())
         crowded += any(_inside(face, crop) and face.size > OTHER_SIZE * size for face in track.others[index])
-    return crowded > len(looks) / 2
+    return crowded > len(searched) / 2
 
 
 def _inside(face: Face, crop: Crop) -> bool:

@@ -1,7 +1,7 @@
-"""Talking heads from a renderer: photographic skin on a 3-D face mesh, with voice and exact ground truth.
+"""Rendered talking heads: photographic skin on a 3-D face mesh, with voice and exact ground truth.
 
-`render_clip(seed)` gives frames, sound, landmarks, pose, masks and optical flow; `iter_clip` streams. The whole
-clip is a pure function of the seed. Skin relief comes from scikit-image's `astronaut()` (NASA, public domain);
+`render_clip(seed)` returns frames, sound, landmarks, pose, masks and optical flow, a pure function of the seed;
+`iter_clip` streams. Skin relief comes from scikit-image's `astronaut()` (NASA, public domain);
 `render_photo_clip` animates that photograph itself.
 """
 

@@ -1,16 +1,15 @@
 """Render a set of clips: `python -m data.synthetic_heads OUT_DIR --clips 10 --seconds 4`.
 
-Clip k has the seed SEED + k and is named by it. Running the command again renders what is missing.
+Clip k has the seed SEED + k and is named by it. Running the command again renders the missing clips.
 """
 
 import argparse
 import concurrent.futures
-import multiprocessing
 import pathlib
 import sys
 
 from avfr_jax.errors import AvfrError, ConfigError, OutputError
-from data.processes import own_one_core
+from data.processes import worker_pool
 from data.synthetic_heads.files import finished, render_one, write_sheet
 
 
@@ -30,7 +29,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Render what is missing. Raises ConfigError or OutputError."""
+    """Render the missing clips. Raises ConfigError or OutputError."""
     from tqdm import tqdm
 
     frames = round(options.seconds * 25)
@@ -51,9 +50,7 @@ def run(options: argparse.Namespace) -> None:
                 render_one(folder, seed, frames, options.size)
                 bar.update()
         elif missing:
-            context = multiprocessing.get_context("spawn")
-            pool = concurrent.futures.ProcessPoolExecutor(options.workers, mp_context=context, initializer=own_one_core)
-            with pool:
+            with worker_pool(options.workers) as pool:
                 jobs = [pool.submit(render_one, folder, seed, frames, options.size) for seed in missing]
                 for job in concurrent.futures.as_completed(jobs):
                     job.result()

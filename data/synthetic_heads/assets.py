@@ -1,4 +1,4 @@
-"""The demo's bundled clip and portrait: `python -m data.synthetic_heads.assets` writes `avfr_jax/assets/` anew."""
+"""The demo's bundled driving clip: `python -m data.synthetic_heads.assets` rewrites `avfr_jax/assets/driver.mp4`."""
 
 import dataclasses
 import pathlib
@@ -15,7 +15,7 @@ LIMIT = 600_000  # bytes
 
 
 def driver_identity() -> IdentityParams:
-    """Who drives the demo."""
+    """Person of the demo's driving clip."""
     return dataclasses.replace(
         sample_identity(SEED), cloth="crew", pattern="knit", cloth_colour=(0.18, 0.36, 0.42), bangs=0.0, freckles=0.2
     )
@@ -24,7 +24,7 @@ def driver_identity() -> IdentityParams:
 def driver_motion() -> MotionTrack:
     """Clear turns to both sides and a nod over the sampled sway, with speech and blinks.
 
-    The first frame looks ahead with a closed mouth: relative motion starts from there.
+    The first frame faces the camera with a closed mouth, as the start of relative motion.
     """
     track = sample_motion(SEED, FRAMES, amplitude=0.25)
     time = np.arange(FRAMES) / 25.0

@@ -1,4 +1,7 @@
-"""What stands behind the head: procedural, out of focus, still."""
+"""Procedural backgrounds, out of focus and static."""
+
+import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -101,18 +104,18 @@ def _wall(rng: np.random.Generator, size: int, colour: np.ndarray) -> np.ndarray
     return cv2.GaussianBlur(image.astype(np.float32), (0, 0), size * rng.uniform(0.003, 0.01))
 
 
-def draw_background(scene: Scene, size: int) -> Float[np.ndarray, "h w 3"]:
+def render_background(scene: Scene, size: int) -> Float[np.ndarray, "h w 3"]:
     """Linear RGB [size,size,3] of the scene's background."""
     rng = np.random.default_rng([scene.seed, 31])
     colour = np.array(scene.background_colour, np.float32)
-    painters = {
+    renderers: dict[str, Callable[[np.random.Generator, int, np.ndarray], np.ndarray]] = {
         "studio": _studio,
         "gradient": _gradient,
         "bokeh": _bokeh,
-        "room": lambda r, s, c: _boxes(r, s, c, window=False),
-        "window": lambda r, s, c: _boxes(r, s, c, window=True),
+        "room": functools.partial(_boxes, window=False),
+        "window": functools.partial(_boxes, window=True),
         "foliage": _foliage,
         "wall": _wall,
     }
-    image = painters[scene.background](rng, size, colour)
+    image = renderers[scene.background](rng, size, colour)
     return (np.clip(image, 0.0, 1.0) ** 2.2).astype(np.float32)

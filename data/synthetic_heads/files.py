@@ -25,7 +25,7 @@ def write_video(
     crf: int = 18,
     overwrite: bool = True,
 ) -> None:
-    """H.264 and AAC at 25 frames a second; nothing is left behind if it fails. Raises OutputError."""
+    """Write H.264 and AAC at 25 frames per second, completely or not at all. Raises OutputError."""
     from scipy.io import wavfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -38,10 +38,10 @@ def write_video(
 
 
 def write_clip(folder: pathlib.Path, name: str, clip: SyntheticClip) -> None:
-    """Write a clip's video, then its ground truth; the `.npz` is written last and so marks a finished clip.
+    """Write a clip's video, then its ground truth; the `.npz` comes last and marks a finished clip.
 
     The archive holds pose [n,3], mouth_opening [n], mouth_ratio [n], blink [n,2], gaze [n,2], jaw [n],
-    landmarks [n,478,2] (float16 at a sixteenth of a pixel would blur them: float32), person_mask [n,h,w]
+    landmarks [n,478,2], person_mask [n,h,w]
     (uint8, of 255), and identity and scene as JSON.
     """
     write_video(folder / f"{name}.mp4", clip.frames, clip.audio)
@@ -65,11 +65,6 @@ def write_clip(folder: pathlib.Path, name: str, clip: SyntheticClip) -> None:
         partial.unlink(missing_ok=True)
 
 
-def contact_sheet(rows: list[list[UInt8[np.ndarray, "h w 3"]]]) -> UInt8[np.ndarray, "h w 3"]:
-    """Frames of one size side by side: one list a row, rows of equal length."""
-    return np.concatenate([np.concatenate(row, 1) for row in rows], 0)
-
-
 def clip_name(seed: int) -> str:
     return f"clip{seed:06d}"
 
@@ -81,7 +76,7 @@ def render_one(folder: pathlib.Path, seed: int, frames: int, size: int) -> str:
 
 
 def finished(folder: pathlib.Path, seed: int, frames: int, size: int) -> bool:
-    """Whether the clip lies there whole. Raises ConfigError if it was made with another length or size."""
+    """Whether the clip is complete. Raises ConfigError if it has another length or size."""
     stored = folder / f"{clip_name(seed)}.npz"
     if not stored.exists() or not (folder / f"{clip_name(seed)}.mp4").exists():
         return False
@@ -104,4 +99,5 @@ def write_sheet(folder: pathlib.Path, seeds: list[int]) -> None:
     for seed in seeds[:16]:
         frames = [frame for _, frame in VideoReader(folder / f"{clip_name(seed)}.mp4").sample(5)]
         rows.append(frames + [frames[-1]] * (5 - len(frames)))
-    write_image(folder / "contact_sheet.png", contact_sheet(rows), overwrite=True)
+    sheet = np.concatenate([np.concatenate(row, 1) for row in rows])
+    write_image(folder / "contact_sheet.png", sheet, overwrite=True)

@@ -1,4 +1,4 @@
-"""Who is drawn and where: `IdentityParams` and `Scene`, both sampled from a seed."""
+"""Person and scene parameters, sampled from a seed."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ _EYES = ((70, 44, 28), (98, 62, 34), (116, 92, 52), (92, 112, 70), (96, 124, 146
 @dataclasses.dataclass(frozen=True)
 class IdentityParams:
     """One person. Shape parameters are in units of one standard deviation (0 = the portrait's own shape);
-    colours are sRGB in [0, 1]; `seed` fixes everything that is noise (strands, pores, moles, asymmetry)."""
+    colours are sRGB in [0, 1]; `seed` determines the noise (strands, pores, moles, asymmetry)."""
 
     seed: int
     name: str = "sampled"
@@ -58,12 +58,12 @@ class IdentityParams:
     brow_height: float = 0.0
     forehead: float = 0.0
     brow_thickness: float = 0.5  # 0 thin .. 1 bushy
-    photo_detail: float = 0.8  # share of the portrait's own skin relief that is kept
+    photo_detail: float = 0.8  # share of the portrait's skin relief
     age: float = 0.3  # 0 smooth .. 1 lined
     freckles: float = 0.0
     blush: float = 0.3
     stubble: float = 0.0  # 0 none .. 1 dark shadow
-    beard: float = 0.0  # 0 none .. 1 full, drawn as fur
+    beard: float = 0.0  # 0 none .. 1 full, as fur
     lashes: float = 0.5
     glasses: bool = False
     cloth: str = "crew"
@@ -106,7 +106,7 @@ def _choice(rng: np.random.Generator, options: tuple[str, ...], weights: list[fl
 
 
 def sample_identity(seed: int) -> IdentityParams:
-    """A person drawn from `seed`: the same seed always gives the same person."""
+    """Sample a person; a pure function of the seed."""
     rng = np.random.default_rng([seed, 1])
     masculine = bool(rng.random() < 0.5)
     tone = rng.uniform(0.0, len(_SKIN) - 1.001)
@@ -192,7 +192,7 @@ def astronaut_identity() -> IdentityParams:
 
 
 def sample_scene(seed: int) -> Scene:
-    """Background, light and camera drawn from `seed`."""
+    """Sample background, light and camera."""
     rng = np.random.default_rng([seed, 2])
     side = rng.choice([-1.0, 1.0])
     return Scene(

@@ -1,13 +1,14 @@
-"""Measures the face mesh of the portrait that every synthetic head grows from: `portrait_mesh.npz`.
+"""Measurement of the portrait's face mesh, the origin of the template: `portrait_mesh.npz`.
 
-`python -m data.synthetic_heads.measure` runs mediapipe's FaceMesh on scikit-image's `astronaut()` (NASA,
-public domain) and rewrites the file. Rendering reads the file alone and needs no mediapipe.
+`python -m data.synthetic_heads.measure` runs mediapipe's FaceMesh on scikit-image's `astronaut()` (NASA, public domain)
+and rewrites the file. Rendering needs the file alone, without mediapipe.
 """
 
 import pathlib
 
 import numpy as np
 
+from avfr_jax.landmarks import triangles
 from avfr_jax.typing import Float, Int
 
 PATH = pathlib.Path(__file__).parent / "portrait_mesh.npz"
@@ -29,24 +30,11 @@ def portrait_landmarks() -> Float[np.ndarray, "478 3"]:
     return np.mean(found, axis=0).astype(np.float32)
 
 
-def mesh_triangles() -> Int[np.ndarray, "t 3"]:
-    """Triangles of the 468-vertex face mesh, rebuilt from its published edges; eyes and mouth stay open."""
-    import mediapipe as mp
-
-    neighbours: dict[int, set[int]] = {}
-    for a, b in mp.solutions.face_mesh.FACEMESH_TESSELATION:
-        neighbours.setdefault(a, set()).add(b)
-        neighbours.setdefault(b, set()).add(a)
-    cliques = {(a, b, c) for a, near in neighbours.items() for b in near for c in near & neighbours[b] if a < b < c}
-    # Two cycles of three edges beside the nostrils enclose other triangles and are no faces themselves.
-    return np.array(sorted(cliques - {(49, 64, 129), (279, 294, 358)}), dtype=np.int32)
-
-
 def mirror_pairs(landmarks: Float[np.ndarray, "k 3"]) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 3"]]:
-    """The vertex on the other side of the face for every vertex, and the mesh turned to face straight ahead.
+    """Mirror image of every vertex, and the mesh rotated to the front.
 
-    Alternates between matching the mesh to its mirror image (Hungarian algorithm) and turning it towards the
-    plane of symmetry (orthogonal Procrustes).
+    Alternates between matching the mesh to its mirror image (Hungarian algorithm) and aligning it with the plane of
+    symmetry (orthogonal Procrustes).
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -64,10 +52,15 @@ def mirror_pairs(landmarks: Float[np.ndarray, "k 3"]) -> tuple[Int[np.ndarray, "
     return pairs.astype(np.int32), points.astype(np.float32)
 
 
+def _sorted(faces: Int[np.ndarray, "t 3"]) -> Int[np.ndarray, "t 3"]:
+    """Triangles with ascending vertices, in lexicographic order."""
+    return np.array(sorted(map(tuple, np.sort(faces, 1))), np.int32)
+
+
 def main() -> None:
     landmarks = portrait_landmarks()
     pairs, _ = mirror_pairs(landmarks[:468])
-    np.savez_compressed(PATH, landmarks=landmarks, triangles=mesh_triangles(), mirror=pairs)
+    np.savez_compressed(PATH, landmarks=landmarks, triangles=_sorted(triangles()), mirror=pairs)
     print(PATH)
 
 

@@ -1,4 +1,4 @@
-"""How a head moves: smooth sway, nods, saccades, blinks and syllables, all from one seed."""
+"""Motion of a head: smooth sway, nods, saccades, blinks and syllables, sampled from a seed."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from data.synthetic_heads.identity import Real
 
 @dataclasses.dataclass(frozen=True)
 class MotionTrack:
-    """One value a frame. Angles in degrees (yaw > 0: turned to the viewer's right, pitch > 0: looks up,
+    """One value per frame. Angles in degrees (yaw > 0: turned to the viewer's right, pitch > 0: looks up,
     roll > 0: clockwise in the image); the rest is dimensionless."""
 
     yaw: Float[np.ndarray, " n"]
@@ -93,7 +93,7 @@ def _gaze(rng: np.random.Generator, frames: int, fps: Real) -> np.ndarray:
 
 
 def sample_motion(seed: int, frames: int, fps: Real = 25.0, amplitude: Real = 1.0) -> MotionTrack:
-    """A talking head's motion drawn from `seed`.
+    """Sample a talking head's motion.
 
     `amplitude` scales the head's turns (1: yaw mostly within 30 degrees, pitch 15, roll 10).
     Equal seeds with different `frames` give different tracks.
@@ -105,7 +105,7 @@ def sample_motion(seed: int, frames: int, fps: Real = 25.0, amplitude: Real = 1.
     nod = _smooth(voice, 0.25 * fps) * 2.5
     turn = rng.uniform(7.0, 15.0) * amplitude
     yaw = np.clip(rng.normal(0, 3) + _wander(rng, frames, fps, 0.7, turn), -38, 38)
-    # A person who looks into a camera measures a few degrees down (see `geometry.REST_PITCH`).
+    # The measured pitch of a person facing the camera is a few degrees down (see `geometry.REST_PITCH`).
     pitch = np.clip(rng.normal(-6, 1.5) + _wander(rng, frames, fps, 0.45, 4.5 * amplitude) - nod, -25, 14)
     roll = np.clip(_wander(rng, frames, fps, 0.7, 3.5 * amplitude) + 0.12 * yaw, -18, 18)
     translation = np.stack(
@@ -122,7 +122,7 @@ def sample_motion(seed: int, frames: int, fps: Real = 25.0, amplitude: Real = 1.
 
 
 def still_motion(frames: int, **values: Real) -> MotionTrack:
-    """A track that holds one pose: `still_motion(1, yaw=20, jaw=0.5)`. Unnamed values are 0."""
+    """Constant track: `still_motion(1, yaw=20, jaw=0.5)`. Unnamed values are 0."""
     shapes = {"translation": (frames, 3), "blink": (frames, 2), "gaze": (frames, 2)}
     fields = {
         f.name: np.full(shapes.get(f.name, (frames,)), values.get(f.name, 0.0), np.float32)

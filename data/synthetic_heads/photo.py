@@ -13,11 +13,12 @@ import numpy as np
 
 from avfr_jax.typing import Bool, Float, Int, UInt8
 from data.synthetic_heads import geometry as g
-from data.synthetic_heads import measure, raster
+from data.synthetic_heads import measure, mesh, raster
 from data.synthetic_heads.anatomy import eye_centres
+from data.synthetic_heads.expression import close_lid, jaw_weight, move_brows, move_lips, smoothstep
 from data.synthetic_heads.identity import Scene, astronaut_identity
 from data.synthetic_heads.motion import MotionTrack, sample_motion
-from data.synthetic_heads.render import FPS, SAMPLES, Renderer, SyntheticClip, SyntheticFrame, draw_clip
+from data.synthetic_heads.render import FPS, SAMPLES, Renderer, SyntheticClip, SyntheticFrame, render_track
 from data.synthetic_heads.template import FACE_WIDTH_CM, LOWER_LIDS, LOWER_LIP, OVAL, UPPER_LIDS, UPPER_LIP, template
 
 CROP = (98, 0, 256)  # x, y, side of the part of the portrait that is shown; all pixels below are of this crop
@@ -140,13 +141,13 @@ class PhotoRig(g.Rig):
         rest = template().points.astype(np.float64)
         start = p[:468] - self.origin
         face = start.copy()
-        g._move_brows(face, rest, float(track.brow[i]))
-        g._move_lips(face, rest, float(track.lip_width[i]), float(track.smile[i]))
-        jaw = g._jaw_rotation(g.JAW_DEGREES * float(track.jaw[i]))
-        face += g._jaw_weight(rest)[:, None] * ((face - g.HINGE) @ jaw.T + g.HINGE - face)
+        move_brows(face, rest, float(track.brow[i]))
+        move_lips(face, rest, float(track.lip_width[i]), float(track.smile[i]))
+        jaw = g.rotation(0.0, -g.JAW_DEGREES * float(track.jaw[i]), 0.0)
+        face += jaw_weight(rest)[:, None] * ((face - g.HINGE) @ jaw.T + g.HINGE - face)
         for side in range(2):
             if track.blink[i, side] > 0:
-                g._close_lid(face, side, float(track.blink[i, side]), self.eye_centres[side])
+                close_lid(face, side, float(track.blink[i, side]), self.eye_centres[side])
         p[:468] = face + self.origin
         p[self.parts["outside"]] += self.follow @ (face - start)[OVAL]
         loop = np.concatenate([UPPER_LIP[3], LOWER_LIP[3]])
@@ -192,23 +193,23 @@ def build_photo_rig(lift, scale: float) -> PhotoRig:
     for side in range(2):
         # Wider than the lids' opening and behind it, so that no gap shows when the head turns.
         eye = _spread(marks[np.concatenate([UPPER_LIDS[side], LOWER_LIDS[side]])], 1.2) + np.array([0, 0, 1.8])
-        add(f"eye {side}", eye, g.grid_triangles(2, 9) + count)
-    add("teeth", marks[lip_loop] + [0, 0, 2.5], g.grid_triangles(2, 11) + count)
+        add(f"eye {side}", eye, mesh.grid_triangles(2, 9) + count)
+    add("teeth", marks[lip_loop] + [0, 0, 2.5], mesh.grid_triangles(2, 11) + count)
     across = np.tile(np.linspace(2.0, 256 * scale - 3.0, 11), 2)
     down = 256 * scale + np.repeat([1.0, (STRIP - 3.0)], 11)
     # Reaches well behind the lips, for the same reason.
     cavity = _spread(marks[lip_loop], 1.2) + np.array([0, 0, 7.0])
     cavity[:, 1] += np.repeat([-6.0, 5.0], 11)
-    add("cavity", cavity, g.grid_triangles(2, 11) + count, np.stack([across, down], -1))
+    add("cavity", cavity, mesh.grid_triangles(2, 11) + count, np.stack([across, down], -1))
     add("iris", marks[468:], np.zeros((0, 3), np.int32))
     pixels = np.concatenate(points)
     world = lift(pixels)
     origin = (world[:468] - template().points).mean(0)
-    weight = 1.0 - g.smoothstep(pixels[:, 1], *NECK_FADE)
+    weight = 1.0 - smoothstep(pixels[:, 1], *NECK_FADE)
     weight[[i for name, s in parts.items() if name != "outside" for i in range(s.start, s.stop)]] = 1.0
     far = np.linalg.norm(grid[:, None, :2] - marks[OVAL][None, :, :2], axis=-1)
     near = np.exp(-0.5 * (far / 6.0) ** 2) + 1e-12
-    follow = near / near.sum(1, keepdims=True) * (1.0 - g.smoothstep(far.min(1), 0.0, 32.0))[:, None]
+    follow = near / near.sum(1, keepdims=True) * (1.0 - smoothstep(far.min(1), 0.0, 32.0))[:, None]
     faces = np.concatenate(triangles)
     return PhotoRig(
         identity=astronaut_identity(),
@@ -217,7 +218,7 @@ def build_photo_rig(lift, scale: float) -> PhotoRig:
         uv=np.concatenate(uv).astype(np.float32),
         tint=np.ones((count, 3), np.float32),
         weight=weight.astype(np.float32),
-        material=np.full(len(faces), g.SKIN, np.int32),
+        material=np.full(len(faces), mesh.SKIN, np.int32),
         threshold=np.concatenate(limits).astype(np.float32),
         parts=parts,
         loft_steps=np.zeros(0),
@@ -230,7 +231,7 @@ def build_photo_rig(lift, scale: float) -> PhotoRig:
 
 
 class PhotoRenderer(Renderer):
-    """Draws the portrait frame by frame; the same interface as `Renderer`."""
+    """Render the portrait frame by frame, with the interface of `Renderer`."""
 
     def __init__(self, size: int = 256) -> None:
         import cv2
@@ -253,9 +254,9 @@ class PhotoRenderer(Renderer):
         photo = _crop().astype(np.float32)
         body = person.copy()
         body[:NECK_BEHIND] &= ~moving[:NECK_BEHIND]
-        # The collar's dark must not flow up into the wall behind the head.
+        # Keep the dark collar out of the wall behind the head.
         near_body = np.asarray(cv2.dilate(body.astype(np.uint8), np.ones((9, 9), np.uint8))) > 0
-        down = g.smoothstep(np.arange(256.0), 144.0, 162.0)[:, None, None].astype(np.float32)
+        down = smoothstep(np.arange(256.0), 144.0, 162.0)[:, None, None].astype(np.float32)
         wall, all_round = _fill(photo, ~hole & ~near_body), _fill(photo, ~hole)
         self._behind = resize(np.where(hole[..., None], wall + down * (all_round - wall), photo))
         self._body = np.clip(resize(cv2.GaussianBlur(body.astype(np.float32), (0, 0), 0.8)), 0.0, 1.0)
@@ -267,21 +268,20 @@ class PhotoRenderer(Renderer):
         self._alpha = np.ascontiguousarray(np.concatenate([alpha, np.ones((STRIP, size), np.float32)]))
 
     def _lift(self, pixels: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k 3"]:
-        """Crop pixels and depth to the points in the world that `project` takes back there."""
+        """Crop pixels and depth to world points; the inverse of `project`."""
         distance, span = self.scene.distance, self.scene.span
         z = -pixels[:, 2] * span / 256
         flat = (pixels[:, :2] - 127.5) * [1.0, -1.0] * ((distance - z) / distance * span / 256)[:, None]
         return np.concatenate([flat, z[:, None]], 1)
 
     def frame(self, motion: MotionTrack, i: int) -> SyntheticFrame:
-        """Frame `i` of the track."""
         import cv2
 
         rig, side = self.rig, self.size * SAMPLES
         vertices = rig.pose(motion, i)
         index = np.full((side, side), -1, np.int32)
         depth, bary = np.zeros((side, side), np.float32), np.zeros((side, side, 2), np.float32)
-        # Unlike ground truth, the picture keeps the soft edge of the hair.
+        # The image keeps the soft edge of the hair, the ground truth does not.
         soft = np.minimum(rig.threshold, np.float32(0.12))
         raster.rasterise(
             self.project(vertices, side), rig.triangles, rig.uv, soft, self._alpha, True, depth, index, bary
@@ -303,7 +303,7 @@ class PhotoRenderer(Renderer):
 
 
 def sample_photo_motion(seed: int, frames: int) -> MotionTrack:
-    """`sample_motion` within what one photograph can show, relative to its pose."""
+    """Sample motion within the limits of one photograph, relative to its pose."""
     track = sample_motion(seed, frames, FPS, amplitude=0.7)
     yaw = np.clip(track.yaw, -MAX_YAW, MAX_YAW)
     pitch = np.clip(track.pitch + 6.0, -MAX_PITCH, MAX_PITCH)  # sampled heads look down by about 6 degrees
@@ -311,7 +311,7 @@ def sample_photo_motion(seed: int, frames: int) -> MotionTrack:
 
 
 def render_photo_clip(motion: MotionTrack | int, frames: int = 100, size: int = 256) -> SyntheticClip:
-    """The portrait driven by a track, or by one sampled from a seed (`frames` counts only then), with voice and
+    """Render the portrait driven by a track, or by one sampled from a seed (with `frames` frames), with voice and
     ground truth. `pose` is relative to the photograph's. A pure function of its arguments."""
     track = sample_photo_motion(motion, frames) if isinstance(motion, int) else motion
-    return draw_clip(PhotoRenderer(size), track)
+    return render_track(PhotoRenderer(size), track)

@@ -18,10 +18,10 @@ SPECULAR, GLOSS, WRAP, SUBSURFACE, SHEEN = range(5)
 @_jit
 @no_type_check
 def rasterise(points, triangles, uv, threshold, alpha, perspective, depth, index, bary):
-    """Draw triangles into a depth buffer.
+    """Rasterise triangles into a depth buffer.
 
     points [v,3] float32: pixel x, pixel y (centre of pixel i at i), and a depth key that grows towards the
-    viewer (1/z when `perspective`). threshold [t]: a texel whose `alpha` [h,w] lies below it is not drawn.
+    viewer (1/z when `perspective`). threshold [t]: a texel whose `alpha` [h,w] lies below it is transparent.
     depth [h,w] must start at 0 (or below every key), index [h,w] at -1; bary [h,w,2] receives the weights of
     a triangle's first two corners.
     """
@@ -116,7 +116,7 @@ def shade(
 ):
     """Light every visible sample and average each block of samples into one pixel.
 
-    index [s*h,s*w], bary [s*h,s*w,2]: what `rasterise` left. points [v,3] world; eye [3] the camera;
+    index [s*h,s*w], bary [s*h,s*w,2]: from `rasterise`. points [v,3] world; eye [3] the camera;
     lights [l,6]: direction towards the light, linear RGB (the first one casts shadows); ambient [2,3]: linear
     RGB from above and from below; shadow_matrix [3,4]: world to shadow-map pixel and depth key;
     background, out [h,w,3] linear RGB; coverage [h,w] in [0,1].
@@ -150,7 +150,7 @@ def shade(
                     vy *= vl
                     vz *= vl
                     facing = (n[0] * vx + n[1] * vy + n[2] * vz) * length
-                    if facing < 0.0:  # sheets such as hair are seen from both sides
+                    if facing < 0.0:  # sheets such as hair are two-sided
                         length = -length
                         facing = -facing
                     nx, ny, nz = n[0] * length, n[1] * length, n[2] * length
@@ -177,24 +177,10 @@ def shade(
                         dx, dy, dz = lights[k, 0], lights[k, 1], lights[k, 2]
                         lit = 1.0
                         if k == 0:
-                            qx = (
-                                shadow_matrix[0, 0] * p[0]
-                                + shadow_matrix[0, 1] * p[1]
-                                + shadow_matrix[0, 2] * p[2]
-                                + shadow_matrix[0, 3]
-                            )
-                            qy = (
-                                shadow_matrix[1, 0] * p[0]
-                                + shadow_matrix[1, 1] * p[1]
-                                + shadow_matrix[1, 2] * p[2]
-                                + shadow_matrix[1, 3]
-                            )
-                            qz = (
-                                shadow_matrix[2, 0] * p[0]
-                                + shadow_matrix[2, 1] * p[1]
-                                + shadow_matrix[2, 2] * p[2]
-                                + shadow_matrix[2, 3]
-                            )
+                            m0, m1, m2 = shadow_matrix[0], shadow_matrix[1], shadow_matrix[2]
+                            qx = m0[0] * p[0] + m0[1] * p[1] + m0[2] * p[2] + m0[3]
+                            qy = m1[0] * p[0] + m1[1] * p[1] + m1[2] * p[2] + m1[3]
+                            qz = m2[0] * p[0] + m2[1] * p[1] + m2[2] * p[2] + m2[3]
                             ix, iy = int(qx + 0.5), int(qy + 0.5)
                             open_taps, taps = 0, 0
                             for oy in range(-2, 3):

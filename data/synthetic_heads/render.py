@@ -7,7 +7,7 @@ import numpy as np
 
 from avfr_jax.typing import Bool, Float, UInt8
 from data.synthetic_heads import raster
-from data.synthetic_heads.background import draw_background
+from data.synthetic_heads.background import render_background
 from data.synthetic_heads.geometry import Rig, build_rig
 from data.synthetic_heads.identity import IdentityParams, Real, Scene, sample_identity, sample_scene
 from data.synthetic_heads.motion import MotionTrack, sample_motion
@@ -32,7 +32,7 @@ class SyntheticFrame:
 
 
 class Renderer:
-    """Draws one person in one scene, frame by frame."""
+    """Render one person in one scene, frame by frame."""
 
     def __init__(self, identity: IdentityParams, scene: Scene, size: int = 256) -> None:
         if size < 32:
@@ -41,7 +41,7 @@ class Renderer:
         self.rig: Rig = build_rig(identity)
         self._rgb, self._alpha = build_atlas(identity)
         self._materials = material_table(identity)
-        self._background = draw_background(scene, size)
+        self._background = render_background(scene, size)
         self._eye = np.array([0.0, 0.0, scene.distance], np.float32)
         self._lights, self._ambient = _lights(scene)
         self._shadow_matrix = _shadow_matrix(self._lights[0, :3])
@@ -55,7 +55,7 @@ class Renderer:
         y = side / 2 - 0.5 - focal * points[:, 1] * key
         return np.stack([x, y, key], -1).astype(np.float32)
 
-    def _draw(self, projected: np.ndarray, side: int, perspective: bool, floor: float = 0.0):
+    def _rasterise(self, projected: np.ndarray, side: int, perspective: bool, floor: float = 0.0):
         index = np.full((side, side), -1, np.int32)
         depth = np.full((side, side), floor, np.float32)
         bary = np.zeros((side, side, 2), np.float32)
@@ -64,20 +64,20 @@ class Renderer:
         return index, bary, depth
 
     def surface(self, vertices: Float[np.ndarray, "v 3"]):
-        """What the centre of every pixel sees: triangle [h,w] (-1: background), weights of its first two
-        corners [h,w,2], 1/depth [h,w]."""
-        return self._draw(self.project(vertices), self.size, True)
+        """Visible surface at pixel centres: triangle [h,w] (-1: background), weights of its first two corners [h,w,2],
+        1/depth [h,w]."""
+        return self._rasterise(self.project(vertices), self.size, True)
 
     def frame(self, motion: MotionTrack, i: int) -> SyntheticFrame:
-        """Frame `i` of the track."""
+        """Render frame `i` of the track."""
         import cv2
 
         vertices = self.rig.pose(motion, i)
         normals = np.zeros_like(vertices)
         raster.vertex_normals(vertices, self.rig.triangles, normals)
-        index, bary, _ = self._draw(self.project(vertices, self.size * SAMPLES), self.size * SAMPLES, True)
+        index, bary, _ = self._rasterise(self.project(vertices, self.size * SAMPLES), self.size * SAMPLES, True)
         m = self._shadow_matrix
-        _, _, shadow = self._draw((vertices @ m[:, :3].T + m[:, 3]).astype(np.float32), SHADOW_SIZE, False, -1e6)
+        _, _, shadow = self._rasterise((vertices @ m[:, :3].T + m[:, 3]).astype(np.float32), SHADOW_SIZE, False, -1e6)
         linear = np.empty((self.size, self.size, 3), np.float32)
         mask = np.empty((self.size, self.size), np.float32)
         raster.shade(
@@ -148,7 +148,7 @@ def _shadow_matrix(light: np.ndarray) -> Float[np.ndarray, "3 4"]:
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticClip:
-    """A rendered clip with its ground truth. n frames of h x w pixels, 25 a second.
+    """A rendered clip with its ground truth: n frames of h x w pixels, 25 per second.
 
     audio: 16 kHz mono in [-1,1], exactly n/25 seconds. pose: yaw, pitch, roll in degrees (see `MotionTrack`).
     mouth_opening: distance of the inner lips in pixels of a frame 256 wide; mouth_ratio: the same over the
@@ -177,27 +177,27 @@ class SyntheticClip:
         return self.renderer.scene
 
     def flow(self, i: int, j: int) -> tuple[Float[np.ndarray, "h w 2"], Bool[np.ndarray, "h w"]]:
-        """Exact optical flow: the surface that frame `i` shows at pixel p lies at p + flow[p] in frame `j`.
+        """Exact optical flow: the surface at pixel p of frame `i` lies at p + flow[p] in frame `j`.
 
-        Returns (flow in pixels (x, y), visible: true where that point of the surface is in frame j's view and
-        not hidden there). Sampling frame j at p + flow[p] gives frame i, up to light and noise.
+        Returns (flow in pixels (x, y), visibility of that surface point in frame j). Sampling frame j at p + flow[p]
+        gives frame i, up to light and noise.
         """
-        draw = self.renderer
-        index, bary, _ = draw.surface(self.vertices[i])
-        seen_index, _, seen_key = draw.surface(self.vertices[j])
+        renderer = self.renderer
+        index, bary, _ = renderer.surface(self.vertices[i])
+        seen_index, _, seen_key = renderer.surface(self.vertices[j])
         height, width = index.shape
         y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         flow = np.zeros((height, width, 2), np.float32)
         person = index >= 0
-        corners = draw.rig.triangles[index[person]]
+        corners = renderer.rig.triangles[index[person]]
         w = np.concatenate([bary[person], 1.0 - bary[person].sum(-1, keepdims=True)], -1)
-        target = draw.project((self.vertices[j][corners] * w[..., None]).sum(1))
+        target = renderer.project((self.vertices[j][corners] * w[..., None]).sum(1))
         flow[person] = target[:, :2] - np.stack([x[person], y[person]], -1)
         visible = ~person & (seen_index < 0)
         tx, ty = np.round(target[:, 0]).astype(int), np.round(target[:, 1]).astype(int)
         inside = (tx >= 0) & (tx < width) & (ty >= 0) & (ty < height)
         tx, ty = np.clip(tx, 0, width - 1), np.clip(ty, 0, height - 1)
-        hidden = 1.0 / target[:, 2] - 1.0 / np.maximum(seen_key[ty, tx], 1e-6)  # cm behind what is seen there
+        hidden = 1.0 / target[:, 2] - 1.0 / np.maximum(seen_key[ty, tx], 1e-6)  # cm behind the visible surface
         visible[person] = inside & (seen_index[ty, tx] >= 0) & (np.abs(hidden) < 0.5)
         return flow, visible
 
@@ -216,8 +216,8 @@ def iter_clip(
     frames: int = 100,
     size: int = 256,
 ) -> Iterator[SyntheticFrame]:
-    """Frames one at a time in constant memory. An int in place of a person is the seed of all that is not given;
-    `frames` counts only when there is no `motion`."""
+    """Render frames in constant memory. An int for `identity` is the seed of everything not given; `frames` applies
+    without `motion` only."""
     person, track, place = _resolve(identity, motion, scene, frames)
     renderer = Renderer(person, place, size)
     for i in range(len(track)):
@@ -231,29 +231,26 @@ def render_clip(
     frames: int = 100,
     size: int = 256,
 ) -> SyntheticClip:
-    """A whole clip with sound and ground truth; arguments as for `iter_clip`.
-
-    A pure function of its arguments: the same call gives the same clip.
-    """
+    """Render a clip with sound and ground truth, a pure function of its arguments (see `iter_clip`)."""
     person, track, place = _resolve(identity, motion, scene, frames)
-    return draw_clip(Renderer(person, place, size), track)
+    return render_track(Renderer(person, place, size), track)
 
 
-def draw_clip(renderer: Renderer, track: MotionTrack) -> SyntheticClip:
-    """Every frame of a track by one renderer, with its voice and ground truth."""
-    drawn = [renderer.frame(track, i) for i in range(len(track))]
-    landmarks = np.stack([f.landmarks for f in drawn])
+def render_track(renderer: Renderer, track: MotionTrack) -> SyntheticClip:
+    """Render a track, with its voice and ground truth."""
+    rendered = [renderer.frame(track, i) for i in range(len(track))]
+    landmarks = np.stack([f.landmarks for f in rendered])
     opening, ratio = mouth_measures(landmarks, renderer.size)
     return SyntheticClip(
-        frames=np.stack([f.image for f in drawn]),
+        frames=np.stack([f.image for f in rendered]),
         audio=synthesise(renderer.identity, track, FPS),
         pose=np.stack([track.yaw, track.pitch, track.roll], -1),
         mouth_opening=opening,
         mouth_ratio=ratio,
         blink=track.blink,
         landmarks=landmarks,
-        person_mask=np.stack([f.person_mask for f in drawn]),
-        vertices=np.stack([f.vertices for f in drawn]),
+        person_mask=np.stack([f.person_mask for f in rendered]),
+        vertices=np.stack([f.vertices for f in rendered]),
         motion=track,
         renderer=renderer,
     )

@@ -1,7 +1,7 @@
-"""The neutral, symmetric 468-vertex face that identities are shaped from, and the named groups of its vertices.
+"""Neutral, symmetric 468-vertex template face, and groups of its vertices.
 
-Measured on the portrait (`measure.py`), turned to face straight ahead, made symmetric, and its open smile
-closed into a resting mouth. Centimetres; x to the viewer's right, y up, z towards the viewer.
+Measured on the portrait (`measure.py`), rotated to the front, made symmetric, with its open smile closed. Centimetres;
+x to the viewer's right, y up, z towards the viewer.
 """
 
 import dataclasses
@@ -9,31 +9,24 @@ import functools
 
 import numpy as np
 
+from avfr_jax import landmarks
 from avfr_jax.typing import Float, Int
 from data.synthetic_heads import measure
 
 FACE_WIDTH_CM = 14.2
 
 # Columns run from the image's left to its right where the group is a row across the face.
-OVAL = np.array(
-    [10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109],
-    np.int32,
-)  # fmt: skip
-# Outer corner to inner corner, along the upper and the lower lid; first the eye on the image's left.
-UPPER_LIDS = np.array(
-    [[33, 246, 161, 160, 159, 158, 157, 173, 133], [263, 466, 388, 387, 386, 385, 384, 398, 362]], np.int32
-)
-LOWER_LIDS = np.array(
-    [[33, 7, 163, 144, 145, 153, 154, 155, 133], [263, 249, 390, 373, 374, 380, 381, 382, 362]], np.int32
-)
+OVAL = np.array(landmarks.FACE_OVAL, np.int32)
+# Outer corner to inner corner; first the eye on the image's left.
+UPPER_LIDS = np.array([landmarks.RIGHT_EYE_UPPER, landmarks.LEFT_EYE_UPPER[::-1]], np.int32)
+LOWER_LIDS = np.array([landmarks.RIGHT_EYE_LOWER, landmarks.LEFT_EYE_LOWER[::-1]], np.int32)
 # Four rings from the lips' outer edge to the inner edge.
 UPPER_LIP = np.array(
     [
         [61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291],
         [76, 184, 74, 73, 72, 11, 302, 303, 304, 408, 306],
         [62, 183, 42, 41, 38, 12, 268, 271, 272, 407, 292],
-        [78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308],
+        landmarks.MOUTH_UPPER,
     ],
     np.int32,
 )
@@ -42,13 +35,11 @@ LOWER_LIP = np.array(
         [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291],
         [76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306],
         [62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292],
-        [78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308],
+        landmarks.MOUTH_LOWER,
     ],
     np.int32,
 )
-BROWS = np.array([[70, 63, 105, 66, 107, 55, 65, 52, 53, 46], [300, 293, 334, 296, 336, 285, 295, 282, 283, 276]])
-INNER_LIPS = (13, 14)
-LIP_CORNERS = (78, 308)
+BROWS = np.array([brow[5:] + brow[4::-1] for brow in (landmarks.RIGHT_BROW, landmarks.LEFT_BROW)])  # upper, then lower
 MOUTH_LINE = -3.45
 MOUTH_HALF = 2.6
 
@@ -85,7 +76,7 @@ def resting_lips(fullness: float = 0.0) -> tuple[Float[np.ndarray, "4 11 3"], Fl
 
 
 def _close_mouth(points: np.ndarray) -> np.ndarray:
-    """Move the lips to rest and carry their neighbourhood along (thin-plate spline through fixed anchors)."""
+    """Move the lips to rest, and their neighbourhood by a thin-plate spline through fixed anchors."""
     from scipy.interpolate import RBFInterpolator
 
     upper, lower = resting_lips()
@@ -110,14 +101,18 @@ def _close_mouth(points: np.ndarray) -> np.ndarray:
     return moved
 
 
+def unwrap(points: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k 2"]:
+    """Cylindrical unwrapping of the face into [0,1]: u to the viewer's right, v down."""
+    angle = np.arctan2(points[:, 0], points[:, 2] + 7.5)
+    return np.stack([0.5 + 0.275 * angle, 0.5 - points[:, 1] / 20.6], -1)
+
+
 @functools.cache
 def template() -> Template:
     """The neutral face; computed once."""
-    from data.synthetic_heads.texture import unwrap
-
     with np.load(measure.PATH) as stored:
-        landmarks, triangles, pairs = stored["landmarks"], stored["triangles"], stored["mirror"]
-    _, points = measure.mirror_pairs(landmarks[:468])
+        portrait, triangles, pairs = stored["landmarks"], stored["triangles"], stored["mirror"]
+    _, points = measure.mirror_pairs(portrait[:468])
     points = (points + points[pairs] * [-1.0, 1.0, 1.0]) / 2
     points = points * (FACE_WIDTH_CM / np.ptp(points[:, 0]))
     tilt = np.deg2rad(5.0)  # the portrait's chin is drawn back a little
@@ -131,6 +126,6 @@ def template() -> Template:
     return Template(
         points.astype(np.float32),
         np.ascontiguousarray(triangles, dtype=np.int32),
-        landmarks[:468, :2].astype(np.float32),
+        portrait[:468, :2].astype(np.float32),
         uv.astype(np.float32),
     )

@@ -1,7 +1,7 @@
-"""Paint: one 1024x1024 atlas a person, from the portrait's skin relief and procedural colour.
+"""Texture atlas of one person, 1024x1024, from the portrait's skin relief and procedural colour.
 
-The portrait gives what is hard to invent (pores, folds, lids, the relief of lips and nostrils); its brows, hair
-and light are taken out. Colour, brows, lips, age, freckles, stubble, eyes, teeth, hair and cloth are drawn.
+The portrait contributes pores, folds, lids and the relief of lips and nostrils; its brows, hair and light are removed.
+Colour, brows, lips, age, freckles, stubble, eyes, teeth, hair and cloth are procedural.
 """
 
 import functools
@@ -9,16 +9,14 @@ import functools
 import numpy as np
 
 from avfr_jax.typing import Float
+from data.synthetic_heads import mesh as g
 from data.synthetic_heads.identity import IdentityParams, Real
+from data.synthetic_heads.mesh import FACE_TILE, tile_uv
+from data.synthetic_heads.raster import rasterise
+from data.synthetic_heads.template import BROWS, LOWER_LIDS, LOWER_LIP, OVAL, UPPER_LIDS, UPPER_LIP, template
 
 SIZE = 1024
 FACE = 512
-
-
-def unwrap(points: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k 2"]:
-    """Cylindrical unwrapping of the face into [0,1]: u to the viewer's right, v down."""
-    angle = np.arctan2(points[:, 0], points[:, 2] + 7.5)
-    return np.stack([0.5 + 0.275 * angle, 0.5 - points[:, 1] / 20.6], -1)
 
 
 def _blur(image: np.ndarray, sigma: Real, sigma_y: Real | None = None) -> np.ndarray:
@@ -34,8 +32,6 @@ def _noise(rng: np.random.Generator, height: int, width: int, sx: Real, sy: Real
 
 
 def _texels(index: np.ndarray) -> np.ndarray:
-    from data.synthetic_heads.geometry import FACE_TILE, tile_uv
-    from data.synthetic_heads.template import template
 
     return tile_uv(template().uv[index].astype(np.float64), FACE_TILE)
 
@@ -65,14 +61,10 @@ def _stroke(path: np.ndarray, width: Real, soft: Real) -> np.ndarray:
 def portrait_relief() -> tuple[Float[np.ndarray, "512 512 3"], Float[np.ndarray, "512 512"]]:
     """(log-albedo relief of the portrait's skin, luminance of its lips) in the face's texture space.
 
-    The relief is the photo's logarithm less its own low frequencies, which carry light and complexion.
+    The relief is the photo's logarithm without its low frequencies, which hold light and complexion.
     """
     import cv2
     import skimage.data
-
-    from data.synthetic_heads.geometry import FACE_TILE, tile_uv
-    from data.synthetic_heads.raster import rasterise
-    from data.synthetic_heads.template import BROWS, LOWER_LIP, OVAL, UPPER_LIP, template
 
     base = template()
     photo = skimage.data.astronaut().astype(np.float32) / 255.0
@@ -109,7 +101,7 @@ def portrait_relief() -> tuple[Float[np.ndarray, "512 512 3"], Float[np.ndarray,
     low = _blur(log * weight[..., None], 24.0) / (_blur(weight, 24.0)[..., None] + 1e-3)
     relief = (log - low) * soft[..., None]
     relief = 0.7 * relief + 0.3 * relief[:, ::-1]
-    # Highlights of the studio's lamp are light, not skin.
+    # Remove the highlights of the studio's lamp.
     relief = np.clip(relief, -1.2, 0.16)
     luminance = log.mean(-1)
     inside_lips = lips > 0.5
@@ -118,10 +110,8 @@ def portrait_relief() -> tuple[Float[np.ndarray, "512 512 3"], Float[np.ndarray,
 
 
 def _brows(identity: IdentityParams, rng: np.random.Generator) -> np.ndarray:
-    """Opacity of the brows: many short hairs along a curve through the mesh's brow vertices."""
+    """Opacity of the brows: short hairs along a curve through the mesh's brow vertices."""
     import cv2
-
-    from data.synthetic_heads.template import BROWS
 
     mask = np.zeros((FACE, FACE), np.float32)
     thick = 4.0 + 9.0 * identity.brow_thickness
@@ -174,7 +164,6 @@ def _age_lines(identity: IdentityParams, rng: np.random.Generator) -> np.ndarray
 
 def _face(identity: IdentityParams, rng: np.random.Generator) -> np.ndarray:
     """sRGB [512,512,3] of the face and the skin around it."""
-    from data.synthetic_heads.template import LOWER_LIDS, LOWER_LIP, UPPER_LIDS, UPPER_LIP
 
     relief, shine = portrait_relief()
     skin = np.array(identity.skin, np.float32)
@@ -358,7 +347,6 @@ def build_atlas(
     identity: IdentityParams,
 ) -> tuple[Float[np.ndarray, "1024 1024 3"], Float[np.ndarray, "1024 1024"]]:
     """(linear RGB, alpha) of one person's atlas; the tiles are named in `geometry`."""
-    from data.synthetic_heads import geometry as g
 
     rng = np.random.default_rng([identity.seed, 21])
     rgb = np.full((SIZE, SIZE, 3), 0.5, np.float32)

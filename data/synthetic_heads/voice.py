@@ -1,4 +1,4 @@
-"""A voice for a motion track: source and filter (Fant 1960; cascade formants as in Klatt 1980).
+"""Speech-like sound for a motion track: source and filter (Fant 1960; cascade formants as in Klatt 1980).
 
 A glottal pulse train with jitter and vibrato passes four formant resonators whose centres follow jaw and lips
 frame by frame; breath and fricative noise join in. Loudness follows the jaw, so sound and picture agree.
@@ -11,7 +11,7 @@ from data.synthetic_heads.identity import IdentityParams, Real
 from data.synthetic_heads.motion import MotionTrack
 
 RATE = 16000
-_HOP = 80  # samples between two settings of the filters (5 ms)
+_HOP = 80  # samples between two updates of the filters (5 ms)
 
 
 def formants(jaw: np.ndarray, lip_width: np.ndarray, scale: Real) -> Float[np.ndarray, "n 4"]:
@@ -34,7 +34,7 @@ def _glottis(pitch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _resonate(signal: np.ndarray, centres: np.ndarray, bandwidth: Real) -> np.ndarray:
-    """A two-pole resonator of unit gain at 0 Hz whose centre (Hz) is set anew every hop."""
+    """Two-pole resonator of unit gain at 0 Hz with one centre (Hz) per hop."""
     from scipy.signal import lfilter
 
     out = np.empty_like(signal)
@@ -54,7 +54,7 @@ def synthesise(identity: IdentityParams, motion: MotionTrack, fps: Real = 25.0) 
     rng = np.random.default_rng([identity.seed, 41])
     count = round(len(motion) / fps * RATE)
     hops = -(-count // _HOP)
-    at = (np.arange(hops) + 0.5) * _HOP / RATE * fps - 0.5  # frame that each hop falls into
+    at = (np.arange(hops) + 0.5) * _HOP / RATE * fps - 0.5  # frame of each hop
     frames = np.arange(len(motion))
     jaw, width, voice = (np.interp(at, frames, v) for v in (motion.jaw, motion.lip_width, motion.voicing))
     time = np.arange(hops * _HOP) / RATE
@@ -67,8 +67,8 @@ def synthesise(identity: IdentityParams, motion: MotionTrack, fps: Real = 25.0) 
     tract = formants(jaw, width, identity.vocal_tract)
     for k, bandwidth in enumerate((80.0, 100.0, 140.0, 220.0)):
         source = _resonate(source, tract[:, k], bandwidth)
-    # The level is set by the jaw alone, so even out what the resonances did to it.
-    level = np.sqrt(np.convolve(source**2, np.ones(800) / 800, "same")) + 1e-6
+    # Normalise: the level follows the jaw alone.
+    level = np.sqrt(np.convolve(source**2, np.ones(800) / 800, "same")[: len(source)]) + 1e-6
     source = source / level
     b, a = butter(2, [3200 / (RATE / 2), 7000 / (RATE / 2)], "band")
     hiss = lfilter(b, a, breath)

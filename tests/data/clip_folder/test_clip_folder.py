@@ -17,6 +17,7 @@ from data.clip_folder.__main__ import main
 from data.clip_folder.run import Job, run_jobs
 from data.synthetic_heads import render_clip
 from data.synthetic_heads.files import write_video
+from pipelines import record
 from pipelines.sources import open_dataset
 from tests.data.clip_folder.deaths import one_dies
 
@@ -258,7 +259,7 @@ def test_the_share_that_may_be_rejected(bad_videos, tmp_path):
     with pytest.raises(TooManyRejectedError, match="1 of 1 sources") as raised:
         prepare(raw, tmp_path / "clips", CONFIG)
     assert raised.value.report.rejected[0]["source"] == "noise.mp4"
-    with pytest.raises(InputError, match=r"has no clips; its rejected\.json says why"):
+    with pytest.raises(InputError, match=r"has no clips; its rejected\.json lists"):
         open_dataset(tmp_path / "clips")
     with pytest.raises(ConfigError, match="between 0 and 1"):
         ClipConfig(max_rejected=1.5)
@@ -295,19 +296,17 @@ def test_one_sentence_for_a_wrong_request(videos, prepared, tmp_path, capsys):
 
 
 def test_a_full_disk_stops_the_run_and_leaves_nothing_half(videos, prepared, tmp_path, monkeypatch):
-    from data.clip_folder import store
-
     out = tmp_path / "clips"
-    write, count = store._write_files, []
+    frame_file, count = record.frame_file, []
 
     def full(*arguments):
         count.append(1)
         if len(count) > 5:
             raise OSError(28, "No space left on device")
-        write(*arguments)
+        return frame_file(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_write_files", full)
+        patch.setattr(record, "frame_file", full)
         with pytest.raises(OutputError, match="No space left on device"):
             prepare(videos, out, CONFIG)
     assert not list((out / "clips").iterdir())
