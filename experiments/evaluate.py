@@ -42,11 +42,11 @@ _BATCH = 16
 def _landmarks(frames: np.ndarray) -> np.ndarray:
     """The mesh in each frame, [N, 478, 3] in [-1, 1], by a tracker that starts afresh; NaN where no face is found."""
     from avfr_jax.faces import open_face_backend
-    from avfr_jax.faces.clip import track_clip
+    from avfr_jax.tracking import track_landmarks
 
     priors = open_face_backend()
     try:
-        found = track_clip([frames[0]] * _SETTLE + list(frames), priors).landmarks[_SETTLE:]
+        found = track_landmarks([frames[0]] * _SETTLE + list(frames), priors)[_SETTLE:]
     finally:
         priors.close()
     return normalise_landmarks(found, frames.shape[2], frames.shape[1])

@@ -27,7 +27,7 @@ from avfr_jax.media.files import atomic_file
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.model_store import load_model
 from avfr_jax.models.base import Animator
-from avfr_jax.reenact import Reenactor, Seen
+from avfr_jax.tracking import TrackedFrame, track
 from experiments.evaluate import Reference, find_clips
 from experiments.program import run_program
 
@@ -80,10 +80,10 @@ def lines(seeds: int) -> list[Line]:
     return rates + [Line(None, seed) for seed in range(seeds)]
 
 
-def send(model: Animator, seen: Sequence[Seen], refresh: int) -> list[Packet]:
+def send(model: Animator, seen: Sequence[TrackedFrame], refresh: int) -> list[Packet]:
     """A clip's packets, as a call sends them."""
     sender = Sender(model, dataclasses.replace(SenderSettings(), refresh=refresh))
-    return list(send_all(sender, ((one.view, one.landmarks, one.mask) for one in seen)))
+    return list(send_all(sender, ((one.image, one.landmarks, one.person_mask) for one in seen)))
 
 
 class _Poser(Receiver):
@@ -96,7 +96,7 @@ class _Poser(Receiver):
 class PoseReference:
     """The faces of a clip, compared with the poses that were shown."""
 
-    def __init__(self, seen: Sequence[Seen]) -> None:
+    def __init__(self, seen: Sequence[TrackedFrame]) -> None:
         self._found = [one.landmarks is not None for one in seen]
         self._landmarks: Any = np.stack([one.landmarks for one in seen if one.landmarks is not None])
 
@@ -157,7 +157,7 @@ def measure(
     wanted = []
     for clip in clips:
         reference: Reference | PoseReference | None = None
-        seen: list[Seen] = []
+        seen: list[TrackedFrame] = []
         for refresh in REFRESHES:
             packets: list[Packet] | None = None
             for line in lines(seeds):
@@ -168,7 +168,7 @@ def measure(
                     continue
                 if reference is None:
                     frames = clip.read(seconds, model.image_size)
-                    seen = list(Reenactor(model, crop="none").watch(frames))
+                    seen = list(track(frames, model.image_size, capabilities=model.capabilities, crop="none"))
                     reference = PoseReference(seen) if poses else Reference(frames, with_points=False)
                 packets = packets or send(model, seen, refresh)
                 calls.add(key | play(model, packets, line, reference))

@@ -1,18 +1,18 @@
-"""The word that says which sound goes along."""
+"""The option `--audio`."""
 
 from avfr_jax.errors import InputError
 
 
-def chosen_sound(word: str, own_word: str, own: str) -> str | None:
-    """The file whose sound is meant; None for none.
+def chosen_audio(word: str, own_word: str, own: str) -> str | None:
+    """The file with the chosen audio; None for none.
 
     Args:
-      word: what the user said: `none`, `own_word`, or a file.
-      own_word: stands for the input's own sound, which it may lack.
+      word: `none`, `own_word`, or a file.
+      own_word: stands for the input's own audio, which it may lack.
       own: the input, a video or a picture.
 
     Raises:
-      InputError: the file that was named has no sound.
+      InputError: the named file has no audio.
     """
     from avfr_jax.media.audio import has_audio
     from avfr_jax.media.image import is_image

@@ -95,9 +95,10 @@ def _reenact(model: Any, driving: pathlib.Path, folder: pathlib.Path) -> list[An
 
 def _measure(model: Any, driving: pathlib.Path) -> dict[str, dict[str, float]]:
     """The clip redrawn from its own first frame, and that frame standing still, against the clip itself."""
-    from avfr_jax.faces import open_face_backend, track_clip
+    from avfr_jax.faces import open_face_backend
     from avfr_jax.media.video import VideoReader
     from avfr_jax.reenact import Reenactor
+    from avfr_jax.tracking import track_landmarks
 
     truth, drawn = [], []
     steps = Reenactor(model, best_frame="first").steps(driving, driving)
@@ -107,10 +108,9 @@ def _measure(model: Any, driving: pathlib.Path) -> dict[str, dict[str, float]]:
     clips = {"copy of the first frame": [truth[0]] * len(truth), model.name: drawn}
     out = {}
     with open_face_backend() as priors:
-        reference = track_clip(truth, priors).landmarks
+        reference = track_landmarks(truth, priors)
         for name, frames in clips.items():
-            priors.reset()
-            out[name] = _scores(truth, reference, frames, track_clip(frames, priors).landmarks)
+            out[name] = _scores(truth, reference, frames, track_landmarks(frames, priors))
     return out
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from avfr_jax.cli.audio import chosen_sound
+from avfr_jax.cli.audio import chosen_audio
 from avfr_jax.cli.options import deprecate
 from avfr_jax.errors import ConfigError
 
@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     settings = _settings(arguments)
     check_input(arguments.input)
-    sound = chosen_sound(arguments.audio, "input", arguments.input)
+    sound = chosen_audio(arguments.audio, "input", arguments.input)
     enable_compilation_cache()
     residual_codec = None if arguments.residual_codec is None else load_residual_codec(arguments.residual_codec)
     total = VideoReader(arguments.input).info.frames

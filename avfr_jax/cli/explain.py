@@ -1,4 +1,4 @@
-"""`avfr explain SOURCE DRIVING OUT.png`: one frame of a reenactment and how it came about."""
+"""`avfr explain SOURCE DRIVING OUT.png`: one frame of a reenactment with its intermediate results."""
 
 import argparse
 import pathlib
@@ -10,18 +10,18 @@ example:
   avfr explain me.jpg talk.mp4 why.png --at 40
 
 The picture shows source and driving frame with their keypoints, the result, the dense flow, the occlusion map, the
-audio-visual attention of models that listen, and a heatmap for each keypoint.
+audio-visual attention of models conditioned on audio, and a heatmap for each keypoint.
 """
 
 
 def _number(text: str) -> int:
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a frame's number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a frame")
     return int(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's words."""
+    """Add the options of the command."""
     parser.epilog = _EPILOG
     add = parser.add_argument
     add("source", metavar="SOURCE", help="portrait to move")
@@ -33,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--motion", choices=("relative", "absolute"), default="relative", help="as in avfr reenact")
     add("--crop", choices=("auto", "none"), default="auto", help="as in avfr reenact")
-    add("--audio", default="driving", metavar="driving|none|FILE", help="what a model that listens hears")
+    add("--audio", default="driving", metavar="driving|none|FILE", help="audio for models conditioned on it")
     add("--overwrite", action="store_true", help="replace an existing output")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Draw the picture."""
+    """Write the picture."""
     from avfr_jax.explain import explanation_sheet
     from avfr_jax.media import files
     from avfr_jax.media.image import SUFFIXES, write_image

@@ -1,4 +1,4 @@
-"""`avfr reenact`: the main job."""
+"""`avfr reenact`: a source picture moved by a driving clip."""
 
 import argparse
 import contextlib
@@ -6,7 +6,7 @@ import pathlib
 import sys
 from typing import Any
 
-from avfr_jax.cli.audio import chosen_sound
+from avfr_jax.cli.audio import chosen_audio
 from avfr_jax.errors import ConfigError
 
 _EPILOG = """\
@@ -14,8 +14,7 @@ example:
   avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4 --compare
 
 --source may also be a video (its first frame is taken), --driving also a picture, or an .avfr file. The result is
-square, at the model's size, unless --paste-back puts it into the whole source picture. Frames are written at 25 a
-second.
+square, at the model's size, unless --paste-back puts it into the whole source picture.
 """
 
 
@@ -26,7 +25,7 @@ def _face(text: str) -> Any:
 def _best(text: str) -> Any:
     if text in ("auto", "first") or text.isdigit():
         return int(text) if text.isdigit() else text
-    raise argparse.ArgumentTypeError(f"{text!r} is neither auto, first nor a frame's number")
+    raise argparse.ArgumentTypeError(f"{text!r} is not auto, first or the number of a frame")
 
 
 def _positive(text: str) -> int:
@@ -35,8 +34,15 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _rate(text: str) -> Any:
+    try:
+        return text if text == "source" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not source or a number of frames a second") from None
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's words."""
+    """Add the options of the command."""
     parser.epilog = _EPILOG
     add = parser.add_argument
     default = "(default: %(default)s)"
@@ -52,20 +58,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     motions = "move from the source's own pose, or take over the driving face's"
     add("--motion", choices=("relative", "absolute"), default="relative", help=f"{motions} {default}")
     add("--no-adapt-scale", action="store_true", help="do not scale motion by the ratio of the faces' sizes")
-    reference = "driving frame that stands for the source's pose; auto takes the most similar"
+    reference = "driving frame that corresponds to the source's pose; auto takes the most similar"
     add("--best-frame", type=_best, metavar="auto|first|N", default="auto", help=f"{reference} {default}")
-    sounds = "sound of the result, and what a model that listens hears"
+    sounds = "audio of the result and of models conditioned on audio"
     add("--audio", default="driving", metavar="driving|none|FILE", help=f"{sounds} {default}")
-    crops = "find the face and crop to it, or take face crops as they are"
+    rates = "frames a second of the result: at which the driving video is read, or source for its own rate"
+    add("--fps", type=_rate, metavar="25|source|N", default=25, help=f"{rates} {default}")
+    crops = "crop to the face, or take face crops as they are"
     add("--crop", choices=("auto", "none"), default="auto", help=f"{crops} {default}")
     missing = "driving frames without a face hold the last pose, are skipped, or end the run"
     add("--missing-face", choices=("hold", "skip", "fail"), default="hold", help=f"{missing} {default}")
     which = "of several faces: largest, left, right, center, or a number from the left"
     add("--source-face", type=_face, metavar="WHICH", default=None, help=f"{which} (default: largest)")
     add("--driving-face", type=_face, metavar="WHICH", default=None, help="the same for the driving clip")
-    mouths = "what moves the mouth; auto: the sound, where it is another than the driving clip's and the model can"
+    mouths = "the mouth follows the driving face or the sound; auto: the sound, where it is not the clip's own"
     add("--mouth", choices=("auto", "driver", "sound"), default="auto", help=f"{mouths} {default}")
-    add("--smooth", action="store_true", help="steady the driving landmarks over time, for noisy clips")
+    add("--smooth", action="store_true", help="low-pass the driving landmarks over time, for noisy clips")
     add("--paste-back", action="store_true", help="put the result back into the whole source picture")
     add("--compare", action="store_true", help="source, driving frame and result side by side")
     marks = ("both", "visible", "invisible", "none")
@@ -78,11 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Reenact and write the result."""
     from avfr_jax.codec.files import is_stream, open_stream
-    from avfr_jax.media.files import check_input
-    from avfr_jax.media.image import SUFFIXES as PICTURES
-    from avfr_jax.media.video_writer import check_output
+    from avfr_jax.media import files, image, video_writer
     from avfr_jax.media.watermark import Watermark, payload_from_text
-    from avfr_jax.model_store import DEFAULT_MODEL
+    from avfr_jax.model_store import DEFAULT_MODEL, find_model
     from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.reenact import Reenactor
     from avfr_jax.runtime import enable_compilation_cache
@@ -90,24 +96,25 @@ def run(arguments: argparse.Namespace) -> None:
     output = pathlib.Path(arguments.output)
     if arguments.compare and arguments.paste_back:
         raise ConfigError("Choose one of --compare and --paste-back: they are two layouts of the same frames.")
-    as_picture = output.suffix.lower() in PICTURES
-    if as_picture:
-        from avfr_jax.media import files
-
-        files.check_output(output, arguments.overwrite)
-    else:
-        check_output(output, arguments.overwrite)
+    as_picture = output.suffix.lower() in image.SUFFIXES
+    (files if as_picture else video_writer).check_output(output, arguments.overwrite)
     for name in (arguments.source, arguments.driving):
-        check_input(name)
-    _refuse_same(output, arguments)
-    stream = open_stream(arguments.driving) if is_stream(arguments.driving) else None
-    if stream is not None and arguments.compare:
-        raise ConfigError(f"--compare shows the driving frames; {arguments.driving} is no video.")
-    spoken = stream if arguments.audio == "driving" else None  # a stream's own sound is unpacked when it is needed
-    audio = None if as_picture or spoken else chosen_sound(arguments.audio, "driving", arguments.driving)
+        files.check_input(name)
+        if output.exists() and output.samefile(name):
+            raise ConfigError(f"--output {output} is one of the inputs; choose another name.")
+    model, audio = arguments.model or DEFAULT_MODEL, arguments.audio
+    if is_stream(arguments.driving):
+        stream = open_stream(arguments.driving)
+        if arguments.compare:
+            raise ConfigError(f"--compare shows the driving frames; {arguments.driving} is no video.")
+        model = arguments.model or find_model(stream.header.fingerprint, stream.header.model)
+    if as_picture:
+        audio = None
+    elif audio != "driving" or not is_stream(arguments.driving):
+        audio = chosen_audio(audio, "driving", arguments.driving)
     enable_compilation_cache()
     reenactor = Reenactor(
-        arguments.model or (DEFAULT_MODEL if stream is None else stream.header.model),
+        model,
         motion=arguments.motion,
         adapt_scale=not arguments.no_adapt_scale,
         best_frame=arguments.best_frame,
@@ -119,78 +126,51 @@ def run(arguments: argparse.Namespace) -> None:
         mouth=arguments.mouth,
         paste_back=arguments.paste_back,
         batch_size=arguments.batch_size,
+        fps=arguments.fps,
     )
-    keep_freed_memory()  # not before: what loading freed goes back to the system
+    keep_freed_memory()  # after loading, which frees memory that goes back to the system
     mark = Watermark(arguments.watermark, payload_from_text(f"avfr-jax {reenactor.model.name}"))
-    draw = _draw_picture if as_picture else _draw_video
-    with contextlib.nullcontext(audio) if spoken is None else spoken.sound_file() as heard:
-        draw(reenactor, arguments, output, mark, heard)
-    _tell(reenactor.report, output)
-
-
-def _refuse_same(output: pathlib.Path, arguments: argparse.Namespace) -> None:
-    for name in (arguments.source, arguments.driving):
-        if output.exists() and output.samefile(name):
-            raise ConfigError(f"--output {output} is one of the inputs; choose another name.")
-
-
-def _draw_picture(reenactor: Any, arguments: argparse.Namespace, output: pathlib.Path, mark: Any, audio: Any) -> None:
-    from avfr_jax.media.image import is_image, write_image
-    from avfr_jax.reenact import side_by_side
-
-    if not is_image(arguments.driving):
-        raise ConfigError(f"{output.name} is a picture but --driving is a video; name a video (.mp4) as output.")
-    (step,) = reenactor.steps(arguments.source, arguments.driving, audio)
-    write_image(output, mark.apply(side_by_side(step) if arguments.compare else step.frame, 0), arguments.overwrite)
-
-
-def _draw_video(reenactor: Any, arguments: argparse.Namespace, output: pathlib.Path, mark: Any, audio: Any) -> None:
-    from tqdm import tqdm
-
-    from avfr_jax.media.video_writer import VideoWriter
-    from avfr_jax.media.watermark import provenance
-    from avfr_jax.reenact import side_by_side
-
-    with contextlib.ExitStack() as stack:
-        total = _length(arguments.driving)
-        bar = stack.enter_context(tqdm(total=total, unit=" frames", desc=output.name, disable=None, file=sys.stderr))
-        steps = stack.enter_context(contextlib.closing(reenactor.steps(arguments.source, arguments.driving, audio)))
-        writer: Any = None
-        expected = 0
-        for step in steps:
-            frame = side_by_side(step) if arguments.compare else step.frame
-            if writer is None:  # not before there is a first frame: bad input leaves nothing behind
-                height, width = frame.shape[:2]
-                writer = stack.enter_context(
-                    VideoWriter(
-                        *(output, width, height),
-                        audio=audio,
-                        crf=arguments.crf,
-                        overwrite=arguments.overwrite,
-                        metadata=provenance(reenactor.model.name),
-                    )
-                )
-            writer.drop(step.index - expected)  # skipped frames take their sound with them
-            writer.write(mark.apply(frame, step.index))
-            bar.update(step.index + 1 - expected)
-            expected = step.index + 1
-
-
-def _length(driving: str) -> int | None:
-    """Frames to come; None where they are not counted."""
-    from avfr_jax.codec.files import is_stream
-    from avfr_jax.media.image import is_image
-    from avfr_jax.media.video import VideoReader
-
-    if is_stream(driving):
-        return None
-    return 1 if is_image(driving) else VideoReader(driving).info.frames
-
-
-def _tell(report: Any, output: pathlib.Path) -> None:
+    with reenactor.steps(arguments.source, arguments.driving, audio) as session:
+        (_write_picture if as_picture else _write_video)(session, arguments, output, mark, reenactor.model.name)
+    report = session.report
     print(output)
     print(
         f"{report.frames} frames in {report.seconds:.1f} s ({report.frames_per_second:.1f} a second; the first after "
         f"{report.first_frame_seconds:.1f} s)",
         file=sys.stderr,
     )
+
+
+def _write_picture(session: Any, arguments: argparse.Namespace, output: pathlib.Path, mark: Any, _: str) -> None:
+    from avfr_jax.media.image import is_image, write_image
+    from avfr_jax.reenact import side_by_side
+
+    if not is_image(arguments.driving):
+        raise ConfigError(f"{output.name} is a picture but --driving is a video; name a video (.mp4) as output.")
+    (step,) = session
+    write_image(output, mark.apply(side_by_side(step) if arguments.compare else step.frame, 0), arguments.overwrite)
+
+
+def _write_video(session: Any, arguments: argparse.Namespace, output: pathlib.Path, mark: Any, model: str) -> None:
+    from tqdm import tqdm
+
+    from avfr_jax.media.video_writer import VideoWriter
+    from avfr_jax.media.watermark import provenance
+    from avfr_jax.reenact import side_by_side
+
+    options = {"crf": arguments.crf, "overwrite": arguments.overwrite, "metadata": provenance(model)}
+    with contextlib.ExitStack() as stack:
+        audio = stack.enter_context(session.audio_file())
+        progress = tqdm(total=session.frames, unit=" frames", desc=output.name, disable=None, file=sys.stderr)
+        bar = stack.enter_context(progress)
+        writer: Any = None
+        expected = 0
+        for step in session:
+            frame = side_by_side(step) if arguments.compare else step.frame
+            if writer is None:  # not before the first frame: bad input leaves nothing behind
+                height, width = frame.shape[:2]
+                writer = stack.enter_context(VideoWriter(output, width, height, float(session.fps), audio, **options))
+            writer.drop(step.index - expected)  # the audio of skipped frames is cut out
+            writer.write(mark.apply(frame, step.index))
+            bar.update(step.index + 1 - expected)
+            expected = step.index + 1

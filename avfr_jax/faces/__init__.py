@@ -12,7 +12,6 @@ from avfr_jax.errors import MissingBackendError
 if TYPE_CHECKING:
     from avfr_jax.faces.backend import Face, FaceBackend, open_face_backend
     from avfr_jax.faces.choose import SMALLEST_FACE, choose_face
-    from avfr_jax.faces.clip import ClipFaces, track_clip
     from avfr_jax.faces.crop import Crop, crop_for_clip, crop_for_face
     from avfr_jax.faces.mesh import mesh_image, structural_prior
     from avfr_jax.faces.paste import face_mask, paste_back
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 _MODULES = {
     "backend": ("Face", "FaceBackend", "open_face_backend"),
     "choose": ("SMALLEST_FACE", "choose_face"),
-    "clip": ("ClipFaces", "track_clip"),
     "crop": ("Crop", "crop_for_clip", "crop_for_face"),
     "mesh": ("mesh_image", "structural_prior"),
     "paste": ("face_mask", "paste_back"),
@@ -33,7 +31,6 @@ _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "SMALLEST_FACE",
-    "ClipFaces",
     "Crop",
     "Face",
     "FaceBackend",
@@ -49,7 +46,6 @@ __all__ = [
     "paste_back",
     "smooth_landmarks",
     "structural_prior",
-    "track_clip",
 ]
 
 

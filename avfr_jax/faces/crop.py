@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import math
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -27,13 +26,6 @@ TUBE_OVERLAP = 0.25  # VoxCeleb's: a box that overlaps the clip's usual one less
 OUTLIERS = 2.0  # per cent of the frames that may lie outside the union, on each side
 FIT_SHIFT = 0.25  # a crop is moved by up to this share of its side to stay inside the image
 FIT_UNION = 0.93  # a crop larger than the image is made as small as it, if the union fills no more of that
-
-
-@runtime_checkable
-@runtime_checkable
-class _Landmarks(Protocol):
-    @property
-    def landmarks(self) -> Float[np.ndarray, "n 478 3"]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,19 +107,20 @@ def crop_for_face(face: Face, image_shape: Sequence[int]) -> Crop:
     return crop_for_clip([face], image_shape)
 
 
-def crop_for_clip(
-    faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"] | _Landmarks, image_shape: Sequence[int]
-) -> Crop:
+def crop_for_clip(faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"], image_shape: Sequence[int]) -> Crop:
     """One crop for a whole clip whose frames have shape [H, W, …].
 
-    `faces` are the followed face's landmarks in each frame: faces (None where it was not found), an array (NaN
-    there) or what `track_clip` returned. Frames whose box overlaps the median box by less than VoxCeleb's 0.25
-    and the outermost two per cent do not count. VoxCeleb's protocol drops a clip whose crop leaves the image;
-    here the crop is made as large as the image (so a clip that is such a crop already stays whole) and moved
-    inwards, and what still lies outside (`Crop.outside`) is filled by repeating the border. Corner and side
-    are whole pixels.
+    Frames whose box overlaps the median box by less than VoxCeleb's 0.25 and the outermost two per cent do not count.
+    VoxCeleb's protocol drops a clip whose crop leaves the image; here the crop is reduced to the image's size (so that
+    a clip which is such a crop already stays whole) and moved inwards, and what is still outside (`Crop.outside`) is
+    filled by repeating the border. Corner and side are whole pixels.
 
-    Raises FaceError if no frame has a face.
+    Args:
+      faces: the followed face in each frame: faces (None in frames without it) or landmarks (NaN there).
+      image_shape: of the frames.
+
+    Raises:
+      FaceError: no frame has a face.
     """
     boxes = _boxes(faces)
     median = np.median(boxes, 0)
@@ -148,15 +141,13 @@ def crop_for_clip(
 
 
 def _boxes(
-    faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"] | _Landmarks,
+    faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"],
 ) -> Float[np.ndarray, "m 4"]:
     """Edges (x0, y0, x1, y1) of the boxes of the frames that have a face."""
     if isinstance(faces, np.ndarray):
         landmarks = faces
-    elif isinstance(faces, Sequence):
-        landmarks = np.array([face.landmarks for face in faces if face is not None], np.float32)
     else:
-        landmarks = faces.landmarks
+        landmarks = np.array([face.landmarks for face in faces if face is not None], np.float32)
     points = landmarks.reshape(-1, NUM_LANDMARKS, 3)[:, :NUM_VERTICES, :2]
     points = points[np.isfinite(points).all((1, 2))]
     if len(points) == 0:

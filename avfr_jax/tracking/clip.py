@@ -1,6 +1,7 @@
 """The frames of a driving clip, uint8 RGB at a constant rate, from a file, a picture, an array or an iterable."""
 
 import abc
+import contextlib
 import itertools
 import math
 import os
@@ -29,17 +30,20 @@ class Clip(abc.ABC):
       fps: frames a second.
       frames: their expected number; None where it is unknown.
       repeatable: whether it can be iterated more than once.
-      audio: a file with its audio track; None without one.
     """
 
     name = "the driving clip"
     fps = Fraction(DEFAULT_FPS)
     frames: int | None = None
     repeatable = True
-    audio: pathlib.Path | None = None
+    _audio: pathlib.Path | None = None
 
     @abc.abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
+
+    def audio_file(self) -> contextlib.AbstractContextManager[pathlib.Path | None]:
+        """A file with its audio track, for as long as the context; None without one."""
+        return contextlib.nullcontext(self._audio)
 
     @abc.abstractmethod
     def sample(self, count: int) -> list[tuple[int, Frame]]:
@@ -64,7 +68,7 @@ class VideoClip(Clip):
         self._reader = VideoReader(path, None if fps == "source" else float(fps))
         info = self._reader.info
         self.name, self.fps, self.frames = str(path), self._reader.fps, info.frames
-        self.audio = pathlib.Path(path) if info.has_audio else None
+        self._audio = pathlib.Path(path) if info.has_audio else None
         self._room = KEPT_BYTES // (info.width * info.height * 3)
         self._kept: list[Frame] | None = [] if info.frames <= self._room else None
         self._decoder = iter(self._reader)
@@ -158,13 +162,14 @@ def open_clip(driving: Any, fps: FrameRate = DEFAULT_FPS) -> Clip:
 def read_portrait(source: Any) -> Frame:
     """A source picture: a picture's path, a video's path (its first frame), or an image. Raises InputError."""
     if not isinstance(source, str | os.PathLike):
-        return as_frame(source, "the source")
+        return as_frame(source, "the source")  # type: ignore[no-any-return]
     from avfr_jax.media.image import is_image, read_image
     from avfr_jax.media.video import VideoReader, is_video
 
     if pathlib.Path(source).is_file() and not is_image(source) and is_video(source):
         return next(iter(VideoReader(source)))
-    return read_image(source)
+    picture: Frame = read_image(source)
+    return picture
 
 
 def as_frame(image: Any, name: str) -> Any:

@@ -171,8 +171,8 @@ class TrackedClip:
         self._sampled: dict[int, tuple[Frame, Any]] | None = None
 
     def audio_file(self) -> contextlib.AbstractContextManager[pathlib.Path | None]:
-        """The clip's own file if it has an audio track."""
-        return contextlib.nullcontext(self._clip.audio)
+        """See `DrivingSource.audio_file`."""
+        return self._clip.audio_file()
 
     def sample(self, count: int = SAMPLES) -> list[TrackedFrame]:
         """See `DrivingSource.sample`; landmarks of a detector, which differ by about a pixel from tracked ones."""
@@ -196,11 +196,15 @@ class TrackedClip:
     def __iter__(self) -> Iterator[TrackedFrame]:
         self._prepare()
         self._sampled = {}  # frees its frames
-        settled, smooth = False, self._landmark_filter()
+        settled, smooth, shape = False, self._landmark_filter(), None
         if self._backend is not None:
             self._backend.reset()
         for index, frame in enumerate(self._clip):
-            face = None
+            face, shape = None, shape or frame.shape
+            if frame.shape != shape:
+                raise InputError(
+                    f"the frames of {self.name} change size from {shape} to {frame.shape}: convert it first"
+                )
             if self._backend is not None:
                 if not settled and self._which not in (None, "largest"):
                     self._follow_chosen(frame)

@@ -19,7 +19,7 @@ from avfr_jax.codec.sender import Sender, send_all
 from avfr_jax.codec.settings import FAITHFUL, FOR_FILES, SenderSettings
 from avfr_jax.codec.upscaling import INTERPOLATOR, SUPER_RESOLVER, resize_frames
 from avfr_jax.model_store import describe_model, load_interpolator, load_model, load_residual_codec, load_super_resolver
-from avfr_jax.reenact import Reenactor
+from avfr_jax.tracking import track
 from avfr_jax.typing import Float, UInt8
 from experiments.rate_distortion.base import Coded
 
@@ -108,8 +108,8 @@ class Ours:
         background = find_embedder() if self.background else None
         given: Any = {"rate": rate.as_integer_ratio(), "residual_codec": residual_codec, "background": background}
         sender = Sender(model, self.sending, **given)
-        watched = Reenactor(model, crop="none").watch(frames)
-        return list(send_all(sender, ((seen.view, seen.landmarks, seen.mask) for seen in watched)))
+        tracked = track(frames, model.image_size, capabilities=model.capabilities, crop="none")
+        return list(send_all(sender, ((one.image, one.landmarks, one.person_mask) for one in tracked)))
 
 
 def _curve(name: str, model: str, base: SenderSettings, file: bool) -> Sequence[Ours]:

@@ -10,13 +10,14 @@ from avfr_jax.codec.bitstream import Kind, read_stream, write_stream
 from avfr_jax.codec.files import Stream, decode_frames, encode_file
 from avfr_jax.codec.intra_coding import ImageCodec, form_of
 from avfr_jax.codec.sender import FOR_TEMPLATES
-from avfr_jax.codec.stream_source import RecordedMotion
+from avfr_jax.codec.stream_source import StreamSource
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.landmarks import landmarks_to_pixels
 from avfr_jax.media.audio import has_audio
 from avfr_jax.media.image import write_image
 from avfr_jax.media.video import VideoReader
 from avfr_jax.reenact import Reenactor
+from avfr_jax.tracking import track
 from tests.cli.test_cli import refused
 from tests.media_fixtures import astronaut, write_clip
 
@@ -55,8 +56,10 @@ def test_a_template_holds_no_picture(template):
 
 
 def test_it_tells_the_poses_that_were_tracked(template, clip, reenactor):
-    tracked = landmarks_to_pixels(np.stack([seen.landmarks for seen in reenactor.watch(clip)]), 256)
-    told = np.stack([pose.mesh for pose in RecordedMotion(template, reenactor.model)])
+    tracked = landmarks_to_pixels(
+        np.stack([frame.landmarks for frame in track(clip, 256, capabilities=reenactor.model.capabilities)]), 256
+    )
+    told = landmarks_to_pixels(np.stack([frame.landmarks for frame in StreamSource(template, reenactor.model)]), 256)
     assert told.shape == tracked.shape == (COUNT, 478, 3)
     assert np.linalg.norm((told - tracked)[..., :2], axis=-1).mean() < 0.6  # pixels of 256
 
@@ -64,23 +67,24 @@ def test_it_tells_the_poses_that_were_tracked(template, clip, reenactor):
 def test_it_moves_a_portrait_as_the_video_does(template, clip, reenactor):
     source = astronaut(256)
     by_video = np.stack(list(reenactor.reenact(source, clip))).astype(float)
-    by_template = np.stack(list(reenactor.reenact(source, template))).astype(float)
+    session = reenactor.steps(source, template)
+    by_template = np.stack([step.frame for step in session]).astype(float)
     apart = np.abs(by_video - by_template).mean()
     assert apart < 3.0
     assert apart < 0.3 * np.abs(by_video - by_video[:1]).mean()
-    assert reenactor.report.frames == COUNT
-    assert reenactor.report.reference == 0
+    assert session.report.frames == COUNT
+    assert session.report.reference == 0
 
 
 def test_the_reference_is_chosen_among_its_poses(template, reenactor):
-    motion = RecordedMotion(template, reenactor.model)
+    motion = StreamSource(template, reenactor.model)
     assert motion.frames == COUNT
-    assert [i for i, _ in motion.sample(5)] == [0, 3, 6, 8, 11]
-    chosen = Reenactor(reenactor.model, best_frame=7)
-    first = next(chosen.reenact(astronaut(256), template))
+    assert [frame.index for frame in motion.sample(5)] == [0, 3, 6, 8, 11]
+    chosen = Reenactor(reenactor.model, best_frame=7).steps(astronaut(256), template)
+    first = next(chosen).frame
     assert chosen.report.reference == 7
-    auto = Reenactor(reenactor.model)
-    next(auto.reenact(astronaut(256), template))
+    auto = Reenactor(reenactor.model).steps(astronaut(256), template)
+    next(auto)
     assert auto.report.reference in range(COUNT)
     assert np.abs(first.astype(float) - next(reenactor.reenact(astronaut(256), template))).mean() > 0
     with pytest.raises(ConfigError, match="no frame 99"):
@@ -96,10 +100,10 @@ def test_another_rate_is_shown_at_25(template, reenactor, tmp_path):
     file = io.BytesIO()
     write_stream(file, packets)
     (tmp_path / "fast.avfr").write_bytes(file.getvalue())
-    fast, slow = (RecordedMotion(path, reenactor.model) for path in (tmp_path / "fast.avfr", template))
+    fast, slow = (StreamSource(path, reenactor.model) for path in (tmp_path / "fast.avfr", template))
     assert fast.frames == len(list(fast)) == COUNT // 2
     for quick, usual in zip(fast, list(slow)[::2], strict=True):
-        np.testing.assert_array_equal(quick.mesh, usual.mesh)
+        np.testing.assert_array_equal(quick.motion, usual.motion)
 
 
 def test_the_command(template, clip, tmp_path, capsys, monkeypatch):
@@ -135,11 +139,11 @@ def test_what_holds_no_motion_drives_nothing(template, reenactor, tmp_path):
         write_stream(file, [p for p in packets if p.kind in kept])
         (tmp_path / name).write_bytes(file.getvalue())
         with pytest.raises(InputError, match="no motion"):
-            RecordedMotion(tmp_path / name, reenactor.model)
+            StreamSource(tmp_path / name, reenactor.model)
     file = io.BytesIO()
     write_stream(file, [p for p in packets if p.kind is not Kind.PIVOT])
     (tmp_path / "blind").write_bytes(file.getvalue())
     with pytest.raises(InputError, match="before its first pivot"):
-        list(RecordedMotion(tmp_path / "blind", reenactor.model))
+        list(StreamSource(tmp_path / "blind", reenactor.model))
     with pytest.raises(InputError, match="before its first pivot"):
         list(decode_frames(file.getvalue()))

@@ -8,7 +8,7 @@ import pytest
 
 import avfr_jax
 from avfr_jax.model_store import load_model
-from avfr_jax.reenact import Seen
+from avfr_jax.tracking import TrackedFrame
 from experiments import packet_loss
 from experiments.packet_loss import Line, main
 from tests.codec.test_call import Mover, frames
@@ -82,7 +82,7 @@ def test_calls_are_compared_by_poses_without_being_drawn(tmp_path, monkeypatch, 
 
 def test_poses_are_compared_with_faces():
     landmarks = np.random.default_rng(0).uniform(-1, 1, (478, 3)).astype(np.float32)
-    seen = [Seen(0, None, landmarks), Seen(1, None, None), Seen(2, None, landmarks)]
+    seen = [TrackedFrame(0, None, landmarks), TrackedFrame(1, None, None), TrackedFrame(2, None, landmarks)]
     shown = [
         {"mesh": landmarks},
         {"mesh": landmarks * 9},

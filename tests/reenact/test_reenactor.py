@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import av
@@ -23,12 +24,30 @@ def frames():
 
 
 def test_every_driving_frame_gives_one_frame(reenactor, portrait, driving):
-    out = list(reenactor.reenact(portrait, driving))
-    assert len(out) == 20
+    session = reenactor.steps(portrait, driving)
+    out = [step.frame for step in session]
+    assert len(out) == session.frames == 20
     assert all(f.shape == (256, 256, 3) and f.dtype == np.uint8 for f in out)
-    assert reenactor.report.frames == 20
-    assert reenactor.report.missing == []
-    assert reenactor.report.first_frame_seconds > 0
+    assert session.report.frames == 20
+    assert session.report.missing == []
+    assert session.report.first_frame_seconds > 0
+
+
+def test_interleaved_runs_equal_separate_ones(portrait, driving):
+    """Two iterators of one reenactor, one of them dubbed and with another source."""
+    reenactor = warping(batch_size=4, best_frame="first")
+    runs = ((portrait, driving, "driving"), (moved(astronaut(), 3), driving, _speech()))
+    separate = [np.stack(list(reenactor.reenact(*run))) for run in runs]
+    sessions = [reenactor.steps(*run) for run in runs]
+    pairs = list(zip(*sessions, strict=True))
+    for i, frames in enumerate(separate):
+        np.testing.assert_array_equal(np.stack([pair[i].frame for pair in pairs]), frames)
+    assert [session.report.frames for session in sessions] == [20, 20]
+
+
+def test_settings_are_frozen(reenactor):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        reenactor.motion = "absolute"
 
 
 def test_a_clip_driving_its_own_first_frame_is_reproduced(frames):
@@ -57,16 +76,19 @@ def _with_gap(frames):
 def test_a_face_that_leaves_is_held_skipped_or_refused(frames):
     clip = _with_gap(frames)
     hold = warping(crop="none", missing_face="hold", batch_size=4)
-    steps = list(hold.steps(frames[0], clip))
+    session = hold.steps(frames[0], clip)
+    steps = list(session)
     assert [s.held for s in steps] == [False] * 4 + [True] * 3 + [False] * 4
     np.testing.assert_array_equal(steps[5].frame, steps[3].frame)
-    assert hold.report.held == 3
-    assert "3 of the driving frames" in hold.report.warnings[-1]
-    skip = warping(crop="none", missing_face="skip", batch_size=4)
-    assert len(list(skip.reenact(frames[0], clip))) == 8
+    assert session.report.held == 3
+    assert "3 of the driving frames" in session.report.warnings[-1]
+    skip = warping(crop="none", missing_face="skip", batch_size=4).steps(frames[0], clip)
+    assert len(list(skip)) == 8
     assert skip.report.missing == [4, 5, 6]
-    with pytest.raises(FaceError, match="driving frame 4"):
-        list(warping(crop="none", missing_face="fail", batch_size=4).reenact(frames[0], clip))
+    for fps, time in ((25, "0.16"), (50, "0.08")):
+        fail = warping(crop="none", missing_face="fail", batch_size=4, fps=fps)
+        with pytest.raises(FaceError, match=f"driving frame 4 .{time} s"):
+            list(fail.reenact(frames[0], clip))
 
 
 def test_frames_before_the_first_face_show_the_source(frames):
@@ -88,11 +110,11 @@ def test_paste_back_leaves_the_rest_of_the_picture_alone(frames):
 
 
 def test_best_frame_is_the_one_that_looks_like_the_source(frames):
-    reenactor = warping(crop="none", best_frame="auto")
-    list(reenactor.reenact(frames[6], frames))
-    assert reenactor.report.reference in (4, 5, 6, 7, 8)  # turned by 5° to 6°; the first frames stand upright
-    chosen = warping(crop="none", best_frame=3)
-    list(chosen.reenact(frames[0], frames))
+    auto = warping(crop="none", best_frame="auto").steps(frames[6], frames)
+    next(auto)
+    assert auto.report.reference in (4, 5, 6, 7, 8)  # turned by 5° to 6°; the first frames stand upright
+    chosen = warping(crop="none", best_frame=3).steps(frames[0], frames)
+    next(chosen)
     assert chosen.report.reference == 3
     with pytest.raises(ConfigError, match="no frame 99"):
         list(warping(crop="none", best_frame=99).reenact(frames[0], frames))
@@ -134,6 +156,8 @@ def test_a_model_without_faces_needs_none(tmp_path):
         ({"motion": "sideways"}, "motion must be one of"),
         ({"crop": "square"}, "crop must be one of"),
         ({"best_frame": -1}, "best_frame"),
+        ({"fps": 0}, "fps must be"),
+        ({"fps": float("nan")}, "fps must be"),
         ({"paste_back": True, "crop": "none"}, "Pasting back"),
     ],
 )
@@ -199,9 +223,9 @@ def test_another_sound_moves_the_mouth_and_little_else(portrait, driving, reenac
 
 
 def test_a_mouth_that_is_left_to_no_sound_stays_shut_and_that_is_said(portrait, frames):
-    by_sound = warping(crop="none", best_frame="first", mouth="sound")
-    list(by_sound.reenact(frames[0], frames))
-    assert by_sound.report.warnings == ["The driving clip has no sound, and the mouth was left to it; it stays shut."]
+    session = warping(crop="none", best_frame="first", mouth="sound").steps(frames[0], frames)
+    next(session)
+    assert session.report.warnings == ["The driving clip has no audio: the mouth stays shut."]
 
 
 def test_a_dubbed_frame_is_explained_as_it_is_drawn(portrait, driving):

@@ -1,0 +1,134 @@
+"""Motion of driving frames, retargeted to the source."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from avfr_jax.models.base import Animator, EncodedSource, Priors
+from avfr_jax.motion import Motion, MotionMode
+from avfr_jax.ops.matrices import hull_area
+from avfr_jax.reenact.audio import AudioConditioning
+from avfr_jax.reenact.results import Report
+from avfr_jax.tracking import SAMPLES, DrivingSource, Portrait, TrackedFrame
+from avfr_jax.typing import Float
+
+BestFrame = int | Literal["auto", "first"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """The source with everything that is computed once for it.
+
+    Attributes:
+      frame: its crop, with landmarks and mask.
+      keypoints: its motion, one frame.
+      encoded: its features.
+    """
+
+    frame: TrackedFrame
+    keypoints: Motion
+    encoded: EncodedSource
+
+
+def encode_source(model: Animator, portrait: Portrait) -> Source:
+    """Run the source through the model's networks."""
+    frame = portrait.frame
+    assert frame.image is not None
+    priors = None
+    if frame.landmarks is not None:
+        priors = Priors(frame.landmarks[None], None if frame.person_mask is None else frame.person_mask[None])
+    pixels = frame.image.astype(np.float32) / 255
+    keypoints = model.keypoints(pixels[None], priors)
+    return Source(frame, keypoints, model.encode_source(pixels, keypoints, priors))
+
+
+class Retargeter:
+    """Motion of driving frames as motion of the source.
+
+    Args:
+      model: gives the motion of frames, and its `MotionSpec`.
+      source: the source.
+      audio: may replace the driving face's mouth.
+      mode: see `MotionSpec.retarget`.
+      adapt_scale: see `MotionSpec.retarget`.
+      report: takes the number of the reference frame.
+    """
+
+    def __init__(
+        self,
+        model: Animator,
+        source: Source,
+        audio: AudioConditioning,
+        mode: MotionMode,
+        adapt_scale: bool,
+        report: Report,
+    ) -> None:
+        self._model, self._source, self._audio, self._report = model, source, audio, report
+        self._mode, self._adapt_scale = mode, adapt_scale
+        self._initial: Motion | None = None
+
+    def choose_reference(self, driving: DrivingSource, best_frame: BestFrame) -> None:
+        """Choose the driving frame that corresponds to the source's pose; `auto` takes the most similar of 48."""
+        index = 0
+        landmarks = self._source.frame.landmarks
+        if best_frame == "auto" and landmarks is not None:
+            samples = driving.sample(SAMPLES)
+            distances = [(shape_distance(landmarks, f.landmarks), f.index) for f in samples if f.landmarks is not None]
+            index = min(distances, default=(0.0, 0))[1]
+        elif isinstance(best_frame, int):
+            index = best_frame
+        if index or isinstance(best_frame, int):
+            self.set_reference(driving.frame(index))
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether a reference frame is chosen; else the first frame with a face becomes it."""
+        return self._initial is not None
+
+    def set_reference(self, frame: TrackedFrame) -> None:
+        """Take a frame for the source's pose. Its mouth is not replaced."""
+        if self._audio.mouth is not None:
+            self._audio.mouth.set_reference(frame)
+        self._initial, self._report.reference = self._detect([frame]), frame.index
+
+    def motion(self, frames: Sequence[TrackedFrame]) -> Motion:
+        """Motion of the driving frames, with the mouths that the audio predicts where it drives them."""
+        mouth = self._audio.mouth
+        if mouth is None:
+            return self._detect(frames)
+        if self._initial is None:
+            self.set_reference(frames[0])
+        return self._detect([mouth(frame) for frame in frames])
+
+    def retarget(self, motion: Motion, first: int) -> Motion:
+        """Motion of frames, of which the first has this number, as motion of the source."""
+        if self._initial is None:
+            self._initial, self._report.reference = motion[0], first
+        retargeted: Motion = self._model.motion_spec.retarget(
+            self._source.keypoints, motion, self._initial, mode=self._mode, adapt_scale=self._adapt_scale
+        )
+        return retargeted
+
+    def _detect(self, frames: Sequence[TrackedFrame]) -> Motion:
+        if frames[0].motion is not None:
+            recorded: Any = np.stack([frame.motion for frame in frames])
+            unflattened: Motion = self._model.motion_spec.unflatten(recorded, self._source.keypoints)
+            return unflattened
+        pixels = np.stack([frame.image for frame in frames]).astype(np.float32) / 255
+        if frames[0].landmarks is None:
+            return self._model.keypoints(pixels, None)
+        masks = None if frames[0].person_mask is None else np.stack([frame.person_mask for frame in frames])
+        landmarks = np.stack([frame.landmarks for frame in frames])
+        return self._model.keypoints(pixels, Priors(landmarks, masks, self._audio.dubbed))
+
+
+def shape_distance(a: Float[np.ndarray, "k 3"], b: Float[np.ndarray, "k 3"]) -> float:
+    """FOMM's measure for the best frame: squared distance of two faces' points about their mean, each in units of the
+    square root of its convex hull's area."""
+    shapes = []
+    for points in (a[:468, :2], b[:468, :2]):
+        centred = points - points.mean(0)
+        shapes.append(centred / np.sqrt(max(hull_area(centred), 1e-9)))
+    return float(((shapes[0] - shapes[1]) ** 2).sum())

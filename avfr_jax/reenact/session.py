@@ -1,0 +1,201 @@
+"""One run of a reenactor: tracking, motion, retargeting, audio, rendering and compositing in order."""
+
+import contextlib
+import os
+import pathlib
+import time
+import types
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from avfr_jax.errors import ConfigError, FaceError, InputError
+from avfr_jax.reenact.audio import AudioConditioning, audio_file, is_dubbed, prepare_audio
+from avfr_jax.reenact.composite import Compositor
+from avfr_jax.reenact.motion import Retargeter, Source, encode_source
+from avfr_jax.reenact.rendering import Renderer, batches
+from avfr_jax.reenact.results import Explained, Report, Step
+from avfr_jax.reenact.settings import Settings
+from avfr_jax.tracking import (
+    SAMPLES,
+    Clip,
+    DrivingSource,
+    Portrait,
+    TrackedClip,
+    TrackedFrame,
+    Tracking,
+    open_clip,
+    prefetch,
+    read_portrait,
+    track_portrait,
+)
+
+
+class _Stages(NamedTuple):
+    portrait: Portrait
+    source: Source
+    driving: DrivingSource
+    audio: AudioConditioning
+    retargeter: Retargeter
+
+
+class Session(Iterator[Step]):
+    """A run, which holds all state of it: an iterator of `Step`, and a context manager that closes it.
+
+    Args:
+      settings: of the reenactor.
+      source: see `Reenactor.reenact`.
+      driving: see `Reenactor.reenact`.
+      audio: see `Reenactor.reenact`.
+
+    Attributes:
+      report: statistics so far.
+      fps: frames a second of the driving clip.
+      frames: their expected number; None where it is unknown.
+
+    Raises:
+      InputError: the driving clip cannot be read.
+      ConfigError: recorded motion does not fit the model or the settings.
+    """
+
+    def __init__(self, settings: Settings, source: Any, driving: Any, audio: Any) -> None:
+        self.report = Report()
+        self._settings, self._source, self._audio = settings, source, audio
+        self._driving = _open_driving(settings, driving)
+        self.fps: Fraction = self._driving.fps
+        self.frames = self._driving.frames
+        tracked = isinstance(self._driving, Clip)
+        can_dub = settings.model.capabilities.dubbing
+        self._dubbed = tracked and is_dubbed(settings.mouth, driving, audio, can_dub)
+        self._tracking = Tracking(
+            settings.model.image_size,
+            settings.model.capabilities,
+            settings.crop,
+            settings.smooth,
+            settings.face_backend,
+        )
+        self._steps = self._run()
+
+    def __next__(self) -> Step:
+        return next(self._steps)
+
+    def close(self) -> None:
+        """End the run and its tracking thread."""
+        self._steps.close()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()
+
+    def audio_file(self) -> contextlib.AbstractContextManager[pathlib.Path | None]:
+        """The file with the audio of the run for as long as the context; None for none, and for samples."""
+        return audio_file(self._driving, self._audio)
+
+    def explain(self, at: int | None) -> Explained:
+        """See `Reenactor.explain`."""
+        model = self._settings.model
+        if not isinstance(self._driving, Clip):
+            raise InputError(f"{self._driving.name} holds motion and no images; explain a frame of the video.")
+        with self._tracking.open_backend() as backend:
+            _, source, driving, audio, retargeter = self._prepare(backend)
+            samples = driving.sample(SAMPLES)
+            faces = [f for f in samples if not self._is_missing(f)] or samples
+            if not retargeter.has_reference:
+                retargeter.set_reference(driving.frame(faces[0].index))
+            frame = driving.frame(samples[len(samples) // 2].index if at is None else at)
+        motion = retargeter.motion([frame])
+        target = retargeter.retarget(motion, frame.index)
+        behind = model.explain(source.encoded, source.keypoints, target, audio.windows([frame]))
+        return Explained(source.frame.image, frame.image, source.keypoints, motion, frame.index, behind)
+
+    def _prepare(self, backend: Any) -> _Stages:
+        settings = self._settings
+        model = settings.model
+        audio = prepare_audio(self._driving, self._audio, self._dubbed, model.capabilities, self.report.warn)
+        name = str(self._source) if isinstance(self._source, str | os.PathLike) else "the source"
+        portrait = track_portrait(read_portrait(self._source), self._tracking, backend, settings.source_face, name)
+        source = encode_source(model, portrait)
+        driving: Any = self._driving
+        if isinstance(driving, Clip):
+            driving = TrackedClip(driving, self._tracking, backend, settings.driving_face, self.report.warn)
+        retargeter = Retargeter(model, source, audio, settings.motion, settings.adapt_scale, self.report)
+        retargeter.choose_reference(driving, settings.best_frame)
+        return _Stages(portrait, source, driving, audio, retargeter)
+
+    def _run(self) -> Generator[Step, None, None]:
+        start, report, batch_size = time.perf_counter(), self.report, self._settings.batch_size
+        with contextlib.ExitStack() as stack:
+            stages = self._prepare(stack.enter_context(self._tracking.open_backend()))
+            renderer = Renderer(self._settings.model, stages.source, stages.retargeter, stages.audio, batch_size)
+            frames = stack.enter_context(contextlib.closing(prefetch(iter(stages.driving), 2 * batch_size)))
+            for step in self._render(frames, renderer, stages.portrait):
+                report.seconds = time.perf_counter() - start
+                report.first_frame_seconds = report.first_frame_seconds or report.seconds
+                report.frames += 1
+                yield step
+        if not report.frames:
+            raise FaceError(f"No face was found in any frame of {self._driving.name}.")
+        if report.missing:
+            outcome = "the last pose was held" if self._settings.missing_face == "hold" else "they were left out"
+            report.warn(f"No face was found in {len(report.missing)} of the driving frames; {outcome}.")
+
+    def _render(self, frames: Iterator[TrackedFrame], renderer: Renderer, portrait: Portrait) -> Iterator[Step]:
+        composite = Compositor(portrait, self._settings.paste_back)
+        source: Any = portrait.frame.image
+        last = source
+        for batch in batches(frames, self._settings.batch_size, self._is_missing):
+            faces = [frame for frame in batch if not self._is_missing(frame)]
+            generated = renderer(faces) if faces else []
+            for frame in batch:
+                missing = self._is_missing(frame)
+                if not missing:
+                    last = generated.pop(0)
+                elif self._skips(frame.index):
+                    continue
+                yield Step(composite(last), last, frame.image, source, frame.index, missing)
+
+    def _is_missing(self, frame: TrackedFrame) -> bool:
+        return self._tracking.needs_faces and frame.landmarks is None and frame.motion is None
+
+    def _skips(self, index: int) -> bool:
+        """Note a frame without a face; whether it is left out."""
+        mode = self._settings.missing_face
+        if mode == "fail":
+            raise FaceError(
+                f"No face was found in driving frame {index} ({index / float(self.fps):.2f} s); "
+                "pass --missing-face hold or skip to go on without it."
+            )
+        self.report.missing.append(index)
+        self.report.skipped += mode == "skip"
+        self.report.held += mode == "hold"
+        return mode == "skip"
+
+
+def _open_driving(settings: Settings, driving: Any) -> Clip | DrivingSource:
+    """A clip to be tracked, or recorded motion."""
+    if isinstance(driving, str | os.PathLike):
+        from avfr_jax.codec.files import is_stream
+
+        if is_stream(driving):
+            return _open_stream(settings, driving)
+    elif isinstance(driving, DrivingSource) and not isinstance(driving, Clip):
+        return driving
+    return open_clip(driving, settings.fps)
+
+
+def _open_stream(settings: Settings, path: str | os.PathLike[str]) -> DrivingSource:
+    from avfr_jax.codec.stream_source import StreamSource
+
+    for name, used in (
+        ("driving_face", settings.driving_face is not None),
+        ("missing_face", settings.missing_face != "hold"),
+        ("smooth", settings.smooth),
+        ("mouth", settings.mouth == "sound"),
+    ):
+        if used:
+            raise ConfigError(f"{path} holds one face, tracked when it was made; leave {name} out.")
+    return StreamSource(path, settings.model, settings.fps)
