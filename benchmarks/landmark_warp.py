@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 import avfr_jax
-from avfr_jax.faces.backend import FaceBackend, open_face_backend
+from avfr_jax.faces import FaceBackend, open_face_backend
 from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.media.video import VideoReader
 from avfr_jax.models import landmark_warp

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 from avfr_jax.errors import MissingBackendError
 
 if TYPE_CHECKING:
-    from avfr_jax.faces.backend import Face, FaceBackend, open_face_backend
+    from avfr_jax.faces.backend import open_face_backend
     from avfr_jax.faces.choose import SMALLEST_FACE, choose_face
     from avfr_jax.faces.crop import Crop, crop_for_clip, crop_for_face
+    from avfr_jax.faces.face import Face, FaceBackend
     from avfr_jax.faces.mesh import mesh_image, structural_prior
     from avfr_jax.faces.paste import face_mask, paste_back
     from avfr_jax.faces.pose import HeadPose, head_pose
     from avfr_jax.faces.smoothing import LandmarkFilter, smooth_landmarks
 
 _MODULES = {
-    "backend": ("Face", "FaceBackend", "open_face_backend"),
+    "backend": ("open_face_backend",),
     "choose": ("SMALLEST_FACE", "choose_face"),
+    "face": ("Face", "FaceBackend"),
     "crop": ("Crop", "crop_for_clip", "crop_for_face"),
     "mesh": ("mesh_image", "structural_prior"),
     "paste": ("face_mask", "paste_back"),

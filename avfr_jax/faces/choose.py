@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from avfr_jax.errors import ConfigError, FaceError
-from avfr_jax.faces.backend import Face
+from avfr_jax.faces.face import Face
 
 SMALLEST_FACE = 32  # pixels
 

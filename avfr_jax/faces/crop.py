@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from avfr_jax.errors import ConfigError, FaceError
-from avfr_jax.faces.backend import Face
+from avfr_jax.faces.face import Face
 from avfr_jax.landmarks import NUM_LANDMARKS, NUM_VERTICES
 from avfr_jax.typing import Float, UInt8
 

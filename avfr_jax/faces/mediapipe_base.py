@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from avfr_jax.faces.backend import Box, Face
+from avfr_jax.faces.face import Box, Face
 from avfr_jax.faces.windows import Window, check_image
 from avfr_jax.typing import Float, UInt8
 
