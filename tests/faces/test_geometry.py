@@ -5,8 +5,9 @@ import collections
 import numpy as np
 import pytest
 
+from avfr_jax import landmarks
 from avfr_jax.errors import ConfigError, FaceError
-from avfr_jax.faces import crop_for_face, head_pose, mesh_image, topology
+from avfr_jax.faces import crop_for_face, head_pose, mesh_image
 from avfr_jax.faces.pose import angles_from_rotation, camera_matrix, rotation_from_angles
 
 
@@ -20,15 +21,15 @@ def test_features_are_loops_of_mediapipes_own_tables():
     def edges(table):
         return {tuple(sorted(edge)) for edge in table}
 
-    lips = _loop_edges(topology.LIPS_OUTER) | _loop_edges(topology.LIPS_INNER)
+    lips = _loop_edges(landmarks.LIPS_OUTER) | _loop_edges(landmarks.LIPS_INNER)
     assert lips == edges(tables.FACEMESH_LIPS)
-    assert _loop_edges(topology.RIGHT_EYE) == edges(tables.FACEMESH_RIGHT_EYE)
-    assert _loop_edges(topology.LEFT_EYE) == edges(tables.FACEMESH_LEFT_EYE)
-    assert _loop_edges(topology.FACE_OVAL) == edges(tables.FACEMESH_FACE_OVAL)
-    assert _loop_edges(topology.RIGHT_IRIS) == edges(tables.FACEMESH_RIGHT_IRIS)
-    assert _loop_edges(topology.LEFT_IRIS) == edges(tables.FACEMESH_LEFT_IRIS)
-    assert set(topology.RIGHT_BROW) == {i for edge in tables.FACEMESH_RIGHT_EYEBROW for i in edge}
-    assert set(topology.LEFT_BROW) == {i for edge in tables.FACEMESH_LEFT_EYEBROW for i in edge}
+    assert _loop_edges(landmarks.RIGHT_EYE) == edges(tables.FACEMESH_RIGHT_EYE)
+    assert _loop_edges(landmarks.LEFT_EYE) == edges(tables.FACEMESH_LEFT_EYE)
+    assert _loop_edges(landmarks.FACE_OVAL) == edges(tables.FACEMESH_FACE_OVAL)
+    assert _loop_edges(landmarks.RIGHT_IRIS) == edges(tables.FACEMESH_RIGHT_IRIS)
+    assert _loop_edges(landmarks.LEFT_IRIS) == edges(tables.FACEMESH_LEFT_IRIS)
+    assert set(landmarks.RIGHT_BROW) == {i for edge in tables.FACEMESH_RIGHT_EYEBROW for i in edge}
+    assert set(landmarks.LEFT_BROW) == {i for edge in tables.FACEMESH_LEFT_EYEBROW for i in edge}
 
 
 def test_both_interfaces_have_the_same_edges():
@@ -36,24 +37,24 @@ def test_both_interfaces_have_the_same_edges():
 
     table = face_landmarker.FaceLandmarksConnections.FACE_LANDMARKS_TESSELATION
     edges = {tuple(sorted((edge.start, edge.end))) for edge in table}
-    assert edges == {tuple(edge) for edge in topology.tessellation_edges().tolist()}
+    assert edges == {tuple(edge) for edge in landmarks.tessellation_edges().tolist()}
 
 
 def test_triangles_are_a_surface_with_three_holes():
-    faces, edges = topology.triangles(), topology.tessellation_edges()
+    faces, edges = landmarks.triangles(), landmarks.tessellation_edges()
     assert (len(faces), len(edges)) == (852, 1322)
     directed = collections.Counter(
         (int(a), int(b)) for t in faces for a, b in ((t[0], t[1]), (t[1], t[2]), (t[2], t[0]))
     )
     assert max(directed.values()) == 1  # one orientation throughout
     border = {edge for edge in directed if edge[::-1] not in directed}
-    loops = (topology.FACE_OVAL, topology.LIPS_INNER, topology.LEFT_EYE, topology.RIGHT_EYE)
+    loops = (landmarks.FACE_OVAL, landmarks.LIPS_INNER, landmarks.LEFT_EYE, landmarks.RIGHT_EYE)
     assert {tuple(sorted(edge)) for edge in border} == set().union(*map(_loop_edges, loops))
     assert {tuple(sorted(edge)) for edge in directed} == {tuple(edge) for edge in edges.tolist()}
 
 
 def test_the_canonical_face_is_symmetric_and_faces_the_camera():
-    face, mirror = topology.canonical_face(), topology.mirror_indices()
+    face, mirror = landmarks.canonical_face(), landmarks.mirror_indices()
     np.testing.assert_array_equal(mirror[mirror], np.arange(478))
     np.testing.assert_allclose(face[mirror] * [-1, 1, 1], face, atol=1e-6)
     assert mirror[33] == 263
@@ -61,7 +62,7 @@ def test_the_canonical_face_is_symmetric_and_faces_the_camera():
     assert np.linalg.norm(face[263] - face[33]) == pytest.approx(8.8, abs=0.01)
     assert face[:, 2].argmin() in (1, 4)  # the tip of the nose
     assert face[152, 1] > face[13, 1] > face[1, 1] > face[168, 1] > face[10, 1]
-    assert set(topology.RIGID) == set(mirror[list(topology.RIGID)])
+    assert set(landmarks.RIGID) == set(mirror[list(landmarks.RIGID)])
 
 
 def test_mesh_image_draws_lines_where_the_face_is(portrait, portrait_face):
@@ -109,7 +110,7 @@ def test_mesh_image_without_a_face_is_zero():
 def test_a_known_pose_is_recovered(angles):
     """The canonical face, projected by the pinhole camera, with half a pixel of noise."""
     rotation, translation = rotation_from_angles(*angles), np.array([3.0, -2.0, 60.0])
-    seen = (topology.canonical_face() @ rotation.T + translation) @ camera_matrix(640, 480).T
+    seen = (landmarks.canonical_face() @ rotation.T + translation) @ camera_matrix(640, 480).T
     points = np.zeros((478, 3), np.float32)
     points[:, :2] = seen[:, :2] / seen[:, 2:] + np.random.default_rng(0).normal(0, 0.5, (478, 2))
     pose = head_pose(points, 640, 480)
