@@ -41,10 +41,10 @@ def _first_row(explained: Explained) -> list[tuple[str, Any]]:
         ("source", _with_keypoints(explained.source, explained.source_keypoints.positions)),
         (f"driving frame {explained.index}", _with_keypoints(explained.driving, explained.driving_keypoints.positions)),
         ("result", frame),
-        ("flow", panels.draw_displacement(behind.displacement[:1], shape)[0]),
+        ("flow", panels.render_displacement(behind.displacement[:1], shape)[0]),
     ]
     if behind.occlusion is not None:
-        tiles.append(("occlusion", panels.draw_occlusion(behind.occlusion[:1], shape)[0]))
+        tiles.append(("occlusion", panels.render_occlusion(behind.occlusion[:1], shape)[0]))
     if behind.attention is not None:
         attention = np.asarray(resize_linear(behind.attention[:1].astype(jnp.float32), shape)[0])
         tiles.append(("audio-visual attention", _glow(frame, attention, np.array([1.0, 0.25, 0.0]))))
@@ -52,7 +52,7 @@ def _first_row(explained: Explained) -> list[tuple[str, Any]]:
 
 
 def _with_keypoints(image: UInt8[np.ndarray, "h w 3"], value: Any) -> Any:
-    return panels.draw_keypoints(jnp.asarray(image[None], jnp.float32) / 255, value[:1, :, :2])[0]
+    return panels.render_keypoints(jnp.asarray(image[None], jnp.float32) / 255, value[:1, :, :2])[0]
 
 
 def _heatmaps(explained: Explained) -> list[tuple[str, Any]]:

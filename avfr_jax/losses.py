@@ -230,7 +230,7 @@ def landmarks(
     return (share * distance).sum() / jnp.maximum(share.sum(), 1e-6)
 
 
-def keypoints_apart(value: Float[Array, "n k d"], least: float) -> Float[Array, ""]:
+def keypoint_spread(value: Float[Array, "n k d"], least: float) -> Float[Array, ""]:
     """How much keypoints come closer to each other than they should: the mean over pairs of max(0, least - distance²)
     (face-vid2vid, Wang et al. 2021, the keypoint prior loss of its supplementary, which sums over pairs).
 

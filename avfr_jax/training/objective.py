@@ -1,4 +1,4 @@
-"""What the training step asks of a model family."""
+"""What the training step asks of an objective."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -8,11 +8,11 @@ Variables = dict[str, Any]
 
 
 class Gradients(NamedTuple):
-    """The outcome of one forward and backward pass.
+    """Result of one forward and backward pass.
 
     Attributes:
       grads: `{network: tree like its parameters}`.
-      collections: `{network: {collection: tree}}`, the running statistics as they are afterwards.
+      collections: `{network: {collection: tree}}`, the updated running statistics.
       metrics: float32 scalars by name; `loss` is the generator's total.
     """
 
@@ -22,52 +22,55 @@ class Gradients(NamedTuple):
 
 
 class Objective(Protocol):
-    """A model family's losses. An implementation is immutable; it holds configs and frozen networks, never weights
-    that are trained.
+    """The losses of a model family. An implementation is immutable and holds no trained weights.
 
     Attributes:
-      networks: every network that is trained.
-      averaged: those whose parameters are averaged over the steps.
-      frozen: pytree of the frozen networks' weights; the step hands it back to `gradients` as an argument, so that it
-        is not compiled into the program.
-      notes: sentences for the log and the model card: which frozen networks the losses use.
+      networks: all trained networks.
+      averaged: networks whose parameters are averaged over the steps.
+      frozen: pytree of the frozen networks; the step passes it to `gradients` as an argument, so that its weights are
+        not compiled into the program.
+      notes: descriptions of the frozen networks, for the log and the model card.
     """
 
-    networks: tuple[str, ...]
-    averaged: tuple[str, ...]
-    frozen: Any
-    notes: tuple[str, ...]
+    @property
+    def networks(self) -> tuple[str, ...]: ...
+    @property
+    def averaged(self) -> tuple[str, ...]: ...
+    @property
+    def frozen(self) -> Any: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     def init(self, key: Array) -> Variables:
         """Fresh weights: `{network: {collection: tree}}`."""
         ...
 
     def example_batch(self, size: int) -> dict[str, Any]:
-        """Shapes of a batch of `size` samples, as it is after augmentation (images float32 in [0, 1])."""
+        """Shapes of a batch of `size` samples after augmentation (images float32 in [0, 1])."""
         ...
 
-    def draw(self, key: Array, size: int) -> Any:
-        """Every random number of a step, each with `size` as its first axis."""
+    def sample(self, key: Array, size: int) -> Any:
+        """All random numbers of a step, each with `size` as its first axis."""
         ...
 
     def gradients(
-        self, variables: Variables, frozen: Any, batch: dict[str, Any], draws: Any, axis_name: str | None = None
+        self, variables: Variables, frozen: Any, batch: dict[str, Any], random: Any, axis_name: str | None = None
     ) -> Gradients:
-        """Forward and backward of every network, from one forward pass where possible.
+        """Forward and backward pass of every network.
 
         Args:
           variables: of every network.
           frozen: `self.frozen`.
-          batch: see `example_batch`; means over it are the losses.
-          draws: from `draw`, for the same samples.
-          axis_name: the mesh axis to take batch statistics over, inside `jax.shard_map`.
+          batch: see `example_batch`; losses are means over it.
+          random: from `sample`, for the same samples.
+          axis_name: mesh axis to take batch statistics over, inside `jax.shard_map`.
         """
         ...
 
     def evaluate(self, variables: Variables, batch: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        """Per-sample metrics `{name: [N]}` and predictions `[N, H, W, 3]`, with running statistics."""
+        """Metrics of each sample `{name: [N]}` and predictions `[N, H, W, 3]`, with running statistics."""
         ...
 
     def panels(self, variables: Variables, batch: dict[str, Any]) -> dict[str, Any]:
-        """Pictures to look at, `{name: [N, H, W, 3]}` float32 in [0, 1]."""
+        """Images for the contact sheet, `{name: [N, H, W, 3]}` float32 in [0, 1]."""
         ...

@@ -37,7 +37,7 @@ def keypoint_colours(count: int) -> Float[np.ndarray, "count 3"]:
     return wheel[(np.arange(count) * len(wheel) // max(count, 1)) % len(wheel)]
 
 
-def draw_keypoints(
+def render_keypoints(
     images: Float[Array, "n h w 3"],
     keypoints: Float[Array, "n k 2"],
     *,
@@ -73,7 +73,7 @@ def draw_keypoints(
     return canvas
 
 
-def draw_occlusion(occlusion: Float[Array, "n h w 1"], shape: tuple[int, int]) -> Float[Array, "n h2 w2 3"]:
+def render_occlusion(occlusion: Float[Array, "n h w 1"], shape: tuple[int, int]) -> Float[Array, "n h2 w2 3"]:
     """An occlusion map in [0, 1] as a grey picture of `shape` (height, width): white is visible."""
     grey = resize_linear(occlusion.astype(jnp.float32), shape)
     return jnp.broadcast_to(jnp.clip(grey, 0, 1), (*grey.shape[:3], 3))
@@ -103,7 +103,7 @@ def flow_colours(
     return 1 - length[..., None] * (1 - hue)
 
 
-def draw_flow(
+def render_flow(
     deformation: Float[Array, "n h w 2"], shape: tuple[int, int], *, identity: Array | None = None
 ) -> Float[Array, "n h2 w2 3"]:
     """A backward flow (where each position looks in the source, (x, y) in [-1, 1]) as a coloured picture.
@@ -114,10 +114,10 @@ def draw_flow(
       identity: `[h, w, 2]`, the flow of a picture that stays as it is; None is the pixel-centre grid.
     """
     still = pixel_grid(*deformation.shape[1:3]) if identity is None else identity
-    return draw_displacement(deformation - still, shape)
+    return render_displacement(deformation - still, shape)
 
 
-def draw_displacement(displacement: Float[Array, "n h w 2"], shape: tuple[int, int]) -> Float[Array, "n h2 w2 3"]:
+def render_displacement(displacement: Float[Array, "n h w 2"], shape: tuple[int, int]) -> Float[Array, "n h2 w2 3"]:
     """`flow_colours` as a picture of the given height and width."""
     return jnp.clip(resize_linear(flow_colours(displacement), shape), 0, 1)
 

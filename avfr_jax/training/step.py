@@ -98,9 +98,9 @@ def compile_ready_step(objective: Objective, optimisers: Optimisers, mesh: Mesh,
     def step(state: TrainState, frozen: Any, batch: dict[str, Any]) -> tuple[TrainState, dict[str, Array]]:
         size = jax.tree.leaves(batch)[0].shape[0]
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-        draws = jax.lax.with_sharding_constraint(objective.draw(key, size), batch_sharding(mesh))
-        found = _accumulated(passes, config.accumulate, state.variables, frozen, batch, draws)
-        return apply_gradients(state, found, optimisers, config)
+        random = jax.lax.with_sharding_constraint(objective.sample(key, size), batch_sharding(mesh))
+        result = _accumulated(passes, config.accumulate, state.variables, frozen, batch, random)
+        return apply_gradients(state, result, optimisers, config)
 
     return jax.jit(
         step,
@@ -111,18 +111,18 @@ def compile_ready_step(objective: Objective, optimisers: Optimisers, mesh: Mesh,
 
 
 def apply_gradients(
-    state: TrainState, found: Gradients, optimisers: Optimisers, config: StepConfig
+    state: TrainState, result: Gradients, optimisers: Optimisers, config: StepConfig
 ) -> tuple[TrainState, dict[str, Array]]:
     """Update every network by its own optimiser, and the averages."""
     variables: Variables = {}
-    opt_state, metrics = {}, dict(found.metrics)
+    opt_state, metrics = {}, dict(result.metrics)
     for name, collections in state.variables.items():
-        collections = {**collections, **found.collections.get(name, {})}
-        if name in found.grads:
-            grads = found.grads[name]
+        collections = {**collections, **result.collections.get(name, {})}
+        if name in result.grads:
+            grads = result.grads[name]
             updates, opt_state[name] = optimisers[name].update(grads, state.opt_state[name], collections["params"])
             collections["params"] = optax.apply_updates(collections["params"], updates)
-            metrics[f"grad_norm/{name}"] = _length(grads)
+            metrics[f"grad_norm/{name}"] = _global_norm(grads)
         variables[name] = collections
     ema = {
         name: jax.tree.map(
@@ -133,7 +133,7 @@ def apply_gradients(
     return TrainState(state.step + 1, variables, opt_state, ema, state.key), metrics
 
 
-def _length(tree: Any) -> Array:
+def _global_norm(tree: Any) -> Array:
     return jnp.sqrt(sum((jnp.sum(x.astype(jnp.float32) ** 2) for x in jax.tree.leaves(tree)), jnp.zeros(())))
 
 
@@ -141,7 +141,7 @@ Passes = Callable[[Variables, Any, dict[str, Any], Any], Gradients]
 
 
 def _global(objective: Objective) -> Passes:
-    return lambda variables, frozen, batch, draws: objective.gradients(variables, frozen, batch, draws)
+    return lambda variables, frozen, batch, random: objective.gradients(variables, frozen, batch, random)
 
 
 def _per_device(objective: Objective, mesh: Mesh) -> Passes:
@@ -150,10 +150,10 @@ def _per_device(objective: Objective, mesh: Mesh) -> Passes:
     if mesh.shape["fsdp"] != 1:
         raise ConfigError("The per-device view keeps parameters whole; it needs fsdp = 1.")
 
-    def local(variables: Variables, frozen: Any, batch: dict[str, Any], draws: Any) -> Gradients:
-        found = objective.gradients(variables, frozen, batch, draws, axis_name=AXES[0])
-        grads, metrics = jax.lax.pmean((found.grads, found.metrics), AXES[0])
-        return Gradients(grads, found.collections, metrics)
+    def local(variables: Variables, frozen: Any, batch: dict[str, Any], random: Any) -> Gradients:
+        result = objective.gradients(variables, frozen, batch, random, axis_name=AXES[0])
+        grads, metrics = jax.lax.pmean((result.grads, result.metrics), AXES[0])
+        return Gradients(grads, result.collections, metrics)
 
     divided = P(AXES)
     # Replication of the results follows from the collectives above; the checker does not see through custom rules.
@@ -161,22 +161,22 @@ def _per_device(objective: Objective, mesh: Mesh) -> Passes:
 
 
 def _accumulated(
-    passes: Passes, count: int, variables: Variables, frozen: Any, batch: dict[str, Any], draws: Any
+    passes: Passes, count: int, variables: Variables, frozen: Any, batch: dict[str, Any], random: Any
 ) -> Gradients:
     """Gradients averaged over `count` passes; running statistics go from one pass to the next."""
     if count == 1:
-        return passes(variables, frozen, batch, draws)
+        return passes(variables, frozen, batch, random)
     # Sample i goes to pass i % count, so that each device's own samples stay where they are.
-    parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0), (batch, draws))
+    parts = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0), (batch, random))
     shapes = jax.eval_shape(passes, variables, frozen, *jax.tree.map(lambda x: x[0], parts))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes.grads, shapes.metrics))
 
     def one(carry: Any, part: Any) -> tuple[Any, None]:
         collections, sums = carry
         merged = {name: {**variables[name], **collections.get(name, {})} for name in variables}
-        found = passes(merged, frozen, *part)
-        sums = jax.tree.map(lambda s, x: s + x / count, sums, (found.grads, found.metrics))
-        return (found.collections, sums), None
+        result = passes(merged, frozen, *part)
+        sums = jax.tree.map(lambda s, x: s + x / count, sums, (result.grads, result.metrics))
+        return (result.collections, sums), None
 
     start = {name: {c: variables[name][c] for c in tree} for name, tree in shapes.collections.items()}
     (collections, (grads, metrics)), _ = jax.lax.scan(one, (start, zeros), parts)

@@ -8,6 +8,7 @@ separated into two passes, and the reference's ImageNet mean and deviation are f
 place all gradient norms agree to 1e-11; without, the kinks make 8e-4 of it.
 """
 
+import dataclasses
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -18,16 +19,19 @@ import numpy as np
 import pytest
 import yaml
 
+from avfr_jax.backbones.perceptual import PerceptualNetwork, perceptual_network
 from avfr_jax.backbones.vgg import vgg19
 from avfr_jax.convert import fomm as convert
 from avfr_jax.convert.tree import flatten
 from avfr_jax.convert.vgg import to_stack_variables
-from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
-from avfr_jax.training.objectives.pictures import FeatureNetwork
+from avfr_jax.losses import SCALES
+from avfr_jax.training.composed import ComposedObjective
+from avfr_jax.training.objectives.fomm import TASK
 from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
 from avfr_jax.training.sharding import make_mesh
 from avfr_jax.training.state import TrainState
 from avfr_jax.training.step import make_step
+from avfr_jax.training.terms import FOMM_TERMS
 from tests.golden import channels_last, rule_weight
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -36,7 +40,7 @@ LEARNING_RATE = 2e-4
 # Our name of a loss -> the reference's.
 LOSSES = {
     "loss/perceptual": "loss_perceptual",
-    "loss/generator_gan": "loss_gen_gan",
+    "loss/adversarial": "loss_gen_gan",
     "loss/feature_matching": "loss_feature_matching",
     "loss/equivariance_value": "loss_equivariance_value",
     "loss/equivariance_jacobian": "loss_equivariance_jacobian",
@@ -55,21 +59,17 @@ class Reference(NamedTuple):
     before: Any
     after: Any
     batch: dict[str, np.ndarray]
-    perceptual: FeatureNetwork
+    perceptual: PerceptualNetwork
 
 
-class DrawnObjective(FommObjective):
-    """The objective with the reference's random warp instead of a draw."""
-
-    def __init__(self, reference: Reference) -> None:
-        super().__init__(reference.config, FommLossConfig(), reference.perceptual)
-        self.drawn = _draws(reference, "f32")
-
-    def draw(self, key: Any, size: int) -> Any:
-        return jax.tree.map(jnp.asarray, self.drawn)
+def _objective(reference: Reference) -> ComposedObjective:
+    """FOMM's objective with the reference's random warp instead of a sampled one."""
+    warp = _random(reference, "f32")
+    task = dataclasses.replace(TASK, sample=lambda config, key, size: jax.tree.map(jnp.asarray, warp))
+    return ComposedObjective(task, reference.config, FOMM_TERMS, frozen={"perceptual": reference.perceptual})
 
 
-def _draws(reference: Reference, precision: str) -> dict[str, np.ndarray]:
+def _random(reference: Reference, precision: str) -> dict[str, np.ndarray]:
     theta, bend = (reference.losses[f"{precision}/tps_{name}"] for name in ("theta_N23", "control_params_N1P"))
     return {"theta": theta, "bend": bend[:, 0]}
 
@@ -85,14 +85,15 @@ def reference(shared_dir: pathlib.Path) -> Reference:
     entries = json.loads((golden / "rule_manifest_metric_nets.json").read_text())["vgg19"]
     state = {key: rule_weight(key, shape) for key, shape in entries if key.startswith("features.")}
     stack = vgg19()
-    perceptual = FeatureNetwork(stack.apply, to_stack_variables(state, stack, "the rule"), "VGG19 by the rule")
+    weights = to_stack_variables(state, stack, "the rule")
+    perceptual = PerceptualNetwork(weights, stack.apply, "vgg19", "VGG19 by the rule", (10.0,) * 5, SCALES, False)
     return Reference(np.load(golden / "fomm_tiny_losses.npz"), config, before, after, batch, perceptual)
 
 
 @pytest.fixture(scope="module")
 def step(reference: Reference) -> tuple[Any, dict[str, float]]:
     """The variables after our own step, and its metrics, in float32."""
-    objective = DrawnObjective(reference)
+    objective = _objective(reference)
     optimisers = make_optimisers(OptimiserConfig(learning_rate=LEARNING_RATE), objective.networks)
     variables = jax.tree.map(jnp.asarray, reference.before)
     moments = {name: optimisers[name].init(variables[name]["params"]) for name in objective.networks}
@@ -105,9 +106,9 @@ def step(reference: Reference) -> tuple[Any, dict[str, float]]:
 @pytest.fixture(scope="module")
 def wide_gradients(reference: Reference) -> Any:
     """Gradients of every network by slash-separated path, in float64."""
-    objective = FommObjective(reference.config, FommLossConfig(), reference.perceptual)
+    objective = _objective(reference)
     with jax.enable_x64(True):
-        inputs = (reference.before, objective.frozen, reference.batch, _draws(reference, "f64"))
+        inputs = (reference.before, objective.frozen, reference.batch, _random(reference, "f64"))
         inputs = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), inputs)
         found = jax.jit(lambda *x: objective.gradients(*x).grads)(*inputs)
         return {network: flatten(jax.tree.map(np.asarray, tree)) for network, tree in found.items()}
@@ -129,12 +130,15 @@ def _norms(reference: Reference, network: str) -> dict[str, float]:
 
 def test_our_defaults_are_the_weights_of_the_reference(shared_dir):
     values = yaml.safe_load((shared_dir / "golden" / "fomm_tiny.yaml").read_text())["train_params"]
-    ours, theirs = FommLossConfig(), values["loss_weights"]
-    for name in ("generator_gan", "discriminator_gan", "equivariance_value", "equivariance_jacobian"):
-        assert getattr(ours, name) == theirs[name]
-    assert list(ours.perceptual) == theirs["perceptual"]
-    assert list(ours.feature_matching) == theirs["feature_matching"]
-    assert list(ours.scales) == values["scales"]
+    terms, theirs = {term.NAME: term for term in FOMM_TERMS}, values["loss_weights"]
+    assert terms["adversarial"].weight == theirs["generator_gan"]
+    assert terms["adversarial"].discriminator_weight == theirs["discriminator_gan"]
+    assert {terms["feature_matching"].weight} == set(theirs["feature_matching"])
+    for name in ("equivariance_value", "equivariance_jacobian"):
+        assert terms[name].weight == theirs[name]
+    network = perceptual_network("vgg19-random")
+    assert list(network.weights) == theirs["perceptual"]
+    assert list(network.scales) == values["scales"]
     assert OptimiserConfig().learning_rate == values["lr_generator"] == LEARNING_RATE
 
 

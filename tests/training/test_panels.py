@@ -10,9 +10,9 @@ from avfr_jax.ops.grids import corner_grid, pixel_grid
 from avfr_jax.training.panels import (
     colour_wheel,
     contact_sheet,
-    draw_flow,
-    draw_keypoints,
-    draw_occlusion,
+    render_flow,
+    render_keypoints,
+    render_occlusion,
     flow_colours,
     keypoint_colours,
 )
@@ -29,7 +29,7 @@ def test_the_wheel_goes_once_around_the_hues():
 def test_keypoints_are_dots_of_their_own_colour_at_their_places():
     black = np.zeros((2, 33, 65, 3), np.float32)
     points = np.array([[[-1, -1], [1, 1], [0, 0]], [[0.5, 0], [np.nan, 0], [9, 9]]], np.float32)
-    drawn = np.asarray(jax.jit(draw_keypoints)(black, points))
+    drawn = np.asarray(jax.jit(render_keypoints)(black, points))
     colours = keypoint_colours(3)
     for n, row, column, k in ((0, 0, 0, 0), (0, 32, 64, 1), (0, 16, 32, 2), (1, 16, 48, 0)):
         np.testing.assert_allclose(drawn[n, row, column], colours[k], atol=1e-6)
@@ -37,13 +37,13 @@ def test_keypoints_are_dots_of_their_own_colour_at_their_places():
     second = drawn[1].copy()
     second[13:20, 45:52] = 0
     assert not second.any()  # NaN and far outside: nothing
-    inside = draw_keypoints(black, np.array([[[-1, -1]]] * 2, np.float32), align_corners=False)
+    inside = render_keypoints(black, np.array([[[-1, -1]]] * 2, np.float32), align_corners=False)
     assert np.asarray(inside)[0, 0, 0].max() > 0.5  # at the corner of the corner pixel
 
 
 def test_still_flow_is_white_and_opposite_flows_have_opposite_hues():
     for grid, identity in ((pixel_grid(8, 8), None), (corner_grid(8, 8), corner_grid(8, 8))):
-        still = draw_flow(np.asarray(grid)[None], (16, 16), identity=identity)
+        still = render_flow(np.asarray(grid)[None], (16, 16), identity=identity)
         assert still.shape == (1, 16, 16, 3)
         np.testing.assert_allclose(still, 1, atol=1e-5)
     around = np.array([[[[1, 0], [0, 1], [-1, 0], [0, -1]]]], np.float32)
@@ -55,7 +55,7 @@ def test_still_flow_is_white_and_opposite_flows_have_opposite_hues():
 
 
 def test_occlusion_is_grey_and_as_large_as_asked():
-    shown = np.asarray(draw_occlusion(np.full((1, 4, 4, 1), 0.25, np.float32), (8, 12)))
+    shown = np.asarray(render_occlusion(np.full((1, 4, 4, 1), 0.25, np.float32), (8, 12)))
     assert shown.shape == (1, 8, 12, 3)
     np.testing.assert_allclose(shown, 0.25, atol=1e-6)
 

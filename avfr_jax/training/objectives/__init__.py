@@ -1,1 +1,1 @@
-"""What each model family is trained for."""
+"""Forward pass, evaluation and panels of each model family in training."""

@@ -1,83 +1,102 @@
-"""What AVFR-GAN is trained for: eq. 2.4 of the thesis, and FOMM's losses where a config asks for them."""
+"""Training of AVFR-GAN: eq. 2.4 of the thesis, and FOMM's losses where a config asks for them.
 
+With the structural prior, batches hold behind the frames' colours the mesh image and the person mask; with audio, `mel`
+`[N, 80, 16]`.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from avfr_jax.models import avfr
+from avfr_jax.models import avfr, fomm
 from avfr_jax.motion import Keypoints
 from avfr_jax.training import panels
+from avfr_jax.training.composed import Mode, Task
 from avfr_jax.training.objective import Variables
-from avfr_jax.training.objectives.fomm import FommObjective
-from avfr_jax.training.objectives.pictures import apply_module
+from avfr_jax.training.objectives import animation
+from avfr_jax.training.terms import Forward
 from avfr_jax.typing import Array
 
 
-class AvfrObjective(FommObjective):
-    """Losses of `avfr`. Where the config has the structural prior, batches carry behind the frames' colours the mesh's
-    drawing and the person's mask; where it has a part that hears, `mel` `[N, 80, 16]`."""
+def example_batch(config: avfr.AvfrConfig, size: int, landmarks: bool) -> dict[str, Any]:
+    """See `Task.example_batch`."""
+    batch = animation.example_batch(config, config.detector_channels, size, landmarks or config.masks_mouths)
+    mel = jax.ShapeDtypeStruct((size, avfr.BANDS, avfr.COLUMNS), jnp.float32)
+    return {**batch, "mel": mel} if config.uses_audio else batch
 
-    config: avfr.AvfrConfig
 
-    def init_networks(self, key: Array) -> Variables:
-        """See `FommObjective.init_networks`."""
-        return avfr.init(self.config, key)
+def sample(config: avfr.AvfrConfig, key: Array, size: int) -> dict[str, Any]:
+    """Random warps, and the pairs whose driving mouth is masked."""
+    if not config.masks_mouths:
+        return animation.sample_warps(config, key, size)
+    warps, masked = jax.random.split(key)
+    mask_mouth = jax.random.uniform(masked, (size,)) < config.mouth_masking
+    return {**animation.sample_warps(config, warps, size), "mask_mouth": mask_mouth}
 
-    def example_batch(self, size: int) -> dict[str, Any]:
-        """See `Objective.example_batch`."""
-        side = self.config.image_size
-        frames = jax.ShapeDtypeStruct((size, side, side, self.config.detector_channels), jnp.float32)
-        mel = jax.ShapeDtypeStruct((size, avfr.BANDS, avfr.COLUMNS), jnp.float32)
-        batch = {**super().example_batch(size), "source": frames, "driving": frames}
-        return {**batch, "mel": mel} if self.config.uses_audio else batch
 
-    @property
-    def needs_landmarks(self) -> bool:
-        """See `FommObjective.needs_landmarks`."""
-        return super().needs_landmarks or self.config.masks_mouths or self.loss.heard > 0
+def detector_inputs(config: avfr.AvfrConfig, batch: Mapping[str, Any], random: Any) -> tuple[Any, Any]:
+    """Source and driving frames with their priors, some mouths masked in training. Without the structural prior a
+    mouth is masked only where there is sound: nothing else is left to learn its shape from."""
+    driving = batch["driving"]
+    if random is not None and "mask_mouth" in random:
+        which = random["mask_mouth"]
+        if not config.structural_prior:
+            which &= avfr.has_sound(batch["mel"])
+        driving = avfr.mask_mouth(driving, batch["driving_landmarks"], which)
+    return batch["source"], driving
 
-    def draw(self, key: Array, size: int) -> Any:
-        """See `Objective.draw`; also the pairs whose driving mouth is hidden."""
-        if not self.config.masks_mouths:
-            return super().draw(key, size)
-        warps, hidden = jax.random.split(key)
-        return {**super().draw(warps, size), "hidden": jax.random.uniform(hidden, (size,)) < self.config.mouth_masking}
 
-    def prepare(self, batch: dict[str, Any], draws: Any = None) -> dict[str, Any]:
-        """See `FommObjective.prepare`."""
-        colours = {name: batch[name][..., : self.config.num_channels] for name in ("source", "driving")}
-        seen = {f"{name}_seen": batch[name] for name in ("source", "driving")}
-        if draws is not None and "hidden" in draws:
-            which = draws["hidden"]
-            if not self.config.structural_prior:
-                which &= avfr.has_sound(batch["mel"])  # what nothing tells cannot be learnt
-            seen["driving_seen"] = avfr.mask_mouth(seen["driving_seen"], batch["driving_landmarks"], which)
-        return {**batch, **colours, **seen}
+def forward(
+    config: avfr.AvfrConfig, variables: Variables, batch: Mapping[str, Any], random: Any, mode: Mode
+) -> Forward:
+    """See `Task.forward`."""
+    source_frames, target = (batch[name][..., : config.num_channels] for name in ("source", "driving"))
+    module = avfr.generator(config, axis_name=mode.axis_name, dtype=mode.dtype)
 
-    def detector_input(self, frames: Any, batch: dict[str, Any], which: str) -> Any:
-        """See `FommObjective.detector_input`."""
-        return batch[f"{which}_seen"]
+    def generate(source: Keypoints, driving: Keypoints) -> tuple[Any, Any]:
+        given = (source_frames, source, driving)
+        return mode.apply(module, variables["generator"], *given, mel=batch.get("mel"), remat=mode.remat)
 
-    def generate(
-        self, variables: Variables, batch: dict[str, Any], source: Keypoints, driving: Keypoints, train: bool, axis: Any
-    ) -> Any:
-        """See `FommObjective.generate`."""
-        module = avfr.generator(self.config, axis_name=axis, dtype=self.dtype)
-        given = (batch["source"], source, driving)
-        return apply_module(module, variables["generator"], train, *given, mel=batch.get("mel"))
+    detector = fomm.keypoint_detector(config, axis_name=mode.axis_name, dtype=mode.dtype)
+    inputs = detector_inputs(config, batch, random)
+    found, generated = animation.animate(detector, generate, variables["keypoint_detector"], inputs, random, mode)
+    outputs = {"motion": generated.motion, "attention": generated.attention}
+    if generated.heard is not None and "driving_landmarks" in batch:
+        outputs["mouth_opening"] = mouth_opening(generated.heard, batch)
+    return found._replace(target=target, batch=batch, outputs=outputs)
 
-    def further_terms(self, generated: Any, source: Keypoints, driving: Keypoints, batch: Any) -> dict[str, Any]:
-        """See `FommObjective.further_terms`; also what the sound is to tell."""
-        terms = super().further_terms(generated, source, driving, batch)
-        if self.loss.heard:
-            opening = 4 * avfr.mouth_opening(batch["driving_landmarks"])  # mostly 0 to 1; NaN without a face
-            away = jnp.mean(generated.heard[..., 0], axis=(1, 2)) - jnp.nan_to_num(opening)
-            known = avfr.has_sound(batch["mel"]) & jnp.isfinite(opening)
-            terms["heard"] = self.loss.heard * jnp.mean(jnp.abs(away) * known)
-        return terms
 
-    def further_panels(self, generated: Any, shape: tuple[int, int]) -> dict[str, Any]:
-        """See `FommObjective.further_panels`: where the sound draws the network to."""
-        attention = generated.attention
-        return {} if attention is None else {"attention": panels.draw_occlusion(attention, shape)}
+def mouth_opening(features: Any, batch: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """Estimate from the audio encoder's map, opening of the driving mouth (mostly 0 to 1), and where both are known."""
+    opening = 4 * avfr.mouth_opening(batch["driving_landmarks"])  # NaN without a face
+    known = avfr.has_sound(batch["mel"]) & jnp.isfinite(opening)
+    return jnp.mean(features[..., 0], axis=(1, 2)), jnp.nan_to_num(opening), known
+
+
+def show(config: Any, variables: Variables, batch: dict[str, Any], mode: Mode) -> dict[str, Any]:
+    """See `animation.show`; also the audio-visual attention."""
+    found = forward(config, variables, batch, None, mode)
+    attention = found.outputs["attention"]
+    shape = found.target.shape[1:3]
+    more = {} if attention is None else {"attention": panels.render_occlusion(attention, shape)}
+    return {**animation.show(found), **more}
+
+
+def provides(config: avfr.AvfrConfig) -> tuple[str, ...]:
+    """See `Task.provides`."""
+    return (*animation.provides(config), *(("mouth_opening",) if config.audio_encoder else ()))
+
+
+TASK = Task(
+    init=avfr.init,
+    forward=forward,
+    discriminator=fomm.discriminator,
+    example_batch=example_batch,
+    evaluate=animation.evaluate_with(forward),
+    panels=show,
+    sample=sample,
+    networks=animation.NETWORKS,
+    provides=provides,
+)

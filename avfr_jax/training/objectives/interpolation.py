@@ -1,64 +1,67 @@
-"""What the frame interpolation is trained for (Agarwal et al. 2022, eqs. 1 to 3)."""
+"""Training of the frame interpolation (Agarwal et al. 2022, eqs. 1 to 3). Batches hold `source`, `between` and
+`driving` `[N, H, W, 3]`; `between` lies halfway in time."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from avfr_jax.models import interpolation
+from avfr_jax.models.interpolation import InterpolationConfig
+from avfr_jax.training.composed import Mode, Task
 from avfr_jax.training.objective import Variables
-from avfr_jax.training.objectives.pictures import PictureObjective, compared, difference
-from avfr_jax.typing import Array
+from avfr_jax.training.objectives.images import compare, difference
+from avfr_jax.training.terms import Forward
 
 
-class InterpolationObjective(PictureObjective):
-    """Losses of `interpolation`. Batches carry `source`, `between` and `driving` `[N, H, W, 3]`, of which `between`
-    stands halfway in time."""
+def example_batch(config: InterpolationConfig, size: int, landmarks: bool) -> dict[str, Any]:
+    """See `Task.example_batch`."""
+    shape = (size, config.image_size, config.image_size, config.num_channels)
+    return dict.fromkeys(("source", "between", "driving"), jax.ShapeDtypeStruct(shape, jnp.float32))
 
-    config: interpolation.InterpolationConfig
 
-    def init_networks(self, key: Array) -> Variables:
-        """See `PictureObjective.init_networks`."""
-        return interpolation.init(self.config, key)
+def forward(
+    config: InterpolationConfig, variables: Variables, batch: Mapping[str, Any], random: Any, mode: Mode
+) -> Forward:
+    """See `Task.forward`."""
+    module = interpolation.generator(config, axis_name=mode.axis_name, dtype=mode.dtype)
+    given = (batch["source"], batch["driving"])
+    prediction, new = mode.apply(module, variables["generator"], *given, remat=mode.remat)
+    return Forward(prediction, batch["between"], {"generator": new}, batch)
 
-    def generator(self, axis_name: str | None = None) -> Any:
-        """See `PictureObjective.generator`."""
-        return interpolation.generator(self.config, axis_name=axis_name, dtype=self.dtype)
 
-    def discriminator(self) -> Any:
-        """See `PictureObjective.discriminator`."""
-        return interpolation.discriminator(self.config, dtype=self.dtype)
+def _predict(config: InterpolationConfig, variables: Variables, batch: dict[str, Any]) -> tuple[Any, Any]:
+    """The frames between, and the mean of both frames."""
+    prediction = interpolation.between(config, variables, batch["source"], batch["driving"], 1)[:, 0]
+    return prediction, (batch["source"] + batch["driving"]) / 2
 
-    def example_batch(self, size: int) -> dict[str, Any]:
-        """See `Objective.example_batch`."""
-        side, channels = self.config.image_size, self.config.num_channels
-        frames = jax.ShapeDtypeStruct((size, side, side, channels), jnp.float32)
-        return {"source": frames, "between": frames, "driving": frames}
 
-    def example(self, batch: dict[str, Any], draws: Any) -> tuple[tuple[Any, ...], Any]:
-        """See `PictureObjective.example`."""
-        return (batch["source"], batch["driving"]), batch["between"]
+def evaluate(
+    config: InterpolationConfig, variables: Variables, batch: dict[str, Any], mode: Mode
+) -> tuple[dict[str, Any], Any]:
+    """See `images.compare`; the baseline is the mean of both frames."""
+    prediction, mean = _predict(config, variables, batch)
+    return compare(prediction, mean, batch["between"], "mean"), prediction
 
-    def predict(self, variables: Variables, batch: dict[str, Any]) -> Any:
-        """The frames between, with running statistics."""
-        return interpolation.between(self.config, variables, batch["source"], batch["driving"], 1)[:, 0]
 
-    def evaluate(self, variables: Variables, batch: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        """See `Objective.evaluate`: L1, PSNR and SSIM, and those of the two frames' mean (`l1_mean`, `psnr_mean`)."""
-        prediction = self.predict(variables, batch)
-        mean = (batch["source"] + batch["driving"]) / 2
-        return compared(prediction, mean, batch["between"], "mean"), prediction
+def show(config: InterpolationConfig, variables: Variables, batch: dict[str, Any], mode: Mode) -> dict[str, Any]:
+    """See `Task.panels`."""
+    (prediction, mean), target = _predict(config, variables, batch), batch["between"]
+    return {
+        **{name: batch[name] for name in ("source", "between", "driving")},
+        "output": prediction,
+        "mean": mean,
+        "difference": difference(prediction, target),
+        "difference_of_mean": difference(mean, target),
+    }
 
-    def panels(self, variables: Variables, batch: dict[str, Any]) -> dict[str, Any]:
-        """See `Objective.panels`."""
-        prediction, target = self.predict(variables, batch), batch["between"]
-        mean = (batch["source"] + batch["driving"]) / 2
-        return {
-            "source": batch["source"],
-            "between": target,
-            "driving": batch["driving"],
-            "output": prediction,
-            "mean": mean,
-            "difference": difference(prediction, target),
-            "difference_of_mean": difference(mean, target),
-        }
+
+TASK = Task(
+    init=interpolation.init,
+    forward=forward,
+    discriminator=interpolation.discriminator,
+    example_batch=example_batch,
+    evaluate=evaluate,
+    panels=show,
+)

@@ -1,0 +1,133 @@
+"""What training of every keypoint-based animator shares: detection, generation, evaluation and panels."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from avfr_jax.landmarks import NUM_LANDMARKS
+from avfr_jax.metrics import image
+from avfr_jax.motion import Keypoints
+from avfr_jax.ops.tps import RandomWarp, control_grid, draw_warp, warp_frames
+from avfr_jax.training import panels
+from avfr_jax.training.composed import Mode
+from avfr_jax.training.objective import Variables
+from avfr_jax.training.terms import Forward
+from avfr_jax.typing import Array
+
+NETWORKS = ("keypoint_detector", "generator")
+
+
+def sample_warps(config: Any, key: Array, size: int) -> dict[str, Any]:
+    """One random warp a sample."""
+    warp = draw_warp(key, size)
+    return {"theta": warp.theta, "bend": warp.control_params}
+
+
+def provides(config: Any) -> tuple[str, ...]:
+    """Parts of `Forward` that FOMM's loss terms read."""
+    return ("keypoints", "transformed", *(("jacobians",) if config.estimate_jacobian else ()))
+
+
+def example_batch(config: Any, channels: int, size: int, landmarks: bool) -> dict[str, Any]:
+    """Shapes of a batch of pairs."""
+    frames = jax.ShapeDtypeStruct((size, config.image_size, config.image_size, channels), jnp.float32)
+    batch = {"source": frames, "driving": frames}
+    if landmarks:
+        face = jax.ShapeDtypeStruct((size, NUM_LANDMARKS, 3), jnp.float32)
+        batch |= {"source_landmarks": face, "driving_landmarks": face}
+    return batch
+
+
+def animate(
+    detector: Any,
+    generate: Callable[[Keypoints, Keypoints], tuple[Any, Any]],
+    state: dict[str, Any],
+    inputs: tuple[Any, Any],
+    random: Any,
+    mode: Mode,
+) -> tuple[Forward, Any]:
+    """Detect, generate and, for the equivariance terms, detect under a random warp.
+
+    Args:
+      detector: the keypoint detector.
+      generate: (source keypoints, driving keypoints) -> the generator's output and its updated collections.
+      state: the detector's variables; its statistics pass over source, driving and warped frames in this order.
+      inputs: the detector's input for source and driving frames.
+      random: from `sample_warps`.
+      mode: of the pass.
+
+    Returns:
+      `Forward` without target, batch and further outputs; the generator's output.
+    """
+
+    def detect(frames: Any) -> Keypoints:
+        nonlocal state
+        (keypoints, _), new = mode.apply(detector, state, frames)
+        state = {**state, **new}
+        found: Keypoints = keypoints
+        return found
+
+    source, driving = (detect(frames) for frames in inputs)
+    generated, new = generate(source, driving)
+    transformed, warp = None, None
+    if mode.transform:
+        theta = random["theta"]
+        warp = RandomWarp(theta, control_grid().astype(theta.dtype), random["bend"])
+        transformed = detect(warp_frames(warp, inputs[1]))
+    statistics = {name: tree for name, tree in state.items() if name != "params"}
+    forward = Forward(
+        generated.prediction,
+        None,
+        {"keypoint_detector": statistics, "generator": new},
+        source=source,
+        driving=driving,
+        transformed=transformed,
+        warp=warp,
+        condition=(Keypoints(driving.value),),
+    )
+    return forward, generated
+
+
+def compare(forward: Forward) -> dict[str, Any]:
+    """L1, PSNR and SSIM of each prediction, and L1 of copying the source, which measures the difficulty of a pair."""
+    prediction, target = forward.prediction, forward.target
+    return {
+        "l1": image.l1(prediction, target),
+        "l1_copy": image.l1(forward.batch["source"][..., : target.shape[-1]], target),
+        "psnr": image.psnr(prediction, target),
+        "ssim": image.ssim(prediction, target),
+    }
+
+
+def show(forward: Forward) -> dict[str, Any]:
+    """Source and driving frames with their keypoints, prediction, flow and occlusion."""
+    motion, shape = forward.outputs["motion"], forward.target.shape[1:3]
+    pictures = {
+        "source": panels.render_keypoints(forward.batch["source"][..., :3], forward.source.value),
+        "driving": panels.render_keypoints(forward.target, forward.driving.value),
+        "output": forward.prediction,
+        "flow": panels.render_displacement(motion.displacement, shape),
+    }
+    if motion.occlusion_map is not None:
+        pictures["occlusion"] = panels.render_occlusion(motion.occlusion_map, shape)
+    return pictures
+
+
+Run = Callable[[Any, Variables, Mapping[str, Any], Any, Mode], Forward]
+
+
+def evaluate_with(forward: Run) -> Callable[[Any, Variables, dict[str, Any], Mode], tuple[dict[str, Any], Any]]:
+    """`Task.evaluate` from a forward pass alone."""
+
+    def evaluate(config: Any, variables: Variables, batch: dict[str, Any], mode: Mode) -> tuple[dict[str, Any], Any]:
+        found = forward(config, variables, batch, None, mode)
+        return compare(found), found.prediction
+
+    return evaluate
+
+
+def panels_with(forward: Run) -> Callable[[Any, Variables, dict[str, Any], Mode], dict[str, Any]]:
+    """`Task.panels` from a forward pass alone."""
+    return lambda config, variables, batch, mode: show(forward(config, variables, batch, None, mode))

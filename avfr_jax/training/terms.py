@@ -1,0 +1,284 @@
+"""Loss terms: frozen dataclasses of a weight and settings, each with one pure function; an objective is a list of them.
+
+`NAME` is a term's name in metrics (`loss/NAME`) and settings (`--losses.NAME.weight`). `READS` names the parts of
+`Forward` beyond prediction and target that it needs: `landmarks`, `keypoints`, `jacobians`, `warped`, `mouth_opening`,
+or `judgement`, for the terms that read the discriminator's output instead.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from avfr_jax import losses
+from avfr_jax.backbones.lpips import Lpips, LpipsKind, load_lpips
+from avfr_jax.backbones.perceptual import PerceptualName, PerceptualNetwork, perceptual_network
+from avfr_jax.faces.face_parts import face_part_masks
+from avfr_jax.metrics import image
+from avfr_jax.ops.resize import upsample_nearest
+from avfr_jax.ops.tps import RandomWarp
+from avfr_jax.training.objective import Variables
+
+
+class Forward(NamedTuple):
+    """The generator side's forward pass, as the terms read it.
+
+    Attributes:
+      prediction: generated images `[N, H, W, C]` in [0, 1].
+      target: true images.
+      collections: `{network: {collection: tree}}`, the updated running statistics.
+      batch: the batch behind it.
+      source: learned `Keypoints` of the source frames.
+      driving: of the driving frames.
+      transformed: of the driving frames under `warp`.
+      warp: random warp of the equivariance terms.
+      outputs: further outputs of the family's generator by name.
+      condition: further inputs of the discriminator; no gradient flows into them.
+    """
+
+    prediction: Any
+    target: Any
+    collections: Variables
+    batch: Mapping[str, Any] = {}  # noqa: RUF012
+    source: Any = None
+    driving: Any = None
+    transformed: Any = None
+    warp: RandomWarp | None = None
+    outputs: Mapping[str, Any] = {}  # noqa: RUF012
+    condition: tuple[Any, ...] = ()
+
+
+class Judgement(NamedTuple):
+    """Discriminator outputs: feature maps (of each scale's layers in turn) and one map of logits a scale, of targets
+    (`real`) and predictions (`fake`)."""
+
+    real_maps: Any
+    real_logits: Any
+    fake_maps: Any
+    fake_logits: Any
+
+
+Frozen = Mapping[str, Any]  # frozen networks by the name of their term
+
+
+@dataclasses.dataclass(frozen=True)
+class Perceptual:
+    """Distance in the features of a frozen network over an image pyramid (FOMM: VGG19, four scales, 10 a layer).
+
+    Attributes:
+      weight: factor of the layers' weights.
+      network: see `avfr_jax.backbones.perceptual`.
+      layers: weight of each feature layer; None takes the network's own (10 each).
+      scales: of the pyramid; None takes the network's own.
+      normalise: count every layer alike, whatever the magnitude of its features; None takes the network's own.
+    """
+
+    NAME: ClassVar[str] = "perceptual"
+    READS: ClassVar[tuple[str, ...]] = ()
+    weight: float = 1.0
+    network: PerceptualName = "vgg19"
+    layers: tuple[float, ...] | None = None
+    scales: tuple[float, ...] | None = None
+    normalise: bool | None = None
+
+    def load(self, dtype: Any = None) -> PerceptualNetwork:
+        """The frozen network."""
+        return perceptual_network(self.network, dtype)
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        network = frozen[self.NAME]
+        return losses.perceptual(
+            network,
+            forward.prediction,
+            forward.target,
+            weights=network.weights if self.layers is None else self.layers,
+            scales=network.scales if self.scales is None else self.scales,
+            normalise=network.normalise if self.normalise is None else self.normalise,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class LpipsDistance:
+    """LPIPS at the image's own size."""
+
+    NAME: ClassVar[str] = "lpips"
+    READS: ClassVar[tuple[str, ...]] = ()
+    weight: float = 1.0
+    network: LpipsKind = "alex"
+
+    def load(self, dtype: Any = None) -> Lpips:
+        """The frozen network."""
+        return load_lpips(self.network, dtype)
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        distance: jax.Array = frozen[self.NAME](forward.prediction, forward.target).mean()
+        return distance
+
+
+@dataclasses.dataclass(frozen=True)
+class PyramidL1:
+    """Mean absolute difference, averaged over an image pyramid."""
+
+    NAME: ClassVar[str] = "pyramid_l1"
+    READS: ClassVar[tuple[str, ...]] = ()
+    weight: float = 1.0
+    scales: tuple[float, ...] = losses.SCALES
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        return losses.pyramid_l1(forward.prediction, forward.target, scales=self.scales)
+
+
+@dataclasses.dataclass(frozen=True)
+class Structural:
+    """1 - SSIM."""
+
+    NAME: ClassVar[str] = "structural"
+    READS: ClassVar[tuple[str, ...]] = ()
+    weight: float = 1.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        return 1 - image.ssim_map(forward.prediction, forward.target).mean()
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceParts:
+    """Mean absolute difference over lips, inside of the mouth and eyes, which are small but decide the expression."""
+
+    NAME: ClassVar[str] = "face_parts"
+    READS: ClassVar[tuple[str, ...]] = ("landmarks",)
+    weight: float = 1.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        masks = face_part_masks(forward.batch["driving_landmarks"], forward.target.shape[1] // 2)
+        weight = upsample_nearest(masks[..., 1:2] + masks[..., 3:4], (2, 2))  # lips with the mouth inside, and eyes
+        return losses.weighted_l1(forward.prediction, forward.target, weight)
+
+
+@dataclasses.dataclass(frozen=True)
+class WarpedL1:
+    """`PyramidL1` of the source warped by the dense flow, which may have little share in the prediction."""
+
+    NAME: ClassVar[str] = "warped_l1"
+    READS: ClassVar[tuple[str, ...]] = ("warped",)
+    weight: float = 1.0
+    scales: tuple[float, ...] = losses.SCALES
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        return losses.pyramid_l1(forward.outputs["warped"], forward.target, scales=self.scales)
+
+
+@dataclasses.dataclass(frozen=True)
+class MouthOpening:
+    """Distance of the mean of the audio encoder's first channel from the opening of the driving mouth, where there is
+    sound and a face: a direct signal of what the audio is about."""
+
+    NAME: ClassVar[str] = "mouth_opening"
+    READS: ClassVar[tuple[str, ...]] = ("landmarks", "mouth_opening")
+    weight: float = 1.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        estimate, opening, known = forward.outputs["mouth_opening"]
+        return jnp.mean(jnp.abs(estimate - opening) * known)
+
+
+@dataclasses.dataclass(frozen=True)
+class KeypointSpread:
+    """Penalty on pairs of keypoints whose squared distance is below `least` (face-vid2vid's keypoint prior loss)."""
+
+    NAME: ClassVar[str] = "keypoint_spread"
+    READS: ClassVar[tuple[str, ...]] = ("keypoints",)
+    weight: float = 10.0
+    least: float = 0.1
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        return losses.keypoint_spread(forward.driving.value, self.least)
+
+
+@dataclasses.dataclass(frozen=True)
+class EquivarianceValue:
+    """Equivariance of keypoint positions under random warps (FOMM, section 3.3)."""
+
+    NAME: ClassVar[str] = "equivariance_value"
+    READS: ClassVar[tuple[str, ...]] = ("keypoints", "transformed")
+    weight: float = 10.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        assert forward.warp is not None
+        return losses.equivariance_value(forward.driving.value, forward.transformed.value, forward.warp)
+
+
+@dataclasses.dataclass(frozen=True)
+class EquivarianceJacobian:
+    """Equivariance of keypoint Jacobians under random warps (FOMM, section 3.3)."""
+
+    NAME: ClassVar[str] = "equivariance_jacobian"
+    READS: ClassVar[tuple[str, ...]] = ("jacobians", "transformed")
+    weight: float = 10.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        driving, moved = forward.driving, forward.transformed
+        assert forward.warp is not None
+        return losses.equivariance_jacobian(driving.jacobian, moved.jacobian, moved.value, forward.warp)
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversarial:
+    """The adversarial game: the generator's term, and the discriminator's own loss.
+
+    Attributes:
+      weight: of the generator's term; 0 trains no discriminator.
+      kind: form of both; see `losses.gan_generator_loss`.
+      discriminator_weight: of the discriminator's loss.
+    """
+
+    NAME: ClassVar[str] = "adversarial"
+    READS: ClassVar[tuple[str, ...]] = ("judgement",)
+    weight: float = 1.0
+    kind: losses.GanKind = "least_squares"
+    discriminator_weight: float = 1.0
+
+    def __call__(self, judgement: Judgement) -> jax.Array:
+        return losses.gan_generator_loss(judgement.fake_logits, self.kind)
+
+    def discriminator(self, real_logits: Any, fake_logits: Any) -> jax.Array:
+        """The discriminator's loss, weighted."""
+        return self.discriminator_weight * losses.gan_discriminator_loss(real_logits, fake_logits, self.kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureMatching:
+    """L1 between the discriminator's feature maps of real and generated images, `weight` for each layer."""
+
+    NAME: ClassVar[str] = "feature_matching"
+    READS: ClassVar[tuple[str, ...]] = ("judgement",)
+    weight: float = 10.0
+
+    def __call__(self, judgement: Judgement) -> jax.Array:
+        return losses.feature_matching(judgement.real_maps, judgement.fake_maps, (1.0,) * len(judgement.fake_maps))
+
+
+ImageTerm = (
+    Perceptual
+    | PyramidL1
+    | LpipsDistance
+    | Structural
+    | FaceParts
+    | KeypointSpread
+    | WarpedL1
+    | MouthOpening
+    | EquivarianceValue
+    | EquivarianceJacobian
+)
+DiscriminatorTerm = Adversarial | FeatureMatching
+Term = ImageTerm | DiscriminatorTerm
+
+FOMM_TERMS: tuple[Term, ...] = (
+    Perceptual(),
+    Adversarial(),
+    FeatureMatching(),
+    EquivarianceValue(),
+    EquivarianceJacobian(),
+)
+"""FOMM's losses with the weights of `vox-adv-256`."""
