@@ -46,7 +46,7 @@ class Family:
         `models.residual.ResidualCodec`.
       config_path: config dataclass; its module's `init(config, key)` gives fresh weights by network.
       model_path: class of the loaded model.
-      objective: training objective; None for a family that is not trained.
+      objective: `training.composed.Task`; None for a family that is not trained.
       weights: whether it has any.
       finds_priors: whether the model's constructor takes `find_priors`.
       frames: frames of a training sample.
@@ -113,7 +113,7 @@ FAMILIES: dict[str, Family] = {
             "animator",
             f"{_MODELS}.fomm:FommConfig",
             f"{_MODELS}.fomm_animator:FommAnimator",
-            f"{_OBJECTIVES}.fomm:FommObjective",
+            f"{_OBJECTIVES}.fomm:TASK",
             advice="fetch vox-adv-cpk.pth.tar from the first-order-model project's page and run: avfr import fomm "
             "vox-adv-cpk.pth.tar OUT_DIR",
             data=lambda config: {"priors": False},
@@ -123,7 +123,7 @@ FAMILIES: dict[str, Family] = {
             "animator",
             f"{_MODELS}.mesh_fomm:MeshFommConfig",
             f"{_MODELS}.mesh_fomm_animator:MeshFommAnimator",
-            f"{_OBJECTIVES}.mesh_fomm:MeshFommObjective",
+            f"{_OBJECTIVES}.mesh_fomm:TASK",
             finds_priors=True,
             data=_face_mesh,
         ),
@@ -132,7 +132,7 @@ FAMILIES: dict[str, Family] = {
             "animator",
             f"{_MODELS}.avfr:AvfrConfig",
             f"{_MODELS}.avfr_animator:AvfrAnimator",
-            f"{_OBJECTIVES}.avfr:AvfrObjective",
+            f"{_OBJECTIVES}.avfr:TASK",
             finds_priors=True,
             data=_avfr,
         ),
@@ -149,7 +149,7 @@ FAMILIES: dict[str, Family] = {
             "interpolator",
             f"{_MODELS}.interpolation:InterpolationConfig",
             f"{_MODELS}.interpolation:Interpolator",
-            f"{_OBJECTIVES}.interpolation:InterpolationObjective",
+            f"{_OBJECTIVES}.interpolation:TASK",
             frames="triplet",
             warps=False,
         ),
@@ -158,7 +158,7 @@ FAMILIES: dict[str, Family] = {
             "super_resolver",
             f"{_MODELS}.super_resolution:SuperResolutionConfig",
             f"{_MODELS}.super_resolution:SuperResolver",
-            f"{_OBJECTIVES}.super_resolution:SuperResolutionObjective",
+            f"{_OBJECTIVES}.super_resolution:TASK",
             frames="single",
             crops=True,
             warps=False,
@@ -168,7 +168,7 @@ FAMILIES: dict[str, Family] = {
             "residual_codec",
             f"{_MODELS}.residual:ResidualConfig",
             f"{_MODELS}.residual:ResidualCodec",
-            f"{_OBJECTIVES}.residual:ResidualObjective",
+            f"{_OBJECTIVES}.residual:TASK",
             data=_face_mesh,
         ),
     )

@@ -24,13 +24,15 @@ import numpy as np
 import optax
 
 from avfr_jax.models import fomm
-from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
+from avfr_jax.training.composed import ComposedObjective
+from avfr_jax.training.objectives.fomm import TASK
 from avfr_jax.training.sharding import make_mesh, put_batch
 from avfr_jax.training.step import StepConfig, init_state, make_step
+from avfr_jax.training.terms import FOMM_TERMS, Perceptual, PyramidL1
 
 BATCH = 8
 SIZE = 32
-LOSS = FommLossConfig(perceptual=(), pyramid_l1=10.0, generator_gan=1.0, feature_matching=(10.0, 10.0))
+TERMS = (PyramidL1(10.0), *(term for term in FOMM_TERMS if not isinstance(term, Perceptual)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,7 @@ def config() -> fomm.FommConfig:
 
 def train(layout: Layout, steps: int) -> tuple[list[float], float]:
     """The loss of every step, and the median seconds of one."""
-    objective = FommObjective(config(), LOSS, dtype=np.float64)
+    objective = ComposedObjective(TASK, config(), TERMS, dtype=np.float64)
     mesh = make_mesh(fsdp=layout.fsdp)
     optimisers = {name: optax.sgd(1e-3) for name in objective.networks}
     settings = StepConfig(per_device=layout.per_device)

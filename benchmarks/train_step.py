@@ -11,6 +11,7 @@ not change the time. On an accelerator the utilisation is the plain networks' op
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import resource
@@ -23,14 +24,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.backbones.perceptual import perceptual_network
 from avfr_jax.models import fomm
 from avfr_jax.nn.allocator import keep_freed_memory
-from avfr_jax.training.objectives.fomm import FommObjective
-from avfr_jax.training.objectives.pictures import FeatureNetwork
+from avfr_jax.training.composed import ComposedObjective
+from avfr_jax.training.objectives.fomm import TASK
 from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
 from avfr_jax.training.sharding import make_mesh
 from avfr_jax.training.step import StepConfig, compile_ready_step, init_state, make_step, state_shapes
+from avfr_jax.training.terms import FOMM_TERMS, Perceptual
 from benchmarks.fomm_inference import processor
 from benchmarks.peer import PeerProcess
 
@@ -40,11 +41,10 @@ CONFIG = fomm.vox_adv_256()
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "V100": 125e12, "T4": 65e12}
 
 
-def objective(dtype: Any) -> FommObjective:
+def objective(dtype: Any) -> ComposedObjective:
     """FOMM's losses with VGG19 of random weights."""
-    network = perceptual_network("vgg19-random", dtype)
-    features = FeatureNetwork(network.function, network.variables, network.description)
-    return FommObjective(CONFIG, features=features, dtype=dtype)
+    terms = [dataclasses.replace(t, network="vgg19-random") if isinstance(t, Perceptual) else t for t in FOMM_TERMS]
+    return ComposedObjective(TASK, CONFIG, terms, dtype=dtype)
 
 
 def step_call(batch: int, dtype: Any) -> Callable[[], Any]:

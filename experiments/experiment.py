@@ -1,65 +1,37 @@
-"""What a training experiment is, as one tree of settings, and the parts that it stands for."""
+"""Settings of a training experiment, their consistency checks, and its objective."""
 
 import dataclasses
-import functools
-import pathlib
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh
 
-from avfr_jax.backbones.lpips import load_lpips
-from avfr_jax.backbones.perceptual import perceptual_network
 from avfr_jax.config import TAG, to_dict
-from avfr_jax.errors import ConfigError, InputError
-from avfr_jax.model_store import save_model
+from avfr_jax.errors import ConfigError
+from avfr_jax.families import Family, find_family, resolve
 from avfr_jax.models.avfr import AvfrConfig
 from avfr_jax.models.fomm import FommConfig
 from avfr_jax.models.interpolation import InterpolationConfig
 from avfr_jax.models.mesh_fomm import MeshFommConfig
 from avfr_jax.models.residual import ResidualConfig
 from avfr_jax.models.super_resolution import SuperResolutionConfig
-from avfr_jax.training.loop import LoopConfig, Run
-from avfr_jax.training.objective import Objective
-from avfr_jax.training.objectives.avfr import AvfrObjective
-from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
-from avfr_jax.training.objectives.interpolation import InterpolationObjective
-from avfr_jax.training.objectives.mesh_fomm import MeshFommObjective
-from avfr_jax.training.objectives.pictures import FeatureNetwork, PictureLossConfig
-from avfr_jax.training.objectives.residual import ResidualObjective
-from avfr_jax.training.objectives.super_resolution import SuperResolutionObjective
-from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
-from avfr_jax.training.sharding import make_mesh, put_batch
+from avfr_jax.training.composed import ComposedObjective, check_terms
+from avfr_jax.training.loop import LoopConfig
+from avfr_jax.training.optimisers import OptimiserConfig
 from avfr_jax.training.step import StepConfig
-from avfr_jax.training.validation import Pair, ValidationConfig, Validator
-from pipelines.augment import AugmentConfig, augment
-from pipelines.loader import DataConfig, PairLoader, choose_clips
-from pipelines.prefetch import DevicePrefetch
-from pipelines.sources import ClipDataset, CorruptFrameError
-
-Batch = dict[str, Any]
-_OBJECTIVES: dict[str, tuple[type, type, Any]] = {
-    "fomm": (FommConfig, FommLossConfig, FommObjective),
-    "mesh-fomm": (MeshFommConfig, FommLossConfig, MeshFommObjective),
-    "avfr": (AvfrConfig, FommLossConfig, AvfrObjective),
-    "interpolation": (InterpolationConfig, PictureLossConfig, InterpolationObjective),
-    "super-resolution": (SuperResolutionConfig, PictureLossConfig, SuperResolutionObjective),
-    "residual": (ResidualConfig, PictureLossConfig, ResidualObjective),
-}
-_FRAMES = {"interpolation": "triplet", "super-resolution": "single"}  # others: pairs
-# Settings that came after the first runs, and what they are where nobody sets them.
-_LATER: dict[str, dict[str, Any]] = {"data": {"frames": "pair", "spans": []}, "augment": {"crop": 0}}
+from avfr_jax.training.terms import FOMM_TERMS, Term
+from avfr_jax.training.validation import ValidationConfig
+from pipelines.augment import AugmentConfig
+from pipelines.loader import DataConfig
+from pipelines.sources import ClipDataset
 
 
 @dataclasses.dataclass(frozen=True)
 class ScheduleConfig:
-    """The length of a run as papers give it. `loop.steps` and `optimiser.milestones` count instead where they are set.
+    """Length of a run in epochs, as papers give it; `loop.steps` and `optimiser.milestones` take precedence.
 
     Attributes:
-      epochs: one epoch names every identity `data.repeats` times.
+      epochs: of `data.repeats` samples of every identity.
       milestones: epochs at which the learning rate is multiplied by `optimiser.gamma`.
     """
 
@@ -69,13 +41,13 @@ class ScheduleConfig:
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutConfig:
-    """Which clips validation sees and training never does.
+    """Clips held out from training, for validation.
 
     Attributes:
-      path: a dataset of their own; empty takes them out of the training dataset.
-      identities: everyone named here.
-      clips: every clip named here.
-      share: where nobody is named, this share of the training dataset's identities, at least one; 0 validates nothing.
+      path: dataset of their own; empty takes them out of the training dataset.
+      identities: whose clips are held out.
+      clips: by name.
+      share: of the training dataset's identities, at least one, where neither is given; 0 validates nothing.
     """
 
     path: str = ""
@@ -86,14 +58,14 @@ class HeldOutConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticConfig:
-    """A dataset of rendered heads, made in the work folder on first use where `data.path` is empty.
+    """Dataset of rendered heads, made in the work folder on first use where `data.path` is empty.
 
     Attributes:
-      clips: how many.
-      frames: of each, 25 a second.
-      people: how many different ones take turns.
+      clips: number of clips.
+      frames: of each clip, 25 a second.
+      people: number of identities.
       seed: of the whole set.
-      workers: processes that render; 0 takes one a core.
+      workers: rendering processes; 0 takes one a core.
     """
 
     clips: int = 12
@@ -105,7 +77,7 @@ class SyntheticConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """How the devices are arranged.
+    """Device mesh; see `avfr_jax.training.sharding.make_mesh`.
 
     Attributes:
       data: devices along which the batch alone is divided; -1 takes all that `fsdp` leaves.
@@ -118,36 +90,50 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that says how a model is trained.
+    """All settings of a training.
 
     Attributes:
-      name: of the experiment; runs lie in `runs/NAME` unless told otherwise.
-      family: of models: `fomm`, `mesh-fomm`, `avfr`, `interpolation`, `super-resolution` or `residual`.
-      model: the networks.
-      losses: what they are trained for.
-      optimiser: Adam of every network.
-      schedule: the run's length in epochs.
-      data: what is read; `data.batch_size` counts over all devices.
-      augment: what is changed on the way in.
-      synthetic: the dataset to render where `data.path` is empty.
-      held_out: the clips to validate on.
-      validation: which of their frames.
-      loop: what happens when; `loop.steps` = 0 goes by the schedule.
+      name: of the experiment; its default work folder is `runs/NAME`.
+      family: of the model; see `avfr_jax.families`.
+      model: config of the networks.
+      losses: loss terms.
+      optimiser: of every network.
+      schedule: length in epochs.
+      data: input; `data.batch_size` counts over all devices.
+      augment: augmentation.
+      synthetic: dataset to render where `data.path` is empty.
+      held_out: clips to validate on.
+      validation: choice of their frames.
+      loop: intervals; `loop.steps` = 0 follows the schedule.
       step: accumulation, averaging, per-device view.
-      mesh: arrangement of the devices.
+      mesh: device mesh.
       precision: of activations; parameters, statistics and losses stay float32.
       remat: recompute activations in the backward pass: less memory, a third more work.
       prefetch: batches that wait on the devices.
-      seed: of the weights and of everything random on the devices; the data has its own.
-      init_from: a model folder to start from; empty starts fresh.
+      seed: of the weights and of all randomness on the devices; the data has its own.
+      init_from: model folder to start from; empty starts fresh.
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {"held_back": "held_out"}
+    FORMER: ClassVar[dict[str, tuple[str, ...]]] = {
+        "losses.gan": ("losses.adversarial.kind",),
+        "losses.generator_gan": ("losses.adversarial.weight",),
+        "losses.discriminator_gan": ("losses.adversarial.discriminator_weight",),
+        "losses.perceptual_network": ("losses.perceptual.network",),
+        "losses.normalise_perceptual": ("losses.perceptual.normalise",),
+        "losses.lpips_network": ("losses.lpips.network",),
+        "losses.scales": ("losses.perceptual.scales", "losses.pyramid_l1.scales", "losses.warped_l1.scales"),
+        "losses.parts": ("losses.face_parts.weight",),
+        "losses.warped": ("losses.warped_l1.weight",),
+        "losses.heard": ("losses.mouth_opening.weight",),
+        "losses.apart": ("losses.keypoint_spread.weight",),
+    }
     name: str = "experiment"
-    family: Literal["fomm", "mesh-fomm", "avfr", "interpolation", "super-resolution", "residual"] = "fomm"
+    family: str = "fomm"
     model: FommConfig | MeshFommConfig | AvfrConfig | InterpolationConfig | SuperResolutionConfig | ResidualConfig = (
         FommConfig()
     )
-    losses: FommLossConfig | PictureLossConfig = FommLossConfig()
+    losses: tuple[Term, ...] = FOMM_TERMS
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     data: DataConfig = DataConfig()
@@ -166,94 +152,64 @@ class Experiment:
 
 
 def check(experiment: Experiment) -> None:
-    """Raises ConfigError where settings contradict each other."""
-    kind, losses, _ = _OBJECTIVES[experiment.family]
-    for what, right in (("model", kind), ("losses", losses)):
-        if type(getattr(experiment, what)) is not right:
-            raise ConfigError(f"The family {experiment.family} takes a {right.__name__} as its {what}.")
-    _check_sizes(experiment)
-    _check_frames(experiment)
-    if experiment.family in ("mesh-fomm", "residual") and not (experiment.data.landmarks and experiment.data.priors):
-        raise ConfigError(f"The family {experiment.family} needs data.landmarks and data.priors.")
-    if isinstance(experiment.losses, FommLossConfig) and experiment.losses.parts and not experiment.data.landmarks:
-        raise ConfigError("losses.parts counts lips and eyes again, which needs data.landmarks.")
-    hears = experiment.data.landmarks and getattr(experiment.model, "audio_encoder", False)
-    if isinstance(experiment.losses, FommLossConfig) and experiment.losses.heard and not hears:
-        raise ConfigError("losses.heard needs model.audio_encoder and data.landmarks.")
-    if experiment.family == "fomm" and experiment.data.priors:
-        raise ConfigError("The family fomm reads colours alone: set data.priors false.")
-    if isinstance(experiment.model, AvfrConfig):
-        if experiment.model.masks_mouths and not experiment.data.landmarks:
-            raise ConfigError("model.mouth_masking hides what the landmarks tell, which needs data.landmarks.")
-        for name, wanted in (("priors", experiment.model.structural_prior), ("mel", experiment.model.uses_audio)):
-            if getattr(experiment.data, name) != wanted:
-                raise ConfigError(
-                    f"This model {'needs' if wanted else 'makes no use of'} data.{name}: set it {wanted}."
-                )
-    if experiment.loop.steps <= 0 and experiment.schedule.epochs <= 0:
-        raise ConfigError("The run has no length: set loop.steps or schedule.epochs.")
+    """Raises ConfigError where settings contradict each other or the family's declared requirements."""
+    family = find_family(experiment.family)
+    if family.objective is None:
+        raise ConfigError(f"The family {family.name} is not trained.")
+    if type(experiment.model) is not family.config:
+        raise ConfigError(f"The family {family.name} takes a {family.config.__name__} as its model.")
+    for broken, sentence in _requirements(experiment, family):
+        if broken:
+            raise ConfigError(sentence)
+    check_terms(resolve(family.objective), experiment.model, experiment.losses)
 
 
-def _check_sizes(experiment: Experiment) -> None:
-    model, side = experiment.model, experiment.data.size
-    if isinstance(model, SuperResolutionConfig):
-        if not model.patch_size == experiment.augment.crop <= side:
-            raise ConfigError(
-                f"model.patch_size is {model.patch_size} and augment.crop {experiment.augment.crop}; they must agree, "
-                f"and be no larger than data.size, {side}."
-            )
-        return
-    if experiment.augment.crop:
-        raise ConfigError(f"The family {experiment.family} is trained on whole frames: set augment.crop 0.")
-    if model.image_size != side:
-        raise ConfigError(f"model.image_size is {model.image_size} and data.size {side}; they must agree.")
+def _requirements(experiment: Experiment, family: Family) -> Iterator[tuple[bool, str]]:
+    """What is required of an experiment: whether it is broken, and the sentence for it."""
+    data, side, crop = experiment.data, family.size(experiment.model), experiment.augment.crop
+    for name, wanted in family.data(experiment.model).items():
+        need = "needs" if wanted else "makes no use of"
+        yield getattr(data, name) != wanted, f"This {family.name} model {need} data.{name}: set it {wanted}."
+    for term in experiment.losses:
+        lacking = bool(term.weight) and "landmarks" in term.READS and not data.landmarks
+        yield lacking, f"losses.{term.NAME} needs data.landmarks: set it True."
+    wanted_frames = f"The family {family.name} needs data.frames {family.frames}, not {data.frames}."
+    yield data.frames != family.frames, wanted_frames
+    blurs = experiment.augment.warp.moves and not family.warps
+    yield blurs, f"The family {family.name} makes no use of warps, which blur: set augment.warp to 0."
+    if family.crops:
+        sizes = f"model.patch_size is {side} and augment.crop {crop}; they must agree, and be no larger than data.size"
+        yield not side == crop <= data.size, f"{sizes}, {data.size}."
+    else:
+        yield bool(crop), f"The family {family.name} is trained on whole frames: set augment.crop 0."
+        yield side != data.size, f"model.image_size is {side} and data.size {data.size}; they must agree."
+    span = experiment.validation.span
+    odd = family.frames == "triplet" and bool(experiment.loop.validate_every) and (span < 2 or span % 2 == 1)
+    yield odd, f"Triplets are validated at an even validation.span of 2 or more, not {span}."
+    endless = experiment.loop.steps <= 0 and experiment.schedule.epochs <= 0
+    yield endless, "The run has no length: set loop.steps or schedule.epochs."
 
 
-def _check_frames(experiment: Experiment) -> None:
-    family, data, span = experiment.family, experiment.data, experiment.validation.span
-    wanted = _FRAMES.get(family, "pair")
-    if data.frames != wanted:
-        raise ConfigError(f"The family {family} needs data.frames {wanted}, not {data.frames}.")
-    if wanted == "pair":
-        return
-    if data.priors or data.landmarks or data.mel:
-        raise ConfigError(f"The family {family} reads colours alone: set data.priors, landmarks and mel false.")
-    if experiment.augment.warp.moves:
-        raise ConfigError(f"The family {family} has no use for warps, which blur: set augment.warp to 0.")
-    if wanted == "triplet" and experiment.loop.validate_every and (span < 2 or span % 2):
-        raise ConfigError(f"Triplets are validated at an even validation.span of 2 or more, not {span}.")
-
-
-def build_objective(experiment: Experiment) -> Objective:
+def build_objective(experiment: Experiment) -> ComposedObjective:
     """The losses, with their frozen networks.
 
     Raises:
-      ConfigError: settings that contradict each other.
-      MissingBackendError: a frozen network's weights are absent; it says what to fetch.
+      ConfigError: see `check`.
+      MissingBackendError: the weights of a frozen network are absent; the sentence says which file to fetch.
     """
     check(experiment)
-    *_, objective = _OBJECTIVES[experiment.family]
+    path = find_family(experiment.family).objective
+    assert path is not None
     dtype = jnp.bfloat16 if experiment.precision == "bfloat16" else None
-    losses, features = experiment.losses, None
-    if any(losses.perceptual):
-        network = perceptual_network(losses.perceptual_network, dtype)
-        features = FeatureNetwork(network.function, network.variables, network.description)
-        if losses.perceptual_network == "auto":  # which network it becomes is known only here, so it brings its own
-            losses = dataclasses.replace(
-                losses, perceptual=network.weights, scales=network.scales, normalise_perceptual=network.normalise
-            )
-    lpips = load_lpips(losses.lpips_network, dtype) if losses.lpips else None
-    given = (experiment.model, losses, features)
-    made: Objective = objective(*given, lpips=lpips, dtype=dtype, remat=experiment.remat)
-    return made
+    return ComposedObjective(resolve(path), experiment.model, experiment.losses, dtype=dtype, remat=experiment.remat)
 
 
 def with_schedule(experiment: Experiment, identities: int) -> Experiment:
-    """The experiment with its steps and milestones worked out from epochs.
+    """Compute steps and milestones from epochs.
 
     Args:
-      experiment: `schedule` counts where `loop.steps` or `optimiser.milestones` are not set.
-      identities: that an epoch names `data.repeats` times each (or clips, where these are balanced).
+      experiment: `loop.steps` and `optimiser.milestones` take precedence where set.
+      identities: of the dataset (or clips, where these are balanced).
 
     Raises:
       ConfigError: an epoch has fewer pairs than a batch.
@@ -275,206 +231,25 @@ def with_schedule(experiment: Experiment, identities: int) -> Experiment:
 
 
 def _with_decay(experiment: Experiment) -> Experiment:
-    """A cosine that is given no length lasts as long as the run."""
+    """A cosine without a length lasts as long as the run."""
     optimiser = experiment.optimiser
     if optimiser.schedule != "cosine" or optimiser.decay_steps:
         return experiment
     return dataclasses.replace(experiment, optimiser=dataclasses.replace(optimiser, decay_steps=experiment.loop.steps))
 
 
+_FREE = ("name", "loop", "validation", "synthetic", "held_out", "mesh", "schedule", "prefetch", "init_from", "remat")
+_READING = ("path", "workers", "threads", "prefetch", "max_corrupt")
+
+
 def fixed_settings(experiment: Experiment, dataset: ClipDataset, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """What a checkpoint must have been made with to go on from it: everything that the weights depend on.
+    """The settings that a checkpoint must have been made with to resume from it: all that the weights depend on.
 
-    Left out is what may change between two starts of a run: where the data lies and how it is read, how long the run
-    is, what is logged, saved and validated, how the devices are arranged, and settings that came later where they
-    change nothing. `notes` are the objective's: a frozen network that another has taken the place of is another
-    setting.
+    May change between two starts: where the data lies and how it is read, the run's length, logging, checkpoints and
+    validation, the device mesh. `notes` are the objective's: another frozen network is another setting.
     """
-    values = to_dict(experiment)
-    free = (
-        "name",
-        "loop",
-        "validation",
-        "synthetic",
-        "held_out",
-        "mesh",
-        "schedule",
-        "prefetch",
-        "init_from",
-        "remat",
-    )
-    values = {name: value for name, value in values.items() if name not in free}
-    reading = ("path", "workers", "threads", "prefetch", "max_corrupt")
-    values["data"] = {name: value for name, value in values["data"].items() if name not in reading}
-    for group in ("model", "losses"):  # the family decides the classes
-        values[group].pop(TAG, None)
-    for group, settings in _LATER.items():
-        values[group] = {k: v for k, v in values[group].items() if k not in settings or v != settings[k]}
+    values = {name: value for name, value in to_dict(experiment).items() if name not in _FREE}
+    values["data"] = {name: value for name, value in values["data"].items() if name not in _READING}
+    values["model"].pop(TAG)  # the family decides the class
+    values["losses"] = {term.NAME: to_dict(term) for term in experiment.losses if term.weight}
     return {**values, "losses_use": list(notes), "dataset": dataset.digest()}
-
-
-# ------------------------------------------------------------------------------------------------------------- the data
-
-
-def split(experiment: Experiment) -> tuple[ClipDataset, ClipDataset | None]:
-    """The clips to train on, and those that are held out.
-
-    Raises:
-      InputError: a dataset is missing or broken, or nothing is left to train on.
-      ConfigError: a name that is not in the dataset.
-    """
-    everything = choose_clips(experiment.data)
-    held = experiment.held_out
-    named = bool(held.identities or held.clips)
-    if held.path:
-        other = dataclasses.replace(experiment.data, path=held.path, identities=held.identities, clips=held.clips)
-        return everything, choose_clips(dataclasses.replace(other, exclude_identities=(), exclude_clips=()))
-    identities, clips = held.identities, held.clips
-    if not named and held.share > 0:
-        people = everything.identities
-        count = max(1, round(held.share * len(people)))
-        identities = tuple(people[(2 * i + 1) * len(people) // (2 * count)] for i in range(count))
-    if not identities and not clips:
-        return everything, None
-    rest = everything.select(exclude_identities=identities, exclude_clips=clips)
-    return rest, everything.select(identities=identities, clips=clips)
-
-
-class HeldOutClips:
-    """Held-out clips as validation reads them."""
-
-    def __init__(self, dataset: ClipDataset, config: DataConfig) -> None:
-        """Frames are read as `config` says."""
-        self._dataset, self._config = dataset, config
-        self.names: Sequence[str] = [clip.name for clip in dataset.clips]
-        self.frames: Sequence[int] = [clip.frames for clip in dataset.clips]
-
-    def _read(self, clip: int, frame: int, which: str) -> dict[str, np.ndarray]:
-        found = self._dataset.clips[clip]
-        try:
-            return self._dataset.read_frame(found, frame, self._config.what(which))
-        except CorruptFrameError as error:
-            raise InputError(
-                f"Frame {frame} of the validation clip {found.name} cannot be read: {error}; prepare it again."
-            ) from None
-
-    def samples(self, pairs: Sequence[Pair]) -> Batch:
-        """See `avfr_jax.training.validation.ValidationSource`."""
-        batch: dict[str, list[np.ndarray]] = {}
-        read = functools.lru_cache(maxsize=64)(self._read)  # one source frame serves many pairs
-        for pair in pairs:
-            for which, frame in self._config.places(pair.source, pair.driving).items():
-                found = read(pair.clip, frame, which)
-                batch.setdefault(which, []).append(found["image"].astype(np.float32) / 255)
-                if "landmarks" in found:
-                    batch.setdefault(f"{which}_landmarks", []).append(found["landmarks"])
-                if "mel" in found:
-                    batch.setdefault("mel", []).append(found["mel"])
-        return {name: np.stack(rows) for name, rows in batch.items()}
-
-
-def build_augment(experiment: Experiment, names: Sequence[str]) -> Any:
-    """The augmentation as a function of a key and a batch, which keeps the entries `names`."""
-    mirror = None
-    if experiment.data.landmarks:
-        from avfr_jax.landmarks import mirror_indices
-
-        mirror = jnp.asarray(mirror_indices())
-
-    def prepared(key: Any, batch: Batch) -> Batch:
-        batch = augment(key, batch, experiment.augment, mirror)
-        return {name: batch[name] for name in names}
-
-    return prepared
-
-
-def build_batches(experiment: Experiment, dataset: ClipDataset, mesh: Mesh) -> DevicePrefetch:
-    """Training batches on the devices, from this process's part of the dataset."""
-    loader = PairLoader(experiment.data, dataset, jax.process_index(), jax.process_count())
-    return DevicePrefetch(loader, functools.partial(put_batch, mesh), experiment.prefetch)
-
-
-# -------------------------------------------------------------------------------------------------------------- the run
-
-
-def build_run(experiment: Experiment, workdir: pathlib.Path) -> tuple[Experiment, Run]:
-    """An experiment whose data is there, ready for `avfr_jax.training.loop.fit`.
-
-    Returns:
-      The experiment with its length worked out, and the run.
-
-    Raises:
-      InputError, ConfigError, MissingBackendError: see `split`, `with_schedule`, `build_objective`.
-    """
-    check(experiment)
-    train, held_out = split(experiment)
-    groups = train.identities if experiment.data.balance == "identity" else train.clips
-    experiment = with_schedule(experiment, len(groups))
-    objective = build_objective(experiment)
-    mesh = make_mesh(experiment.mesh.data, experiment.mesh.fsdp)
-    validator = None
-    if held_out is not None and experiment.loop.validate_every:
-        clips = HeldOutClips(held_out, experiment.data)
-        validator = Validator(objective, clips, mesh, experiment.validation, experiment.data.batch_size)
-    run = Run(
-        objective=objective,
-        optimisers=make_optimisers(experiment.optimiser, objective.networks),
-        mesh=mesh,
-        data=build_batches(experiment, train, mesh),
-        batch_size=experiment.data.batch_size,
-        workdir=workdir,
-        loop=experiment.loop,
-        step=experiment.step,
-        seed=experiment.seed,
-        augment=build_augment(experiment, list(objective.example_batch(1))),
-        validator=validator,
-        settings=fixed_settings(experiment, train, objective.notes),
-        config=to_dict(experiment),
-        init_from=pathlib.Path(experiment.init_from) if experiment.init_from else None,
-        export=functools.partial(_export, experiment, objective.averaged, workdir / "model"),
-        provenance=provenance(experiment, train, held_out),
-    )
-    return experiment, run
-
-
-def provenance(experiment: Experiment, train: ClipDataset, held_out: ClipDataset | None) -> dict[str, Any]:
-    """What a model's card says of where it comes from."""
-
-    def about(dataset: ClipDataset) -> dict[str, Any]:
-        return {
-            "dataset": dataset.path.name,
-            "clips": len(dataset.clips),
-            "identities": len(dataset.identities),
-            "frames": dataset.frames,
-            "digest": dataset.digest(),
-        }
-
-    return {
-        "source": f"trained by avfr-jax's experiments.train, config {experiment.name}",
-        "training_data": about(train),
-        "validation_data": about(held_out) if held_out else None,
-        "batch_size": experiment.data.batch_size,
-        "config": to_dict(experiment),
-    }
-
-
-def _export(
-    experiment: Experiment,
-    networks: Sequence[str],
-    folder: pathlib.Path,
-    variables: dict[str, Any],
-    about: dict[str, Any],
-    quality: dict[str, float],
-) -> pathlib.Path:
-    """A model folder with the networks that a user needs: the discriminator stays behind."""
-    weights = {name: variables[name] for name in networks}
-    save_model(
-        folder,
-        experiment.family,
-        experiment.model,
-        weights,
-        provenance=about,
-        quality={"validation": quality},
-        overwrite=True,
-    )
-    return folder

@@ -1,4 +1,8 @@
-"""Configs from files, and `--key value` on top of them, with names and types checked."""
+"""Configs from files, and `--key value` on top of them, with names and types checked.
+
+A list of tagged dataclasses (the losses) is addressed by their `NAME`: `--losses.pyramid_l1.scales 1`, and
+`--losses.pyramid_l1 10` for the weight; a term that the config leaves out is added.
+"""
 
 import dataclasses
 import difflib
@@ -21,7 +25,7 @@ def load_config(name_or_path: str, kind: type[T]) -> T:
 
     Args:
       name_or_path: a path, or the name of a file in `experiments/configs` without its ending.
-      kind: what it must be.
+      kind: its expected type.
 
     Raises:
       InputError: there is no such file.
@@ -49,16 +53,25 @@ def load_config(name_or_path: str, kind: type[T]) -> T:
     return config
 
 
+def _terms(kind: type, field: str) -> dict[str, type]:
+    """The dataclasses of a field that holds a list of them, by `NAME`; empty for any other field."""
+    members = [h for inner in typing.get_args(typing.get_type_hints(kind)[field]) for h in typing.get_args(inner)]
+    return {h.NAME: h for h in members if hasattr(h, "NAME")}
+
+
 def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
     """Every setting by its dotted name, in order."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            found |= leaves(value, f"{prefix}{field.name}.")
+            settings |= leaves(value, f"{prefix}{field.name}.")
+        elif _terms(type(config), field.name):
+            for term in value:
+                settings |= leaves(term, f"{prefix}{field.name}.{term.NAME}.")
         else:
-            found[prefix + field.name] = value
-    return found
+            settings[prefix + field.name] = value
+    return settings
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, str]:
@@ -67,7 +80,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, str]:
     Raises:
       ConfigError: a word that is neither.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -78,25 +91,31 @@ def parse_overrides(words: Sequence[str]) -> dict[str, str]:
             if not rest or rest[0].startswith("--"):
                 raise ConfigError(f"--{key} needs a value.")
             value = rest.pop(0)
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 def override(config: T, values: Mapping[str, str]) -> T:
     """A config with some settings replaced.
 
     Args:
-      config: a frozen dataclass of settings and of further such dataclasses.
+      config: a frozen dataclass of settings and of further such dataclasses. Its class variables `RENAMED` (of a group)
+        and `FORMER` (of dotted names) map former names to present ones.
       values: texts by dotted name; a list is written `1,2,3`, nothing `none`.
 
     Raises:
       ConfigError: an unknown name (the nearest one is given), or a value of another type.
     """
-    known = leaves(config)
-    for key in values:
-        if key not in known:
-            raise ConfigError(_unknown(key, list(known)))
-    return _replaced(config, values)
+    return _replaced(config, _present(config, values), list(leaves(config)))
+
+
+def _present(config: Any, values: Mapping[str, str]) -> dict[str, str]:
+    """Former names replaced; one that has become several is applied to those which the config has."""
+    known, present = leaves(config), {}
+    for key, text in values.items():
+        targets = getattr(config, "FORMER", {}).get(key, (key,))
+        present |= dict.fromkeys([t for t in targets if t in known] if len(targets) > 1 else targets, text)
+    return present
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
@@ -109,23 +128,50 @@ def _unknown(key: str, known: Sequence[str]) -> str:
     return f"There is no setting --{key}" + (f"; did you mean --{near[0]}?" if near else ".")
 
 
-def _replaced(config: Any, values: Mapping[str, str], group: str = "") -> Any:
-    """A config with texts in the place of settings, all of a group at once: settings that belong together can be given
-    in any order."""
-    inside: dict[str, dict[str, str]] = {}
+def _grouped(values: Mapping[str, str], renamed: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Texts by the first part of their dotted name, then by the rest."""
+    groups: dict[str, dict[str, str]] = {}
     for key, text in values.items():
         name, _, rest = key.partition(".")
-        inside.setdefault(name, {})[rest] = text
-    new = {}
+        groups.setdefault(renamed.get(name, name), {})[rest] = text
+    return groups
+
+
+def _replaced(config: Any, values: Mapping[str, str], known: Sequence[str], group: str = "") -> Any:
+    """A config with texts in the place of settings, all of a group at once: settings that belong together can be given
+    in any order."""
+    new, inside = {}, _grouped(values, getattr(config, "RENAMED", {}))
     for name, texts in inside.items():
-        if "" in texts:
-            new[name] = _parsed(typing.get_type_hints(type(config))[name], texts[""], group + name)
+        rest = next(iter(texts))
+        full = group + name + (f".{rest}" if rest else "")
+        value = getattr(config, name, None) if name in type(config).__dataclass_fields__ else dataclasses.MISSING
+        if value is dataclasses.MISSING:
+            raise ConfigError(_unknown(full, known))
+        if terms := _terms(type(config), name):
+            new[name] = _replaced_terms(value, terms, texts, known, f"{group}{name}.")
+        elif dataclasses.is_dataclass(value) and "" not in texts:
+            new[name] = _replaced(value, texts, known, f"{group}{name}.")
+        elif dataclasses.is_dataclass(value) or rest:
+            raise ConfigError(_unknown(full, known))
         else:
-            new[name] = _replaced(getattr(config, name), texts, f"{group}{name}.")
+            new[name] = _parsed(typing.get_type_hints(type(config))[name], texts[""], group + name)
     try:
         return dataclasses.replace(config, **new)
     except TypeError as error:
         raise ConfigError(f"--{group}{', --'.join(inside)} cannot be set ({error}).") from None
+
+
+def _replaced_terms(
+    terms: tuple[Any, ...], choices: Mapping[str, type], values: Mapping[str, str], known: Sequence[str], group: str
+) -> tuple[Any, ...]:
+    by_name = {term.NAME: term for term in terms}
+    for name, texts in _grouped(values, {}).items():
+        if name not in choices:
+            choice = [f"{group}{name}" for name in choices]
+            raise ConfigError(_unknown(f"{group}{name}" if name else group[:-1], [*known, *choice]))
+        texts = {rest or "weight": text for rest, text in texts.items()}
+        by_name[name] = _replaced(by_name.get(name, choices[name]()), texts, known, f"{group}{name}.")
+    return tuple(by_name.values())
 
 
 def _parsed(hint: Any, text: str, key: str) -> Any:
@@ -140,8 +186,10 @@ def _parsed(hint: Any, text: str, key: str) -> Any:
 def _plain(hint: Any, text: str) -> Any:
     """A text as the plain value that its type suggests; what fits nothing stays text, and is refused later."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if type(None) in inner and text.lower() in ("none", "null"):
-        return None
+    if type(None) in inner:
+        if text.lower() in ("none", "null"):
+            return None
+        return _plain(next(h for h in inner if h is not type(None)), text)
     if hint is str or (origin is typing.Literal and text in inner) or (origin is not tuple and str in inner):
         return text
     if origin is tuple and not text.startswith("["):

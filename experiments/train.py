@@ -1,9 +1,8 @@
 """Train an experiment: `python -m experiments.train --config experiments/configs/tiny.py`.
 
-The same command goes on where it was stopped: the newest checkpoint in the work folder comes first, then the weights of
-`--init_from`, then a fresh start. Exit status: 0 finished; 2 something to mend, in one sentence; 3 a loss, gradient or
-weight was not finite (starting again would end the same way); 143 after SIGTERM and 130 after Ctrl-C, with a checkpoint
-of the last step, so that whatever sent the signal may simply start it again.
+The same command resumes a run from the newest checkpoint in its work folder; else it starts from the weights of
+`--init_from`, else from fresh weights. Exit status: 0 finished; 2 wrong input, in one sentence; 3 a loss, gradient or
+weight was not finite; 143 after SIGTERM and 130 after Ctrl-C, with a checkpoint of the last step.
 """
 
 import argparse
@@ -30,7 +29,7 @@ examples:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.train",
-        description="Train an experiment, or go on training it.",
+        description="Train an experiment, or resume its training.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -55,7 +54,7 @@ def join_processes(how: str) -> None:
       how: `none`, `auto`, or `HOST:PORT,COUNT,INDEX`.
 
     Raises:
-      ConfigError: it is none of these, or no cluster was found.
+      ConfigError: it is none of these, or there is no cluster.
     """
     if how == "none":
         return
@@ -81,49 +80,12 @@ def join_processes(how: str) -> None:
         raise ConfigError(f"--distributed {how} failed ({str(error).splitlines()[0]}).") from None
 
 
-def prepare_data(experiment: Any, workdir: pathlib.Path) -> Any:
-    """Render the synthetic dataset where no other is named; process 0 does, the others wait."""
-    import dataclasses
-
-    import jax
-
-    if experiment.data.path:
-        return experiment
-    from avfr_jax.training.stopping import say
-    from data.clip_folder import prepare_synthetic
-
-    folder, made = workdir / "data", experiment.synthetic
-    if jax.process_index() == 0:
-        say(f"Rendering {made.clips} clips of synthetic heads into {folder} (once).")
-        prepare_synthetic(
-            folder,
-            clips=made.clips,
-            frames=made.frames,
-            size=experiment.data.size,
-            seed=made.seed,
-            people=made.people,
-            workers=made.workers,
-        )
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices("data rendered")
-    return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, path=str(folder)))
-
-
 def train(experiment: Any, workdir: pathlib.Path) -> Any:
-    """Prepare the data, build the parts, train.
-
-    Args:
-      experiment: an `Experiment`.
-      workdir: the run's folder.
-
-    Returns:
-      The loop's `Outcome`.
-    """
+    """Prepare the data and train an `Experiment` in a work folder; returns the loop's `Outcome`."""
     from avfr_jax.training.loop import fit
     from avfr_jax.training.stopping import say
-    from experiments.experiment import build_run, check
+    from experiments.build import build_run, prepare_data
+    from experiments.experiment import check
 
     check(experiment)
     experiment, run = build_run(prepare_data(experiment, workdir), workdir)
@@ -139,16 +101,11 @@ def train(experiment: Any, workdir: pathlib.Path) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run.
-
-    Returns:
-      The exit status: see the top of this file.
-    """
+    """The command; returns its exit status (see the top of this file)."""
     arguments, rest = _parser().parse_known_args(argv)
     from avfr_jax.runtime import enable_compilation_cache, log_to_stderr
 
     log_to_stderr()
-    status = 2
     try:
         from experiments.experiment import Experiment
 
@@ -162,11 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + outcome.stopped_by if outcome.stopped_by else 0
     except AvfrError as error:
         print(f"experiments.train: {error}", file=sys.stderr)
-        if "avfr_jax.training.loop" in sys.modules:
-            from avfr_jax.training.loop import NonFiniteError
-
-            status = 3 if isinstance(error, NonFiniteError) else 2
-        return status
+        return int(getattr(error, "exit_status", 2))
     except KeyboardInterrupt:
         print("\nexperiments.train: stopped at once; the last checkpoint stays.", file=sys.stderr)
         return 130

@@ -226,12 +226,12 @@ def test_bfloat16_is_reduced_in_float32():
         assert np.all(np.isfinite(value))
 
 
-def test_keypoints_keep_apart():
+def test_keypoint_spread():
     corners = jnp.asarray([[[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5]]])
-    assert losses.keypoints_apart(corners, 0.1) == 0
+    assert losses.keypoint_spread(corners, 0.1) == 0
     together = jnp.asarray([[[0.0, 0.0], [0.1, 0.0], [0.9, 0.0]]])
     # Of three pairs one is too close: (0.1 - 0.01) / 3.
-    np.testing.assert_allclose(losses.keypoints_apart(together, 0.1), 0.03, rtol=1e-5)
-    push = jax.grad(lambda x: losses.keypoints_apart(x, 0.1))(together)
+    np.testing.assert_allclose(losses.keypoint_spread(together, 0.1), 0.03, rtol=1e-5)
+    push = jax.grad(lambda x: losses.keypoint_spread(x, 0.1))(together)
     assert push[0, 0, 0] > 0 > push[0, 1, 0]  # descent takes them away from each other
     assert push[0, 2, 0] == 0

@@ -1,7 +1,7 @@
-"""Checkpoints of a run, through orbax: the state, the place in the data, the counters, and the settings that made them.
+"""Checkpoints through orbax: state, position in the data, counters, and settings.
 
-`WORKDIR/checkpoints/STEP/` appears whole or not at all (orbax writes beside it and renames), so a run killed at any
-moment goes on from the last one.
+`WORKDIR/checkpoints/STEP/` appears whole or not at all (orbax writes beside it and renames), so that a killed run
+resumes from the last one.
 """
 
 import json
@@ -30,7 +30,7 @@ class Saved(NamedTuple):
       step: number of steps taken.
       state: on the devices.
       data: state of the data iterator after the batch of that step; empty where none was saved.
-      counters: plain values that the loop keeps.
+      counters: plain values of the loop.
     """
 
     step: int
@@ -40,22 +40,22 @@ class Saved(NamedTuple):
 
 
 def first_difference(saved: Any, asked: Any, where: str = "") -> tuple[str, Any, Any] | None:
-    """The first setting, in the order of `asked`, that differs between two trees of plain values.
+    """Find the first setting, in the order of `asked`, that differs between two trees of plain values.
 
     Returns:
-      Its dotted name and both values (`None` stands for a setting that one side lacks), or None where all agree.
+      Its dotted name and both values (`None` where one side lacks it), or None where all agree.
     """
     if isinstance(saved, Mapping) and isinstance(asked, Mapping):
         for name in [*asked, *(n for n in saved if n not in asked)]:
-            found = first_difference(saved.get(name), asked.get(name), f"{where}.{name}" if where else str(name))
-            if found:
-                return found
+            here = f"{where}.{name}" if where else str(name)
+            if different := first_difference(saved.get(name), asked.get(name), here):
+                return different
         return None
     return None if saved == asked else (where, saved, asked)
 
 
 class Checkpoints:
-    """The checkpoints of one run; every process of a run opens them and calls every method at the same step."""
+    """Checkpoints of one run; every process opens them and calls every method at the same step."""
 
     def __init__(
         self,
@@ -67,15 +67,15 @@ class Checkpoints:
         best_metric: str = "l1",
         best_is: Literal["lowest", "highest"] = "lowest",
     ) -> None:
-        """Open `workdir/checkpoints`; what a killed run left half-written there is cleared away.
+        """Open `workdir/checkpoints` and delete half-written checkpoints of a killed run.
 
         Args:
           workdir: the run's folder, seen by every process.
           settings: plain values; a checkpoint made with others is refused.
-          keep_last: so many of the latest are kept.
-          keep_best: and so many of those with the best `best_metric`.
+          keep_last: number of the latest to keep.
+          keep_best: number of those with the best `best_metric` to keep too.
           best_metric: name of a validation metric.
-          best_is: which of its values is best.
+          best_is: its better direction.
 
         Raises:
           OutputError: the folder cannot be made.
@@ -85,7 +85,7 @@ class Checkpoints:
 
         self.folder = workdir.absolute() / FOLDER
         self._ocp = ocp
-        self._settings = json.loads(json.dumps(settings))  # as it will come back: tuples are lists
+        self._settings = json.loads(json.dumps(settings))  # as read back: tuples are lists
         self._sign = 1.0 if best_is == "highest" else -1.0
         self._metric = best_metric
         best = policies.BestN(get_metric_fn=self._rank, n=keep_best, keep_checkpoints_without_metrics=False)
@@ -126,14 +126,13 @@ class Checkpoints:
         counters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Start to save; the arrays are copied before this returns, so the state may be donated to the next step.
-
-        An error of the save before this one, which went on in the background, comes out here.
+        """Start to save. Arrays are copied before this returns, so that the state may be donated to the next step; an
+        error of the previous save, which ran in the background, is raised here.
 
         Args:
           step: number of steps taken.
           state: on the devices.
-          data: UTF-8 text, the state of the data iterator; that of process 0 is kept and serves every process.
+          data: UTF-8 text, state of the data iterator; that of process 0 is kept for every process.
           counters: plain values, the same in every process.
           metrics: validation metrics of this state, when it was validated.
 
@@ -141,7 +140,7 @@ class Checkpoints:
           OutputError: this checkpoint, or the one before it, could not be written; older ones are untouched.
         """
         about = {"settings": self._settings, "data": data.decode(), "counters": dict(counters or {})}
-        about = json.loads(json.dumps(about))  # a copy: it is written in the background, while the loop counts on
+        about = json.loads(json.dumps(about))  # a copy, written in the background
         ocp = self._ocp
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
         self._writing(lambda: self._manager.save(step, args=items, metrics=dict(metrics or {}), force=True), step)
@@ -155,7 +154,7 @@ class Checkpoints:
         self._writing(self._manager.wait_until_finished, None)
 
     def close(self) -> None:
-        """Wait, and let go of threads.
+        """Wait, and release threads.
 
         Raises:
           OutputError: the last save could not be written.
@@ -163,7 +162,7 @@ class Checkpoints:
         self._writing(self._manager.close, None)
 
     def abandon(self) -> None:
-        """Let go of threads after an error; what goes wrong now is not worth another word."""
+        """Release threads after an error, without raising another."""
         try:
             self._manager.close()
         except Exception:
@@ -191,9 +190,10 @@ class Checkpoints:
     def _check_settings(self, saved: Mapping[str, Any], step: int) -> None:
         if different := first_difference(saved, self._settings):
             name, before, now = different
+            group = any(isinstance(value, Mapping) for value in (before, now))
+            what = f"other settings of {name}" if group else f"{name} = {before!r}, not {now!r}"
             raise CheckpointError(
-                f"Checkpoint {step} in {self.folder} was made with {name} = {before!r}, not {now!r}; take another work "
-                f"folder, or that setting."
+                f"Checkpoint {step} in {self.folder} was made with {what}; take another work folder, or those settings."
             )
 
     def _reading(self, step: int, items: Any) -> Any:
@@ -219,19 +219,20 @@ class Checkpoints:
             ) from None
 
     def _clear_half_written(self) -> None:
-        """A save that failed must not fill the disk with what nobody can use."""
+        """Delete the remains of a failed save."""
         if jax.process_index() == 0:
             for scratch in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
+    """An error with its causes and contexts."""
+    chain: list[BaseException] = []
     following: BaseException | None = error
-    while following is not None and following not in found:
-        found.append(following)
+    while following is not None and following not in chain:
+        chain.append(following)
         following = following.__cause__ or following.__context__
-    return found
+    return chain
 
 
 _FULL = ("No space left on device", "Disk quota exceeded", "File too large")
@@ -242,7 +243,7 @@ def _is_full(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """A few words out of a long story."""
+    """A short reason from a long message."""
     for words in _FULL:
         if any(words in str(e) for e in _chain(error)):
             return words

@@ -1,7 +1,4 @@
-"""Where a run's figures and pictures go: JSON lines always, TensorBoard, and Weights & Biases when asked for.
-
-Only process 0 writes; the others get a writer that does nothing.
-"""
+"""Metric writers: JSON lines, TensorBoard, and Weights & Biases where requested; in process 0 alone."""
 
 import json
 import math
@@ -17,29 +14,29 @@ METRICS_FILE = "metrics.jsonl"
 
 
 class MetricWriter(Protocol):
-    """Takes figures and pictures of a run."""
+    """Writes metrics and images of a run."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Figures of one step."""
+        """Write the metrics of one step."""
         ...
 
     def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """Pictures of one step, uint8 `[H, W, 3]` by name."""
+        """Write images of one step, uint8 `[H, W, 3]` by name."""
         ...
 
     def close(self) -> None:
-        """Write what is left and let go of files and connections."""
+        """Flush, and release files and connections."""
         ...
 
 
 class JsonLines:
-    """Figures as one JSON object a line in `metrics.jsonl`, pictures as PNG files in `panels/`.
+    """Metrics as one JSON object a line in `metrics.jsonl`, images as PNG files in `panels/`.
 
-    A run that goes on from step S drops the lines after S first, so that the file reads as if it had never stopped.
+    A run resumed from step S first drops the lines after S.
     """
 
     def __init__(self, workdir: pathlib.Path, first_step: int = 0) -> None:
-        """Open the file for the figures of steps after `first_step`.
+        """Open the file for the steps after `first_step`.
 
         Raises:
           OutputError: the folder cannot be written to.
@@ -57,7 +54,7 @@ class JsonLines:
             raise OutputError(f"{path} cannot be written ({error.strerror}).") from None
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One line. A figure that is not finite is written as null, which every JSON reader takes."""
+        """Write one line; a value that is not finite becomes null, as JSON has no other way."""
         plain = {name: float(x) if math.isfinite(x) else None for name, x in values.items()}
         line = json.dumps({"step": step, **plain}) + "\n"
 
@@ -68,7 +65,7 @@ class JsonLines:
         self._attempt(write)
 
     def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """PNG files, where Pillow is installed."""
+        """Write PNG files, where Pillow is installed."""
         try:
             from PIL import Image
         except ImportError:
@@ -83,7 +80,6 @@ class JsonLines:
         self._attempt(write)
 
     def close(self) -> None:
-        """Close the file."""
         self._attempt(self._file.close)
 
     def _attempt(self, write: Any) -> None:
@@ -91,12 +87,12 @@ class JsonLines:
             write()
         except OSError as error:
             raise OutputError(
-                f"The figures of the run cannot be written to {self._folder} ({error.strerror})."
+                f"The metrics of the run cannot be written to {self._folder} ({error.strerror})."
             ) from None
 
 
 def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; a last line that was cut off by a kill is left out."""
+    """Read the lines of a `metrics.jsonl`, without a last line that a kill cut off."""
     lines = []
     for line in pathlib.Path(path).read_text(errors="replace").splitlines():
         try:
@@ -112,7 +108,7 @@ class TensorBoard:
     """Event files in `tensorboard/`, written by tensorboardX (no TensorFlow)."""
 
     def __init__(self, workdir: pathlib.Path, first_step: int = 0) -> None:
-        """Open a new event file; what earlier ones hold after `first_step` is hidden.
+        """Open a new event file; events of earlier ones after `first_step` are hidden.
 
         Raises:
           MissingBackendError: tensorboardX is not installed.
@@ -121,30 +117,27 @@ class TensorBoard:
             from tensorboardX import SummaryWriter
         except ImportError:
             raise MissingBackendError(
-                "Figures for TensorBoard need the package tensorboardX (pip install tensorboardX)."
+                "TensorBoard logs need the package tensorboardX (pip install tensorboardX)."
             ) from None
         self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1 if first_step else None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One point a curve."""
         for name, x in values.items():
             self._writer.add_scalar(name, float(x), step)
 
     def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """One picture a name."""
         for name, image in values.items():
             self._writer.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
-        """Close the event file."""
         self._writer.close()
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases; its id lies in `wandb_id`, so that a resumed run goes on in the same place."""
+    """A run of Weights & Biases; its id is kept in `wandb_id` for a resumed run."""
 
     def __init__(self, workdir: pathlib.Path, project: str, config: Mapping[str, Any]) -> None:
-        """Start or go on with the run.
+        """Start or resume the run.
 
         Raises:
           MissingBackendError: wandb is not installed.
@@ -152,9 +145,7 @@ class WeightsAndBiases:
         try:
             import wandb
         except ImportError:
-            raise MissingBackendError(
-                "Figures for Weights & Biases need the package wandb (pip install wandb)."
-            ) from None
+            raise MissingBackendError("Weights & Biases needs the package wandb (pip install wandb).") from None
         path = workdir / "wandb_id"
         known = path.read_text().strip() if path.exists() else None
         self._wandb = wandb
@@ -163,36 +154,30 @@ class WeightsAndBiases:
             path.write_text(f"{self._run.id}\n")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """One point a curve."""
         self._run.log(dict(values), step=step)
 
     def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """One picture a name."""
         self._run.log({name: self._wandb.Image(image) for name, image in values.items()}, step=step)
 
     def close(self) -> None:
-        """End the run."""
         self._run.finish()
 
 
-class Several:
-    """Writers side by side; without any, nothing is written."""
+class CompositeWriter:
+    """Forward metrics and images to several writers, or to none."""
 
     def __init__(self, writers: Sequence[MetricWriter] = ()) -> None:
         self._writers = tuple(writers)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """To each."""
         for writer in self._writers:
             writer.scalars(step, values)
 
     def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
-        """To each."""
         for writer in self._writers:
             writer.images(step, values)
 
     def close(self) -> None:
-        """Each."""
         for writer in self._writers:
             writer.close()
 
@@ -205,17 +190,17 @@ def open_writers(
     wandb_project: str = "",
     config: Mapping[str, Any] | None = None,
 ) -> MetricWriter:
-    """The writers of a run: all of them in process 0, none in the others.
+    """Open the writers of a run: all of them in process 0, none in the others.
 
     Args:
       workdir: the run's folder.
-      first_step: the step that the run goes on from.
+      first_step: the step that the run resumes from.
       tensorboard: write event files, where tensorboardX is installed.
       wandb_project: project of Weights & Biases; empty for none.
-      config: settings to show there.
+      config: settings to record there.
 
     Raises:
-      MissingBackendError: Weights & Biases was asked for and is not installed.
+      MissingBackendError: Weights & Biases is requested and not installed.
       OutputError: the folder cannot be written to.
     """
     import importlib.util
@@ -223,10 +208,10 @@ def open_writers(
     import jax
 
     if jax.process_index() != 0:
-        return Several()
+        return CompositeWriter()
     writers: list[MetricWriter] = [JsonLines(workdir, first_step)]
     if tensorboard and importlib.util.find_spec("tensorboardX"):
         writers.append(TensorBoard(workdir, first_step))
     if wandb_project:
         writers.append(WeightsAndBiases(workdir, wandb_project, config or {}))
-    return Several(writers)
+    return CompositeWriter(writers)

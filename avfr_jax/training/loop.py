@@ -1,17 +1,16 @@
-"""The training loop: from its own last checkpoint, another model, or scratch, to the last step and an exported model.
+"""The training loop: from a checkpoint, another model or fresh weights to the last step and an exported model.
 
-Where a run starts, in this order: the newest checkpoint in its work folder; else the weights of `init_from`, with the
-rest fresh; else everything fresh. Nobody has to say "resume": the same command goes on where the last one stopped.
+A run starts from the newest checkpoint in its work folder; else from the weights of `init_from`, with the rest fresh;
+else from fresh weights. The same command therefore resumes a run.
 """
 
-import collections
 import contextlib
 import dataclasses
 import json
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -19,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from avfr_jax.errors import AvfrError, ConfigError, InputError, OutputError
+from avfr_jax.errors import ConfigError, InputError, OutputError
 from avfr_jax.training.checkpointing import Checkpoints, load_variables
-from avfr_jax.training.logging import MetricWriter, open_writers
+from avfr_jax.training.logging import open_writers
+from avfr_jax.training.meter import Meter, NonFiniteError
 from avfr_jax.training.objective import Objective, Variables
 from avfr_jax.training.panels import contact_sheet
-from avfr_jax.training.profiling import ProfilerWindow, StepClock, peak_flops, program_flops
+from avfr_jax.training.profiling import ProfilerWindow, peak_flops, program_flops
 from avfr_jax.training.sharding import batch_sharding, check_batch, replicated, state_shardings
 from avfr_jax.training.state import TrainState
 from avfr_jax.training.step import Optimisers, StepConfig, compile_ready_step, init_state, state_shapes
@@ -51,11 +51,6 @@ class DataIterator(Protocol):
     def set_state(self, state: bytes) -> None:
         """Go to a place."""
         ...
-
-
-class NonFiniteError(AvfrError):
-    """A loss, a gradient or a weight is no longer a finite number; training again from the last checkpoint as it was
-    would end the same way."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,14 +203,12 @@ class _Session:
 
     def __init__(self, run: Run, checkpoints: Checkpoints, stack: contextlib.ExitStack) -> None:
         self.run, self.loop, self.checkpoints = run, run.loop, checkpoints
-        self.sums: dict[str, float] = {}
-        self.count = 0
         self.validated: tuple[int, dict[str, float]] | None = None
         self.saved_at: int | None = None
         self.data_state = b""
-        self.state, self.at = self._start()
+        self.state, self.at, counters = self._start()
         _record_config(run)  # not before the checkpoint is known to be of this config
-        self.writer: MetricWriter = open_writers(
+        self.writer = open_writers(
             run.workdir,
             first_step=self.at,
             tensorboard=self.loop.tensorboard,
@@ -223,16 +216,23 @@ class _Session:
             config=run.config,
         )
         stack.callback(self.writer.close)
+        self.meter = Meter(
+            self.writer,
+            steps=self.loop.steps,
+            log_every=self.loop.log_every,
+            batch_size=run.batch_size,
+            stop=self._not_finite,
+            **counters,
+        )
         self.profiler = ProfilerWindow(run.workdir, self.loop.profile_first, self.loop.profile_steps)
         stack.callback(self.profiler.close)
         self.stop = stack.enter_context(Stop())
-        self.pending: collections.deque[tuple[int, Any]] = collections.deque()
 
     # -- Before the first step --------------------------------------------------------------------------------------
 
-    def _start(self) -> tuple[TrainState, int]:
-        """Own checkpoint, else `init_from`, else fresh weights."""
-        run = self.run
+    def _start(self) -> tuple[TrainState, int, dict[str, Any]]:
+        """State, step and counters: of the newest checkpoint, else from `init_from`, else fresh."""
+        run, fresh = self.run, {"sums": {}, "count": 0}
         shapes = state_shapes(run.objective, run.optimisers, run.step)
         places = state_shardings(run.mesh, shapes)
         target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
@@ -240,24 +240,23 @@ class _Session:
             saved = self.checkpoints.restore(target)
             run.data.set_state(saved.data)
             self.data_state, self.saved_at = saved.data, saved.step
-            self.sums, self.count = saved.counters["sums"], saved.counters["count"]
             if metrics := self.checkpoints.metrics(saved.step):
                 self.validated = (saved.step, metrics)
             say(f"Going on from step {saved.step} ({self.checkpoints.folder}).")
-            return saved.state, saved.step
+            return saved.state, saved.step, saved.counters
         state = init_state(run.objective, run.optimisers, jax.random.key(run.seed), run.mesh, run.step)
         if run.init_from is None:
-            return state, 0
+            return state, 0, fresh
         given = load_variables(run.init_from, shapes.variables)
         say(f"Starting from the weights of {run.init_from} ({', '.join(given)}).")
         given = jax.tree.map(jax.device_put, given, {name: places.variables[name] for name in given})
-        ema = {name: given[name]["params"] for name in state.ema if name in given}
         # A copy: donating one array twice is an error.
-        ema = jax.tree.map(jnp.copy, ema)
-        return dataclasses.replace(state, variables={**state.variables, **given}, ema={**state.ema, **ema}), 0
+        ema = jax.tree.map(jnp.copy, {name: given[name]["params"] for name in state.ema if name in given})
+        state = dataclasses.replace(state, variables={**state.variables, **given}, ema={**state.ema, **ema})
+        return state, 0, fresh
 
     def _compile(self) -> None:
-        """Compile for the batches as they come; the compiled step is counted and then run, so it is made once."""
+        """Compile for the first batch; one compiled step is counted and then run."""
         run, mesh = self.run, self.run.mesh
         self.frozen = jax.device_put(run.objective.frozen, replicated(mesh))
         self.first: Batch | None = self._next_batch()
@@ -272,23 +271,16 @@ class _Session:
         began = time.perf_counter()
         lowered = step.lower(self.state, self.frozen, self.augment(np.int32(self.at), self.first))
         chips = 1 if run.step.per_device else mesh.size  # the per-device program is counted for one already
-        self.flops = program_flops(lowered, chips, run.step.accumulate)
+        flops = program_flops(lowered, chips, run.step.accumulate)
         self.step = lowered.compile()
-        self.peak = peak_flops(mesh.devices.flat[0].device_kind)
-        self.pack = jax.jit(lambda metrics: jnp.stack([metrics[name].astype(jnp.float32) for name in sorted(metrics)]))
-        self.draw = jax.jit(run.objective.panels, out_shardings=replicated(mesh))
-        self.all_finite = jax.jit(
-            lambda tree: {
-                name: jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(part)]))
-                for name, part in tree.items()
-            },
-            out_shardings=replicated(mesh),
-        )
+        device = mesh.devices.flat[0].device_kind
+        self.meter.flops, self.meter.peak = flops, peak_flops(device)
+        self.panels = jax.jit(run.objective.panels, out_shardings=replicated(mesh))
         weights = sum(x.size for v in self.state.variables.values() for x in jax.tree.leaves(v.get("params", {})))
-        work = f", {self.flops * mesh.size / 1e9:.1f} GFLOP a step" if self.flops else ""
+        work = f", {flops * mesh.size / 1e9:.1f} GFLOP a step" if flops else ""
         say(
-            f"{weights / 1e6:.2f} M parameters in {', '.join(self.state.variables)}; {mesh.size} "
-            f"{mesh.devices.flat[0].device_kind} device(s){work}; compiled in {time.perf_counter() - began:.0f} s."
+            f"{weights / 1e6:.2f} M parameters in {', '.join(self.state.variables)}; {mesh.size} {device} device(s)"
+            f"{work}; compiled in {time.perf_counter() - began:.0f} s."
         )
 
     # -- The steps --------------------------------------------------------------------------------------------------
@@ -297,11 +289,10 @@ class _Session:
         """All steps, then the last validation, checkpoint and export."""
         if self.at < self.loop.steps:
             self._compile()
-        self.clock = StepClock()
-        self.waited = 0.0
+        self.meter.start()
         while self.at < self.loop.steps:
             self._one_step()
-            self._now_and_then()
+            self._scheduled()
             if self.stop.now(self.at):
                 return self._stopped()
         return self._finish()
@@ -317,19 +308,15 @@ class _Session:
         return Outcome(self.at, self.stop.by, {}, None)
 
     def _one_step(self) -> None:
-        """Dispatch a step, then fetch the figures of the one before it, so that the devices never wait for the
-        host."""
         began = time.perf_counter()
         batch, self.first = self.first or self._next_batch(), None
-        self.waited += time.perf_counter() - began
+        self.meter.waited += time.perf_counter() - began
         self.profiler.before_step()
         self.batch = self.augment(np.int32(self.at), batch)
         self.state, metrics = self.step(self.state, self.frozen, self.batch)
         self.at += 1
-        self.pending.append((self.at, (sorted(metrics), self.pack(metrics))))
         self.profiler.after_step(metrics)
-        while len(self.pending) > 1:
-            self._take_figures()
+        self.meter.add(self.at, metrics)
 
     def _next_batch(self) -> Batch:
         try:
@@ -339,84 +326,25 @@ class _Session:
         self.data_state = self.run.data.get_state()
         return batch
 
-    def _take_figures(self) -> None:
-        """Wait for the oldest step, check its figures, add them up and log them when it is time."""
-        step, (names, packed) = self.pending.popleft()
-        values = dict(zip(names, np.asarray(packed).tolist(), strict=True))
-        self.clock.tick()
-        for name, value in values.items():
-            if not np.isfinite(value):
-                raise NonFiniteError(self._not_finite(name, value, step))
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
-        if self.loop.log_every and step % self.loop.log_every == 0:
-            self._log(step)
-
-    def _not_finite(self, name: str, value: Any, step: int) -> str:
+    def _not_finite(self, name: str, value: Any, step: int) -> NonFiniteError:
         kept = self.checkpoints.latest()
         good = f"the last good checkpoint is that of step {kept}" if kept is not None else "there is no checkpoint yet"
-        return (
+        return NonFiniteError(
             f"Training stopped: {name} is {value} at step {step}; {good} in {self.checkpoints.folder}. Lower the "
             "learning rate or clip the gradients, in another work folder with init_from."
         )
 
-    def _log(self, step: int) -> None:
-        means = {name: total / self.count for name, total in self.sums.items()}
-        self.sums, self.count = {}, 0
-        rate = self.clock.read()
-        speed = {"speed/steps_per_second": rate, "speed/samples_per_second": rate * self.run.batch_size}
-        speed["speed/waiting_for_data"] = self.waited  # seconds since the last line
-        self.waited = 0.0
-        if self.flops:
-            speed["speed/tflops_per_chip"] = self.flops * rate / 1e12
-            if self.peak:
-                speed["speed/mfu"] = self.flops * rate / self.peak
-        self.writer.scalars(step, {**{f"train/{n}": x for n, x in means.items()}, **speed})
-        self._progress(step, means, speed)
-
-    def _progress(self, step: int, means: Mapping[str, float], speed: Mapping[str, float]) -> None:
-        """One line: on a terminal it stays in its place."""
-        rate = speed["speed/steps_per_second"]
-        left = int((self.loop.steps - step) / max(rate, 1e-9))
-        names = sorted((n for n in means if not n.startswith("grad_norm/")), key=lambda n: (n != "loss", n))
-        shown = "  ".join(f"{n.removeprefix('loss/')} {means[n]:.4g}" for n in names[:7])
-        mfu = f"  MFU {speed['speed/mfu']:.1%}" if "speed/mfu" in speed else ""
-        line = (
-            f"step {step}/{self.loop.steps}  {shown}  {rate:.3g} steps/s  {speed['speed/samples_per_second']:.3g} "
-            f"samples/s{mfu}  {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
-        )
-        say(line, progress=True)
-
-    def _flush(self) -> None:
-        """Wait for every step, so that what is saved or shown is known to be good."""
-        while self.pending:
-            self._take_figures()
-
     # -- Between the steps ------------------------------------------------------------------------------------------
 
-    def _now_and_then(self) -> None:
-        """Validation, panels and checkpoints, in this order: a checkpoint knows how good it is."""
-        due = [
-            action
-            for every, action in (
-                (self.loop.validate_every if self.run.validator else 0, self._validate),
-                (self.loop.panel_every, self._panels),
-                (self.loop.checkpoint_every, self._save),
-            )
-            if every and self.at % every == 0
-        ]
-        if due:
-            self._flush()
-            with self._aside():
+    def _scheduled(self) -> None:
+        """Validation, panels and checkpoint where due, in this order: a checkpoint holds its validation metrics."""
+        loop = self.loop
+        every = {self._validate: loop.validate_every, self._panels: loop.panel_every, self._save: loop.checkpoint_every}
+        if due := [action for action, steps in every.items() if steps and self.at % steps == 0]:
+            self.meter.flush()
+            with self.meter.paused():
                 for action in due:
                     action()
-
-    @contextlib.contextmanager
-    def _aside(self) -> Iterator[None]:
-        """Time that does not count against the steps."""
-        began = time.perf_counter()
-        yield
-        self.clock.pause(time.perf_counter() - began)
 
     def _validate(self) -> None:
         if self.run.validator is None or (self.validated and self.validated[0] == self.at):
@@ -429,33 +357,34 @@ class _Session:
     def _panels(self) -> None:
         variables, rows = self.state.averaged(), self.loop.panel_rows
         if self.run.validator:
-            found = self.run.validator.panels(variables, rows)
+            panels = self.run.validator.panels(variables, rows)
         else:
-            found = jax.device_get(self.draw(variables, self.batch))
+            panels = jax.device_get(self.panels(variables, self.batch))
         if jax.process_index() == 0:
-            self.writer.images(self.at, {"panels": contact_sheet(found, rows=rows)})
+            self.writer.images(self.at, {"panels": contact_sheet(panels, rows=rows)})
 
     def _save(self) -> None:
         if self.saved_at == self.at:
             return
-        self._flush()
-        for name, good in jax.device_get(self.all_finite(self.state.variables)).items():
+        self.meter.flush()
+        finite = jax.jit(_all_finite, out_shardings=replicated(self.run.mesh))(self.state.variables)
+        for name, good in jax.device_get(finite).items():
             if not good:
-                raise NonFiniteError(self._not_finite(f"a weight of {name}", "not finite", self.at))
+                raise self._not_finite(f"a weight of {name}", "not finite", self.at)
         metrics = self.validated[1] if self.validated and self.validated[0] == self.at else None
-        counters = {"sums": self.sums, "count": self.count}
+        counters = {"sums": self.meter.sums, "count": self.meter.count}
         self.checkpoints.save(self.at, self.state, data=self.data_state, counters=counters, metrics=metrics)
         self.saved_at = self.at
 
     # -- The end ----------------------------------------------------------------------------------------------------
 
     def _finish(self) -> Outcome:
-        self._flush()
+        self.meter.flush()
         if self.loop.validate_every:
             self._validate()
         self._save()
         self.checkpoints.wait()
-        variables, quality, step = self._shipped()
+        variables, quality, step = self._exported()
         folder = None
         if self.run.export:
             provenance = {**self.run.provenance, "steps": step, "losses_use": list(self.run.objective.notes)}
@@ -465,12 +394,18 @@ class _Session:
         say(f"Finished after step {self.at}." + (f" The model is in {folder}." if folder else ""))
         return Outcome(self.at, None, quality, folder)
 
-    def _shipped(self) -> tuple[Variables, dict[str, float], int]:
+    def _exported(self) -> tuple[Variables, dict[str, float], int]:
         """The weights to export, their validation metrics and their step."""
-        quality = dict(self.validated[1]) if self.validated else {}
         best = self.checkpoints.best()
         if self.loop.export == "last" or best is None or best == self.at:
-            return self.state.averaged(), quality, self.at
+            return self.state.averaged(), dict(self.validated[1]) if self.validated else {}, self.at
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), self.state)
-        saved = self.checkpoints.restore(target, best)
-        return saved.state.averaged(), self.checkpoints.metrics(best), best
+        return self.checkpoints.restore(target, best).state.averaged(), self.checkpoints.metrics(best), best
+
+
+def _all_finite(variables: Variables) -> dict[str, Any]:
+    """Whether every weight of a network is finite, by network."""
+    return {
+        name: jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]))
+        for name, tree in variables.items()
+    }

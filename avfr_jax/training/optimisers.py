@@ -1,4 +1,4 @@
-"""Optimisers of the networks: Adam with the schedules the papers use."""
+"""Adam with the learning-rate schedules of the papers, for each network."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -21,9 +21,9 @@ class OptimiserConfig:
         rate over `decay_steps`.
       milestones: in steps.
       gamma: see `schedule`.
-      decay_steps: length of the cosine, in steps, warm-up included; an experiment that leaves it at 0 means its own.
-      warmup_steps: the rate rises linearly from 0 over these.
-      clip_norm: gradients longer than this are shortened to it; 0 leaves them alone.
+      decay_steps: length of the cosine, in steps, warm-up included; 0 takes the length of the run.
+      warmup_steps: of a linear rise from 0.
+      clip_norm: largest global norm of the gradients; 0 does not clip.
     """
 
     learning_rate: float = 2e-4
@@ -38,7 +38,7 @@ class OptimiserConfig:
 
 
 def learning_rate(config: OptimiserConfig) -> optax.Schedule:
-    """The rate as a function of the step.
+    """Learning rate as a function of the step.
 
     Raises:
       ConfigError: milestones out of order, or a cosine without a length.
@@ -63,7 +63,7 @@ def learning_rate(config: OptimiserConfig) -> optax.Schedule:
 def make_optimisers(
     config: OptimiserConfig, networks: Iterable[str], overrides: Mapping[str, OptimiserConfig] | None = None
 ) -> dict[str, optax.GradientTransformation]:
-    """One Adam a network, with settings of its own where `overrides` names it.
+    """Make one Adam a network, with settings of its own where `overrides` has it.
 
     Raises:
       ConfigError: `overrides` names a network that is not trained.

@@ -1,7 +1,4 @@
-"""Pictures to look at during training: keypoints, occlusion, optical flow, and the contact sheet that shows them.
-
-The drawing functions are pure JAX, so that they run inside a jitted `Objective.panels`; `contact_sheet` is NumPy.
-"""
+"""Visualisation of keypoints, occlusion and optical flow as pure JAX functions, and the contact sheet (NumPy)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,15 +12,14 @@ from avfr_jax.ops.resize import resize_linear
 from avfr_jax.typing import Array, Float, UInt8
 
 COLUMNS = ("source", "between", "driving", "output", "keypoints", "occlusion", "flow")
-# Steps of the colour wheel of Baker et al., "A Database and Evaluation Methodology for Optical Flow" (2011): how many
-# hues lie between red, yellow, green, cyan, blue and magenta; more where the eye tells more apart.
+# Hues between red, yellow, green, cyan, blue and magenta on the colour wheel of Baker et al., "A Database and
+# Evaluation Methodology for Optical Flow" (2011).
 _WHEEL_STEPS = (15, 6, 4, 11, 13, 6)
 _WHEEL_CORNERS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 0, 0]], np.float32)
 
 
 def colour_wheel() -> Float[np.ndarray, "55 3"]:
-    """The 55 fully saturated hues of the optical-flow colour wheel, from red over yellow, green, cyan, blue and magenta
-    back to red; float32 in [0, 1]."""
+    """The 55 fully saturated hues of the optical-flow colour wheel, from red over green and blue; float32 in [0, 1]."""
     parts = []
     for steps, start, end in zip(_WHEEL_STEPS, _WHEEL_CORNERS, _WHEEL_CORNERS[1:], strict=False):
         share = np.arange(steps, dtype=np.float32)[:, None] / steps
@@ -44,12 +40,12 @@ def render_keypoints(
     align_corners: bool = True,
     radius: float | None = None,
 ) -> Float[Array, "n h w 3"]:
-    """Dots with smooth edges over images, keypoint by keypoint in its own colour.
+    """Render keypoints as anti-aliased dots, each in its own colour.
 
     Args:
       images: in [0, 1].
-      keypoints: (x, y) in [-1, 1]; those outside, or not finite, are not drawn.
-      align_corners: the convention of the keypoints; FOMM's networks give corner-aligned ones.
+      keypoints: (x, y) in [-1, 1]; those outside, or not finite, are left out.
+      align_corners: convention of the keypoints; FOMM's are corner-aligned.
       radius: of the dots in pixels; None is a sixtieth of the height and at least 1.5.
 
     Returns:
@@ -74,7 +70,7 @@ def render_keypoints(
 
 
 def render_occlusion(occlusion: Float[Array, "n h w 1"], shape: tuple[int, int]) -> Float[Array, "n h2 w2 3"]:
-    """An occlusion map in [0, 1] as a grey picture of `shape` (height, width): white is visible."""
+    """Render an occlusion map in [0, 1] as a grey image of `shape` (height, width): white is visible."""
     grey = resize_linear(occlusion.astype(jnp.float32), shape)
     return jnp.broadcast_to(jnp.clip(grey, 0, 1), (*grey.shape[:3], 3))
 
@@ -82,7 +78,7 @@ def render_occlusion(occlusion: Float[Array, "n h w 1"], shape: tuple[int, int])
 def flow_colours(
     displacement: Float[Array, "n h w 2"], *, largest: Float[Array, ""] | float | None = None
 ) -> Float[Array, "n h w 3"]:
-    """Displacements as colours: the hue says where to, the saturation how far, white is none.
+    """Colour-code displacements: hue is direction, saturation is length, white is none.
 
     Args:
       displacement: (x, y), x to the right and y down, in any unit.
@@ -94,7 +90,7 @@ def flow_colours(
     wheel = jnp.asarray(colour_wheel())
     flow = displacement.astype(jnp.float32)
     length = jnp.sqrt((flow**2).sum(-1))
-    # The floor keeps a still picture white instead of dividing rounding errors by themselves.
+    # The floor keeps a still image white instead of amplifying rounding errors.
     length = jnp.clip(length / jnp.maximum(length.max() if largest is None else largest, 1e-4), 0, 1)
     turn = (jnp.arctan2(-flow[..., 1], -flow[..., 0]) / jnp.pi + 1) / 2 * (len(wheel) - 1)
     low = jnp.clip(jnp.floor(turn).astype(jnp.int32), 0, len(wheel) - 1)
@@ -106,31 +102,31 @@ def flow_colours(
 def render_flow(
     deformation: Float[Array, "n h w 2"], shape: tuple[int, int], *, identity: Array | None = None
 ) -> Float[Array, "n h2 w2 3"]:
-    """A backward flow (where each position looks in the source, (x, y) in [-1, 1]) as a coloured picture.
+    """Render a backward flow (sampling positions in the source, (x, y) in [-1, 1]) in colours.
 
     Args:
       deformation: the flow.
-      shape: height and width of the picture.
-      identity: `[h, w, 2]`, the flow of a picture that stays as it is; None is the pixel-centre grid.
+      shape: height and width of the image.
+      identity: `[h, w, 2]`, the identity flow; None is the pixel-centre grid.
     """
     still = pixel_grid(*deformation.shape[1:3]) if identity is None else identity
     return render_displacement(deformation - still, shape)
 
 
 def render_displacement(displacement: Float[Array, "n h w 2"], shape: tuple[int, int]) -> Float[Array, "n h2 w2 3"]:
-    """`flow_colours` as a picture of the given height and width."""
+    """Render `flow_colours` at the given height and width."""
     return jnp.clip(resize_linear(flow_colours(displacement), shape), 0, 1)
 
 
 def contact_sheet(
     panels: Mapping[str, Any], *, rows: int = 8, columns: Sequence[str] = COLUMNS, gap: int = 2
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """One picture of many: a row a sample, a column a panel, white lines between.
+    """Join images to one: a row a sample, a column a panel, white lines between.
 
     Args:
       panels: images `[N, H, W, 3]` in [0, 1] by name, all of one size.
       rows: at most so many samples.
-      columns: order of the panels; those that are missing are left out, those not named come last.
+      columns: order of the panels; others come last.
       gap: width of the lines in pixels.
 
     Raises:

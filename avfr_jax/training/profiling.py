@@ -1,4 +1,4 @@
-"""How fast a run is: steps a second, floating-point operations a step against a chip's peak, a profiler window."""
+"""Speed of a run: steps a second, FLOPs against a chip's peak, profiler traces."""
 
 import pathlib
 import time
@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 # Peak of one chip in dense bfloat16, FLOP a second: NVIDIA's data sheets (A100, H100, H200; half of the figures "with
-# sparsity") and Google's Cloud TPU pages. The first name found in `device_kind` counts.
+# sparsity") and Google's Cloud TPU pages. The first name that `device_kind` contains counts.
 _PEAKS = (
     ("H100 PCIe", 756e12),
     ("H100 NVL", 835e12),
@@ -17,14 +17,14 @@ _PEAKS = (
     ("TPU v4", 275e12),
     ("TPU v5 lite", 197e12),
     ("TPU v5e", 197e12),
-    ("TPU v5", 459e12),  # v5p calls itself so
+    ("TPU v5", 459e12),  # the name of a v5p
     ("TPU v6 lite", 918e12),
     ("TPU v6e", 918e12),
 )
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak FLOP a second of a chip in dense bfloat16; None for one that the table does not hold (any CPU)."""
+    """Peak FLOP a second of a chip in dense bfloat16; None for one outside the table (any CPU)."""
     kind = device_kind.lower()
     if "tpu v4 lite" in kind:  # v4i, another chip
         return None
@@ -32,18 +32,16 @@ def peak_flops(device_kind: str) -> float | None:
 
 
 def program_flops(lowered: Any, chips: int = 1, passes: int = 1) -> float | None:
-    """Floating-point operations that one step asks of each chip, from XLA's cost analysis.
-
-    The program is counted before it is compiled: afterwards a convolution may be a call into a vendor's library, which
-    the analysis cannot see into.
+    """FLOPs of a step on each chip, from XLA's cost analysis before compilation, which may replace convolutions by
+    calls into a library that the analysis cannot count.
 
     Args:
       lowered: `jax.jit(step).lower(…)`, over the global batch.
       chips: the program is divided over so many.
-      passes: how often its accumulation loop runs; the analysis counts a loop's body once.
+      passes: trips of its accumulation loop, whose body the analysis counts once.
 
     Returns:
-      FLOPs a chip and step; None where the backend has no analysis.
+      None where the backend has no analysis.
     """
     try:
         costs = lowered.cost_analysis()
@@ -55,21 +53,21 @@ def program_flops(lowered: Any, chips: int = 1, passes: int = 1) -> float | None
 
 
 class StepClock:
-    """Steps a second since it was last read, without the time spent in pauses (validation, panels, saving)."""
+    """Steps a second since the last reading, without pauses (validation, panels, saving)."""
 
     def __init__(self) -> None:
         self._start, self._steps, self._paused = time.perf_counter(), 0, 0.0
 
     def tick(self) -> None:
-        """A step was finished."""
+        """Count a finished step."""
         self._steps += 1
 
     def pause(self, seconds: float) -> None:
-        """Time that was not spent on steps."""
+        """Leave out some time."""
         self._paused += seconds
 
     def read(self) -> float:
-        """Steps a second, and start again."""
+        """Return steps a second, and start again."""
         now = time.perf_counter()
         rate = self._steps / max(now - self._start - self._paused, 1e-9)
         self._start, self._steps, self._paused = now, 0, 0.0
@@ -77,7 +75,7 @@ class StepClock:
 
 
 class ProfilerWindow:
-    """Traces a few steps into `workdir/profile`, once the first ones (compilation, caches) are over."""
+    """Trace of a few steps into `workdir/profile`, after the first ones (compilation, caches)."""
 
     def __init__(self, workdir: pathlib.Path, first: int, steps: int) -> None:
         """Trace `steps` steps after the first `first` ones of this process; 0 steps trace nothing."""
@@ -85,20 +83,20 @@ class ProfilerWindow:
         self._seen, self._running = 0, False
 
     def before_step(self) -> None:
-        """Start the trace when its time has come."""
+        """Start the trace before its first step."""
         if self._seen == self._first < self._last:
             jax.profiler.start_trace(str(self._folder))
             self._running = True
         self._seen += 1
 
     def after_step(self, result: Any) -> None:
-        """Stop the trace after its last step; waits for `result` then, so that the step is inside."""
+        """Stop the trace after its last step, once `result` is ready."""
         if self._running and self._seen == self._last:
             jax.block_until_ready(result)
             self.close()
 
     def close(self) -> None:
-        """Stop a trace that is running."""
+        """Stop a running trace."""
         if self._running:
             self._running = False
             jax.profiler.stop_trace()

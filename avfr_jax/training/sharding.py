@@ -1,7 +1,7 @@
-"""Where the arrays of a training run live: a mesh of devices with two axes.
+"""Sharding over a mesh of devices with two axes.
 
-The batch is divided over all devices. Parameters, their moments and averages are copied to every device along `data`
-and divided along `fsdp` (fully sharded data parallelism), where an axis of theirs is divisible.
+The batch is divided over all devices. Parameters, moments and averages are replicated along `data` and divided along
+`fsdp` (fully sharded data parallelism), where one of their axes is divisible.
 """
 
 from typing import Any
@@ -15,17 +15,17 @@ from avfr_jax.errors import ConfigError
 from avfr_jax.training.state import TrainState
 
 AXES = ("data", "fsdp")
-# Below this many elements a parameter is not worth dividing: a gather costs more than the memory saves.
+# Parameters with fewer elements stay whole: gathering costs more than the memory saved.
 _SMALL = 2**14
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, devices: Any = None) -> Mesh:
-    """A mesh of all devices (of every process), or of those given.
+    """Make a mesh of all devices (of every process), or of those given.
 
     Args:
       data: devices along `data`; -1 takes all that `fsdp` leaves.
       fsdp: devices along `fsdp`.
-      devices: for a slice that is not there, its device descriptions.
+      devices: device descriptions of an absent slice.
 
     Raises:
       ConfigError: the devices cannot be divided so.
@@ -39,7 +39,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, devices: Any = None) -> Mesh:
 
 
 def check_batch(mesh: Mesh, size: int, accumulate: int = 1) -> None:
-    """Raises ConfigError where a batch cannot be divided over the mesh, or each part over the accumulated passes."""
+    """Raise ConfigError where a batch cannot be divided over the mesh and the accumulated passes."""
     if size <= 0 or size % (mesh.size * accumulate):
         times = f" times {accumulate} accumulated passes" if accumulate > 1 else ""
         raise ConfigError(
@@ -49,17 +49,17 @@ def check_batch(mesh: Mesh, size: int, accumulate: int = 1) -> None:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Arrays whose first axis is the batch."""
+    """Sharding of arrays whose first axis is the batch."""
     return NamedSharding(mesh, P(AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Arrays that every device has a copy of."""
+    """Sharding of arrays replicated on every device."""
     return NamedSharding(mesh, P())
 
 
 def leaf_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
-    """A parameter's place: its longest axis that `fsdp` divides is divided, else it is copied."""
+    """Sharding of a parameter: along its longest axis that `fsdp` divides, else replicated."""
     fsdp = mesh.shape["fsdp"]
     candidates = [i for i, n in enumerate(shape) if n % fsdp == 0 and n >= fsdp]
     if fsdp == 1 or int(np.prod(shape)) < _SMALL or not candidates:
@@ -69,12 +69,12 @@ def leaf_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
 
 
 def state_shardings(mesh: Mesh, shapes: TrainState) -> TrainState:
-    """The place of every leaf of a state, from its shapes."""
+    """Sharding of every leaf of a state."""
     return jax.tree.map(lambda leaf: leaf_sharding(mesh, tuple(leaf.shape)), shapes)
 
 
 def put_batch(mesh: Mesh, batch: dict[str, Any]) -> dict[str, Any]:
-    """This process's part of a batch (host arrays) -> global arrays divided over the mesh.
+    """Make global arrays divided over the mesh from this process's part of a batch (host arrays).
 
     Raises:
       ConfigError: the batch cannot be divided over the mesh.

@@ -1,4 +1,4 @@
-"""Everything that a training run carries from one step to the next, as one pytree."""
+"""State of a training run between two steps, as one pytree."""
 
 import dataclasses
 from typing import Any
@@ -9,14 +9,14 @@ import jax
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """A training run between two steps.
+    """State between two steps.
 
     Attributes:
-      step: int32 scalar, the number of steps taken.
+      step: int32 scalar, steps taken.
       variables: `{network: {collection: tree}}`: parameters and running statistics.
       opt_state: `{network: optax state}`.
-      ema: `{network: parameters}` averaged over the steps; empty where none are kept.
-      key: uint32 key data (`jax.random.key_data`) from which every step derives its own randomness.
+      ema: `{network: parameters}`, exponential moving averages; empty where none are kept.
+      key: uint32 key data (`jax.random.key_data`), folded with the step.
     """
 
     step: Any
@@ -26,7 +26,7 @@ class TrainState:
     key: Any
 
     def averaged(self) -> dict[str, Any]:
-        """The variables with averaged parameters where they are kept: what is validated and shipped."""
+        """Variables with averaged parameters where they are kept, for validation and export."""
         return {
             name: {**collections, "params": self.ema.get(name, collections["params"])}
             for name, collections in self.variables.items()

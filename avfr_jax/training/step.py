@@ -1,9 +1,8 @@
-"""One training step, the same code on one processor and on a pod.
+"""The training step, for one device or a pod.
 
-The main entry takes the global view: one program under `jax.jit` over a sharded batch, so that means and batch
-statistics are those of the whole batch by construction. The second entry (`per_device=True`) gives each device its
-own part through `jax.shard_map` and joins the parts by collectives over a named axis; both give the same losses and
-updates.
+The global view is one program under `jax.jit` over a sharded batch: means and batch statistics are those of the whole
+batch. The per-device view (`per_device=True`) runs on each device's part through `jax.shard_map`, with collectives over
+a named axis. Both give the same losses and updates.
 """
 
 import dataclasses
@@ -28,10 +27,10 @@ Step = Callable[[TrainState, Any, dict[str, Any]], tuple[TrainState, dict[str, A
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """How a step is run.
+    """Settings of a step.
 
     Attributes:
-      accumulate: the batch is taken in this many passes, one after the other, and their gradients averaged.
+      accumulate: sequential passes over parts of the batch, whose gradients are averaged.
       ema_decay: of the averaged parameters; 0 keeps none.
       per_device: the per-device view (`jax.shard_map`) instead of the global one.
     """
@@ -42,7 +41,7 @@ class StepConfig:
 
 
 def new_state(objective: Objective, optimisers: Optimisers, key: Array, config: StepConfig) -> TrainState:
-    """A state before its first step, on the default device."""
+    """Make a state before its first step, on the default device."""
     start, later = jax.random.split(key)
     variables = objective.init(start)
     params = {name: variables[name]["params"] for name in objective.networks}
@@ -63,7 +62,7 @@ def state_shapes(objective: Objective, optimisers: Optimisers, config: StepConfi
 def init_state(
     objective: Objective, optimisers: Optimisers, key: Array, mesh: Mesh, config: StepConfig | None = None
 ) -> TrainState:
-    """A fresh state, made in place on the mesh: no device ever holds what it will not keep."""
+    """Make a fresh state in place on the mesh."""
     config = config or StepConfig()
     places = state_shardings(mesh, state_shapes(objective, optimisers, config))
     make = jax.jit(lambda k: new_state(objective, optimisers, k, config), out_shardings=places)
@@ -73,7 +72,7 @@ def init_state(
 def make_step(
     objective: Objective, optimisers: Optimisers, mesh: Mesh, config: StepConfig | None = None
 ) -> Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Array]]]:
-    """The jitted step `(state, batch) -> (state, metrics)`; the state passed in is donated.
+    """Make the jitted step `(state, batch) -> (state, metrics)`; the state passed in is donated.
 
     Raises:
       ConfigError: from the step, for a batch that the mesh cannot divide.
@@ -90,8 +89,7 @@ def make_step(
 
 
 def compile_ready_step(objective: Objective, optimisers: Optimisers, mesh: Mesh, config: StepConfig) -> Any:
-    """The step as a jitted function of (state, frozen weights, batch), with its shardings; it can be lowered from
-    shapes alone."""
+    """Make the step as a jitted function of (state, frozen weights, batch), which can be lowered from shapes alone."""
     places = state_shardings(mesh, state_shapes(objective, optimisers, config))
     passes = _per_device(objective, mesh) if config.per_device else _global(objective)
 
@@ -145,8 +143,7 @@ def _global(objective: Objective) -> Passes:
 
 
 def _per_device(objective: Objective, mesh: Mesh) -> Passes:
-    """Each device's own part of the batch; gradients and metrics are averaged over the devices, and batch statistics
-    taken over them, by collectives along the axis `data`."""
+    """Each device's part of the batch; gradients, metrics and batch statistics are averaged by collectives."""
     if mesh.shape["fsdp"] != 1:
         raise ConfigError("The per-device view keeps parameters whole; it needs fsdp = 1.")
 

@@ -1,4 +1,4 @@
-"""Stopping a run from outside, by SIGTERM or Ctrl-C, so that nothing is lost."""
+"""Stopping a run by SIGTERM or Ctrl-C after a checkpoint; progress lines on stderr."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ _line_is_open = False
 
 
 def say(text: str, *, progress: bool = False) -> None:
-    """A line on stderr, from process 0. On a terminal a line of `progress` stays in its place until the next line."""
+    """Print a line to stderr, from process 0; on a terminal the next line overwrites a line of `progress`."""
     global _line_is_open
     if jax.process_index() != 0:
         return
@@ -23,7 +23,7 @@ def say(text: str, *, progress: bool = False) -> None:
 
 
 class Stop:
-    """Notices signals; in a run of several processes all agree on the step to stop at."""
+    """Handler of stop signals; several processes agree on the step to stop at."""
 
     def __init__(self) -> None:
         self.by: signal.Signals | None = None
@@ -32,27 +32,27 @@ class Stop:
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
-            # With several processes, JAX's preemption service listens for SIGTERM and tells the others.
+            # With several processes, JAX's preemption service handles SIGTERM and informs the others.
             for number in (signal.SIGINT,) if self._shared else (signal.SIGTERM, signal.SIGINT):
-                self._old[number] = signal.signal(number, self._noticed)
+                self._old[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
-    def _noticed(self, number: int, _: object) -> None:
+    def _handle(self, number: int, _: object) -> None:
         if self.by and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice: at once, without a checkpoint
+            raise KeyboardInterrupt  # the second time: at once, without a checkpoint
         self.by = signal.Signals(number)
         again = "; once more to stop at once" if number == signal.SIGINT else ""
-        # Not print: the signal may have come in the middle of one.
+        # Not print: the signal may have interrupted one.
         os.write(sys.stderr.fileno(), f"\n{self.by.name}: saving after this step{again}.\n".encode())
         if self._shared:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def now(self, step: int) -> bool:
-        """Whether to stop after this step; to be asked after every step."""
+        """Whether to stop after this step; to be called after every step."""
         if not self._shared:
             return self.by is not None
         from jax.experimental import multihost_utils

@@ -41,12 +41,12 @@ class Forward(NamedTuple):
     prediction: Any
     target: Any
     collections: Variables
-    batch: Mapping[str, Any] = {}  # noqa: RUF012
+    batch: Mapping[str, Any] = {}
     source: Any = None
     driving: Any = None
     transformed: Any = None
     warp: RandomWarp | None = None
-    outputs: Mapping[str, Any] = {}  # noqa: RUF012
+    outputs: Mapping[str, Any] = {}
     condition: tuple[Any, ...] = ()
 
 

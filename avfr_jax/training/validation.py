@@ -28,21 +28,20 @@ class ValidationSource(Protocol):
     frames: Sequence[int]
 
     def samples(self, pairs: Sequence[Pair]) -> dict[str, np.ndarray]:
-        """A batch of pairs as host arrays: float32 images in [0, 1] `source` and `driving`, and what else the
-        objective's `evaluate` takes."""
+        """Read pairs as host arrays: the entries that the objective's `evaluate` takes, images float32 in [0, 1]."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class ValidationConfig:
-    """What is validated.
+    """Choice of validation pairs.
 
     Attributes:
-      stride: every so many frames of a clip are driven from its first frame.
-      frames_per_clip: at most so many, spread over the clip.
-      clips: at most so many clips, spread over the list; 0 for all.
-      batch_size: pairs that are evaluated at once, over all devices; 0 for the training batch.
-      span: the source is so many frames before the driving one; 0 takes each clip's first frame.
+      stride: frames between two driving frames of a clip.
+      frames_per_clip: most driving frames of a clip, spread over it.
+      clips: most clips, spread over the list; 0 for all.
+      batch_size: pairs evaluated at once, over all devices; 0 for the training batch size.
+      span: frames from source to driving; 0 takes each clip's first frame as the source.
     """
 
     stride: int = 10
@@ -53,22 +52,21 @@ class ValidationConfig:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most `most` of the numbers 0 … count - 1, evenly spread, the first among them; `most` = 0 means all."""
+    """At most `most` of the numbers 0 … count - 1, evenly spread from 0; `most` = 0 means all."""
     if most <= 0 or count <= most:
         return list(range(count))
     return [i * count // most for i in range(most)]
 
 
 def validation_pairs(frames: Sequence[int], config: ValidationConfig) -> list[Pair]:
-    """The same pairs every time: each clip's first frame drives on to later ones at a stride, or where there is a span
-    the frame that far before each.
+    """Choose pairs, always the same: driving frames at a stride, the source the first frame or that `span` before.
 
     Args:
       frames: number of frames of each clip.
-      config: which of them.
+      config: the choice.
 
     Raises:
-      InputError: no clip has two frames, or as many as the span asks for.
+      InputError: no clip has two frames, or the frames of a span.
     """
     usable = [i for i, n in enumerate(frames) if n > max(1, config.span)]
     if not usable:
@@ -86,19 +84,19 @@ def validation_pairs(frames: Sequence[int], config: ValidationConfig) -> list[Pa
 
 
 class Validator:
-    """Evaluates weights over the list of pairs, on all devices and processes."""
+    """Evaluation of weights over a list of pairs, on all devices and processes."""
 
     def __init__(
         self, objective: Objective, source: ValidationSource, mesh: Mesh, config: ValidationConfig, batch_size: int
     ) -> None:
-        """Choose the pairs; nothing is read yet.
+        """Choose the pairs, without reading them.
 
         Args:
-          objective: gives the metrics.
+          objective: to evaluate.
           source: the held-out clips.
           mesh: of the training run.
-          config: which pairs.
-          batch_size: where the config leaves it open.
+          config: choice of the pairs.
+          batch_size: where the config has none.
 
         Raises:
           InputError: no clip can be used.
@@ -108,7 +106,7 @@ class Validator:
         # No larger than the list, but a whole number of samples a device.
         size = min(config.batch_size or batch_size, len(self.pairs))
         self._size = -(-size // mesh.size) * mesh.size
-        # Copied to every device: each process then reads the whole batch's figures.
+        # Replicated: each process then reads the metrics of the whole batch.
         self._evaluate: Callable[[Variables, Any], Any] = jax.jit(
             lambda variables, batch: objective.evaluate(variables, batch)[0], out_shardings=replicated(mesh)
         )
@@ -124,23 +122,19 @@ class Validator:
             yield part, put_batch(self._mesh, self._source.samples(full[start : start + local]))
 
     def __call__(self, variables: Variables) -> dict[str, float]:
-        """Metrics by name, averaged over the frames of each clip and then over the clips.
-
-        Args:
-          variables: what is shipped: averaged parameters where they are kept.
-        """
-        found: dict[str, dict[int, list[float]]] = {}
+        """Average metrics over the frames of each clip, then over the clips; `variables` hold averaged parameters where
+        they are kept."""
+        values_of: dict[str, dict[int, list[float]]] = {}
         for part, batch in self._batches(self.pairs):
             metrics: Mapping[str, Any] = jax.device_get(self._evaluate(variables, batch))
             for name, values in metrics.items():
                 for pair, value in zip(part, np.asarray(values), strict=False):
-                    found.setdefault(name, {}).setdefault(pair.clip, []).append(float(value))
-        # Plain float64 sums in the order of the list: the same figure on any number of devices.
-        return {name: float(np.mean([np.mean(v) for v in clips.values()])) for name, clips in sorted(found.items())}
+                    values_of.setdefault(name, {}).setdefault(pair.clip, []).append(float(value))
+        # Plain float64 sums in the order of the list: the same value on any number of devices.
+        return {name: float(np.mean([np.mean(v) for v in clips.values()])) for name, clips in sorted(values_of.items())}
 
     def panels(self, variables: Variables, rows: int) -> dict[str, np.ndarray]:
-        """Pictures of `rows` pairs, the furthest driving frame of clips spread over the list, and the same every
-        time."""
+        """Render panels of `rows` pairs: the last driving frame of clips spread over the list."""
         last = list({pair.clip: pair for pair in self.pairs}.values())
         pairs = [last[i] for i in spread(len(last), rows)]
         _, batch = next(self._batches(pairs))

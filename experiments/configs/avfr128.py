@@ -1,7 +1,7 @@
 """AVFR-GAN at 128 × 128, narrow enough to be trained on a processor.
 
     python -m experiments.train --config experiments/configs/avfr128.py --data.path clips,stills,heads \\
-        --held_back.path held_out
+        --held_out.path held_out
 
 The folders are those of `mesh_fomm256`; frames of 256 × 256 are read at half their size. A part is switched off with
 `--model.identity_aware_generator false`, the sound with `--model.audio_encoder false --model.audio_attention false
@@ -21,7 +21,14 @@ from avfr_jax.models.avfr import AudioConfig, AvfrConfig, IdentityConfig
 from avfr_jax.models.dense_motion import DenseMotionConfig
 from avfr_jax.models.fomm import GeneratorConfig
 from avfr_jax.models.keypoints import KeypointDetectorConfig
-from avfr_jax.training.objectives.fomm import FommLossConfig
+from avfr_jax.training.terms import (
+    EquivarianceJacobian,
+    EquivarianceValue,
+    FaceParts,
+    KeypointSpread,
+    PyramidL1,
+    Structural,
+)
 from experiments.configs.mesh_fomm128 import CONFIG as MESH
 
 CONFIG = dataclasses.replace(
@@ -36,15 +43,13 @@ CONFIG = dataclasses.replace(
         audio=AudioConfig(block_expansion=8, max_features=64, features=16),
         identity=IdentityConfig(block_expansion=8, max_features=64, num_bottleneck_blocks=1, condition=16, hidden=16),
     ),
-    losses=FommLossConfig(
-        perceptual=(),
-        pyramid_l1=10.0,
-        structural=1.0,
-        parts=2.0,
-        apart=10.0,
-        generator_gan=0.0,
-        equivariance_value=10.0,
-        equivariance_jacobian=1.0,
+    losses=(
+        PyramidL1(10.0),
+        Structural(1.0),
+        FaceParts(2.0),
+        KeypointSpread(10.0),
+        EquivarianceValue(10.0),
+        EquivarianceJacobian(1.0),
     ),
     optimiser=dataclasses.replace(MESH.optimiser, learning_rate=6e-4),
     data=dataclasses.replace(MESH.data, mel=True),

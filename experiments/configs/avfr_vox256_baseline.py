@@ -1,7 +1,7 @@
 """AVFR-GAN without its three parts: FOMM under AVFR-GAN's losses, the baseline of the ablation (thesis, table 2.3).
 
     python -m experiments.train --config experiments/configs/avfr_vox256_baseline.py --data.path vox/train \\
-        --held_back.path vox/test
+        --held_out.path vox/test
 
 Data, losses and schedule are those of `avfr_vox256`.
 

@@ -1,7 +1,7 @@
 """The baseline of AVFR-GAN with the structural prior alone (thesis, table 2.3).
 
     python -m experiments.train --config experiments/configs/avfr_vox256_structural.py --data.path vox/train \\
-        --held_back.path vox/test
+        --held_out.path vox/test
 
 Data, losses and schedule are those of `avfr_vox256`.
 

@@ -1,7 +1,7 @@
 """FOMM on VoxCeleb at 256 × 256 without an adversarial loss (Siarohin et al. 2019; the authors' `vox-256.yaml`).
 
     python -m experiments.train --config experiments/configs/fomm_vox256.py --data.path vox/train \\
-        --held_back.path vox/test
+        --held_out.path vox/test
 
 Both folders are made by `python -m data.clip_folder` from VoxCeleb's videos; VGG19's weights are imported once with
 `avfr import vgg19 FILE`. The published run: 424 people, 100 epochs of 75 pairs of each, 40 a step, which is 79 500
@@ -14,8 +14,8 @@ The discriminator of the authors' file has no weight in its generator's loss, so
 
 from avfr_jax.models.fomm import vox_256
 from avfr_jax.training.loop import LoopConfig
-from avfr_jax.training.objectives.fomm import FommLossConfig
 from avfr_jax.training.optimisers import OptimiserConfig
+from avfr_jax.training.terms import EquivarianceJacobian, EquivarianceValue, Perceptual
 from avfr_jax.training.validation import ValidationConfig
 from experiments.experiment import Experiment, HeldOutConfig, ScheduleConfig
 from pipelines.augment import AugmentConfig
@@ -24,7 +24,7 @@ from pipelines.loader import DataConfig
 CONFIG = Experiment(
     name="fomm_vox256",
     model=vox_256(),
-    losses=FommLossConfig(generator_gan=0.0),
+    losses=(Perceptual(), EquivarianceValue(), EquivarianceJacobian()),
     optimiser=OptimiserConfig(learning_rate=2e-4, b1=0.5, b2=0.999, gamma=0.1),
     schedule=ScheduleConfig(epochs=100, milestones=(60, 90)),
     data=DataConfig(path="vox/train", batch_size=40, size=256, repeats=75, workers=6),

@@ -2,7 +2,7 @@
 people use).
 
     python -m experiments.train --config experiments/configs/fomm_vox_adv256.py --data.path vox/train \\
-        --held_back.path vox/test
+        --held_out.path vox/test
 
 Data and VGG19 as for `fomm_vox256`. The published run: 424 people, 150 epochs of 75 pairs of each, 36 a step, which is
 132 450 steps at a learning rate that stays.
@@ -15,8 +15,8 @@ Time: `python -m experiments.compile_check --config fomm_vox_adv256 --identities
 import dataclasses
 
 from avfr_jax.models.fomm import vox_adv_256
-from avfr_jax.training.objectives.fomm import FommLossConfig
 from avfr_jax.training.optimisers import OptimiserConfig
+from avfr_jax.training.terms import FOMM_TERMS
 from experiments.configs.fomm_vox256 import CONFIG as WITHOUT
 from experiments.experiment import ScheduleConfig
 
@@ -24,7 +24,7 @@ CONFIG = dataclasses.replace(
     WITHOUT,
     name="fomm_vox_adv256",
     model=vox_adv_256(),
-    losses=FommLossConfig(generator_gan=1.0, discriminator_gan=1.0, gan="least_squares"),
+    losses=FOMM_TERMS,
     optimiser=OptimiserConfig(learning_rate=2e-4, b1=0.5, b2=0.999),
     schedule=ScheduleConfig(epochs=150),
     data=dataclasses.replace(WITHOUT.data, batch_size=36),

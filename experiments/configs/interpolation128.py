@@ -1,7 +1,7 @@
 """Frame interpolation at 128 × 128, narrow enough to be trained on a processor.
 
     python -m experiments.train --config experiments/configs/interpolation128.py --data.path clips,heads \\
-        --held_back.path held_out
+        --held_out.path held_out
 
 The folders are those of `mesh_fomm256`, without stills, between which there is nothing; frames of 256 × 256 are read at
 half their size. The frames are matched first, and the network says where they still differ (`model.moved`), on squares
@@ -18,9 +18,9 @@ from avfr_jax.models.discriminators import DiscriminatorConfig
 from avfr_jax.models.interpolation import InterpolationConfig
 from avfr_jax.nn.unet import UNetConfig
 from avfr_jax.training.loop import LoopConfig
-from avfr_jax.training.objectives.pictures import PictureLossConfig
 from avfr_jax.training.optimisers import OptimiserConfig
 from avfr_jax.training.step import StepConfig
+from avfr_jax.training.terms import Adversarial, PyramidL1, Structural
 from avfr_jax.training.validation import ValidationConfig
 from experiments.experiment import Experiment, HeldOutConfig
 from pipelines.augment import AugmentConfig
@@ -35,14 +35,7 @@ CONFIG = Experiment(
         network=UNetConfig(block_expansion=24, num_blocks=3, max_features=128, fold=2),
         discriminator=DiscriminatorConfig(block_expansion=16, num_blocks=3, max_features=64, use_keypoints=False),
     ),
-    losses=PictureLossConfig(
-        perceptual=(),
-        pyramid_l1=10.0,
-        structural=1.0,
-        gan="non_saturating",
-        generator_gan=0.05,
-        feature_matching=(0.0,) * 3,
-    ),
+    losses=(PyramidL1(10.0), Structural(1.0), Adversarial(0.05, "non_saturating")),
     optimiser=OptimiserConfig(learning_rate=1e-3, schedule="cosine", gamma=0.01, warmup_steps=100, clip_norm=5.0),
     data=DataConfig(path="clips,heads", batch_size=8, size=128, frames="triplet", spans=(2, 4), threads=2, prefetch=2),
     augment=AugmentConfig(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.03),

@@ -1,7 +1,7 @@
 """`mesh-fomm` at 128 × 128: a start for `mesh_fomm256` at a quarter of its cost.
 
     python -m experiments.train --config experiments/configs/mesh_fomm128.py --data.path clips,stills,heads \\
-        --held_back.path held_out
+        --held_out.path held_out
 
 Motion is estimated at 64 × 64 whatever the frame's size, so that what is learned here carries over. The folders are
 those of `mesh_fomm256`; frames of 256 × 256 are read at half their size.

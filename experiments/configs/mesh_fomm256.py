@@ -1,7 +1,7 @@
 """`mesh-fomm` at 256 × 256, 2.2 M parameters: small enough to play on a processor.
 
     python -m experiments.train --config experiments/configs/mesh_fomm256.py --data.path clips,stills,heads \\
-        --held_back.path held_out
+        --held_out.path held_out
 
 `clips` and `held_out` are made by `python -m data.clip_folder` from videos, `stills` by the same with `--stills` from
 portraits, `heads` by `data.clip_folder.prepare_synthetic`; folders can be left out. No frozen network is needed.
@@ -13,9 +13,17 @@ Time: 2.8 pairs a second on two cores of a server; days there are hours on any G
 
 from avfr_jax.models.mesh_fomm import MeshFommConfig
 from avfr_jax.training.loop import LoopConfig
-from avfr_jax.training.objectives.fomm import FommLossConfig
 from avfr_jax.training.optimisers import OptimiserConfig
 from avfr_jax.training.step import StepConfig
+from avfr_jax.training.terms import (
+    EquivarianceJacobian,
+    EquivarianceValue,
+    FaceParts,
+    KeypointSpread,
+    PyramidL1,
+    Structural,
+    WarpedL1,
+)
 from avfr_jax.training.validation import ValidationConfig
 from experiments.experiment import Experiment, HeldOutConfig
 from pipelines.augment import AugmentConfig
@@ -26,8 +34,14 @@ CONFIG = Experiment(
     name="mesh_fomm256",
     family="mesh-fomm",
     model=MeshFommConfig(image_size=256),
-    losses=FommLossConfig(
-        perceptual=(), pyramid_l1=10.0, structural=1.0, parts=2.0, warped=5.0, apart=10.0, generator_gan=0.0
+    losses=(
+        PyramidL1(10.0),
+        Structural(1.0),
+        FaceParts(2.0),
+        KeypointSpread(10.0),
+        WarpedL1(5.0),
+        EquivarianceValue(10.0),
+        EquivarianceJacobian(10.0),
     ),
     optimiser=OptimiserConfig(learning_rate=3e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0),
     data=DataConfig(

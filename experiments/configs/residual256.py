@@ -1,7 +1,7 @@
 """Binary residual coding of what `landmark-warp` draws at 256 × 256, narrow enough to be trained on a processor.
 
     python -m experiments.train --config experiments/configs/residual256.py --data.path clips,heads \\
-        --held_back.path held_out
+        --held_out.path held_out
 
 The folders are those of `mesh_fomm256`, without stills, which drawing leaves nothing of to be repaired. Encoder and
 decoder see the drawn frame, a cell is a square of 16 × 16 pixels of 32 bits: 1 KB for the whole frame before the
@@ -16,7 +16,7 @@ import dataclasses
 
 from avfr_jax.models.discriminators import DiscriminatorConfig
 from avfr_jax.models.residual import ResidualConfig
-from avfr_jax.training.objectives.pictures import PictureLossConfig
+from avfr_jax.training.terms import PyramidL1, Structural
 from experiments.configs.mesh_fomm256 import CONFIG as MESH_FOMM
 from pipelines.augment import AugmentConfig
 
@@ -34,9 +34,7 @@ CONFIG = dataclasses.replace(
         sees_drawn=True,
         discriminator=DiscriminatorConfig(block_expansion=16, num_blocks=3, max_features=64, use_keypoints=False),
     ),
-    losses=PictureLossConfig(
-        perceptual=(), pyramid_l1=10.0, structural=1.0, generator_gan=0.0, feature_matching=(0.0,) * 3
-    ),
+    losses=(PyramidL1(10.0), Structural(1.0)),
     optimiser=dataclasses.replace(MESH_FOMM.optimiser, learning_rate=1e-3, gamma=0.01),
     data=dataclasses.replace(MESH_FOMM.data, path="clips,heads", batch_size=8),
     augment=AugmentConfig(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.03),

@@ -10,14 +10,14 @@ Time: not known yet.
 import dataclasses
 
 from avfr_jax.models.residual import ResidualConfig
-from avfr_jax.training.objectives.pictures import PictureLossConfig
+from avfr_jax.training.terms import Adversarial, FeatureMatching, Perceptual
 from experiments.configs.residual256 import CONFIG as SMALL
 
 CONFIG = dataclasses.replace(
     SMALL,
     name="residual_vox512",
     model=ResidualConfig(),
-    losses=PictureLossConfig(gan="hinge"),
+    losses=(Perceptual(), Adversarial(1.0, "hinge"), FeatureMatching()),
     optimiser=dataclasses.replace(
         SMALL.optimiser, learning_rate=2e-4, schedule="milestones", warmup_steps=0, clip_norm=0.0
     ),

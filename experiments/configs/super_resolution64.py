@@ -1,13 +1,13 @@
 """Patch-wise super-resolution with k = 64, narrow enough to be trained on a processor.
 
     python -m experiments.train --config experiments/configs/super_resolution64.py --data.path clips,stills,heads \\
-        --held_back.path held_out
+        --held_out.path held_out
 
 The folders are those of `mesh_fomm256`; portraits serve as well as clips, since single frames are read. The network
 works on squares of 2 × 2 pixels, which a picture that was enlarged twice loses nothing by. No frozen network is needed:
 SSIM and a pyramid of absolute differences stand for LPIPS. The network is told by how much a picture was enlarged
 (`model.told`): one that was not became worse than bicubic at twice the size. 0.2 M parameters. For the weights in the
-package 900 more steps followed with `--init_from runs/larger/model --losses.generator_gan 0 --optimiser.learning_rate
+package 900 more steps followed with `--init_from runs/larger/model --losses.adversarial 0 --optimiser.learning_rate
 5e-4 --loop.steps 900`.
 
 Expected: after both, on forty people: strangers' frames enlarged twice at L1 0.0070 and PSNR 38.4, bicubic 0.0072 and

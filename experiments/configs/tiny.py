@@ -14,9 +14,9 @@ from avfr_jax.models.discriminators import DiscriminatorConfig
 from avfr_jax.models.fomm import FommConfig, GeneratorConfig
 from avfr_jax.models.keypoints import KeypointDetectorConfig
 from avfr_jax.training.loop import LoopConfig
-from avfr_jax.training.objectives.fomm import FommLossConfig
 from avfr_jax.training.optimisers import OptimiserConfig
 from avfr_jax.training.step import StepConfig
+from avfr_jax.training.terms import EquivarianceJacobian, EquivarianceValue, PyramidL1, Structural
 from avfr_jax.training.validation import ValidationConfig
 from experiments.experiment import Experiment, HeldOutConfig, SyntheticConfig
 from pipelines.loader import DataConfig
@@ -32,7 +32,7 @@ CONFIG = Experiment(
         discriminator=DiscriminatorConfig(block_expansion=8, max_features=32, num_blocks=3),
     ),
     # No frozen network: a pyramid of absolute differences and SSIM stand for the perceptual loss.
-    losses=FommLossConfig(perceptual=(), pyramid_l1=10.0, structural=1.0, generator_gan=0.0),
+    losses=(PyramidL1(10.0), Structural(1.0), EquivarianceValue(), EquivarianceJacobian()),
     optimiser=OptimiserConfig(learning_rate=1e-3),
     data=DataConfig(batch_size=8, size=64, threads=2, prefetch=2),
     synthetic=SyntheticConfig(clips=12, frames=24, people=12),

@@ -32,7 +32,7 @@ SMALL = {
     "model.identity.hidden": 4,
     "losses.scales": 1,
     "losses.structural": 0,
-    "losses.parts": 0,
+    "losses.face_parts": 0,
     "losses.equivariance_jacobian": 0,
     "data.batch_size": 8,
     "held_out.path": "",

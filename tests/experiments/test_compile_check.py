@@ -321,13 +321,13 @@ class Regression:
     def example_batch(self, size):
         return {"source": jax.ShapeDtypeStruct((size, 16, 16, 8), jnp.float32)}
 
-    def draw(self, key, size):
+    def sample(self, key, size):
         return jax.random.normal(key, (size,))
 
-    def gradients(self, variables, frozen, batch, draws, axis_name=None):
+    def gradients(self, variables, frozen, batch, random, axis_name=None):
         def loss(params):
             numbers = ("NHWC", "HWIO", "NHWC")
-            x = batch["source"] + draws[:, None, None, None]
+            x = batch["source"] + random[:, None, None, None]
             for kernel in (frozen["kernel"], params["kernel"]):
                 x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
             return (x**2).mean()

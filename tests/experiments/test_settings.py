@@ -6,6 +6,8 @@ from typing import Literal
 import pytest
 
 from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.training.terms import LpipsDistance, PyramidL1, WarpedL1
+from experiments.experiment import Experiment
 from experiments.settings import CONFIGS, leaves, load_config, override, parse_overrides
 
 
@@ -94,3 +96,46 @@ def test_config_files(tmp_path):
     with pytest.raises(InputError, match=r"did you mean experiments/configs/fomm_vox256\.py"):
         load_config("fomm_vox_256", Both)
     assert (CONFIGS / "tiny.py").is_file()
+
+
+@pytest.fixture
+def mesh_fomm():
+    return load_config("mesh_fomm256", Experiment)
+
+
+def losses(config):
+    return {term.NAME: term for term in config.losses}
+
+
+def test_terms_are_set_by_name(mesh_fomm):
+    words = ("--losses.pyramid_l1", "3", "--losses.warped_l1.scales", "1,0.5", "--losses.lpips.network", "vgg")
+    changed = losses(override(mesh_fomm, parse_overrides(words)))
+    assert changed["pyramid_l1"] == PyramidL1(3.0)
+    assert changed["warped_l1"] == WarpedL1(5.0, (1.0, 0.5))
+    assert changed["lpips"] == LpipsDistance(1.0, "vgg")  # not in the config
+    assert leaves(mesh_fomm)["losses.face_parts.weight"] == 2.0
+
+
+def test_former_names_still_work(mesh_fomm):
+    words = ("--held_back.path", "x", "--losses.parts", "4", "--losses.gan=hinge", "--losses.scales", "1")
+    changed = override(mesh_fomm, parse_overrides(words))
+    assert changed.held_out.path == "x"
+    terms = losses(changed)
+    assert terms["face_parts"].weight == 4.0
+    assert terms["adversarial"].kind == "hinge"
+    assert terms["pyramid_l1"].scales == terms["warped_l1"].scales == (1.0,)
+    assert "perceptual" not in terms
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("losses.pyramid_l2", r"no setting --losses\.pyramid_l2; did you mean --losses\.pyramid_l1"),
+        ("losses.structural.wait", r"no setting --losses\.structural\.wait; did you mean --losses\.structural\.weight"),
+        ("losses", r"--losses is a group of settings: --losses\.pyramid_l1\.weight"),
+        ("losses.structural", r"--losses\.structural\.weight must be float, not 'x'"),
+    ],
+)
+def test_wrong_terms_are_named(word, sentence, mesh_fomm):
+    with pytest.raises(ConfigError, match=sentence):
+        override(mesh_fomm, {word: "x"})

@@ -10,8 +10,9 @@ import pytest
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.models import residual
 from avfr_jax.models.discriminators import DiscriminatorConfig
-from avfr_jax.training.objectives.pictures import PictureLossConfig
-from avfr_jax.training.objectives.residual import ResidualObjective
+from avfr_jax.training.composed import ComposedObjective
+from avfr_jax.training.objectives.residual import TASK
+from avfr_jax.training.terms import PyramidL1
 from tests.models.test_fomm import weights
 
 CONFIG = residual.ResidualConfig(
@@ -109,13 +110,12 @@ def test_gradients_reach_every_parameter():
 def test_the_objective_repairs_what_landmark_warp_draws():
     """A source without a face is shown as it is; the loss is its distance to the driving frame until trained."""
     config = dataclasses.replace(CONFIG, image_size=64)
-    objective = ResidualObjective(config, PictureLossConfig(perceptual=(), pyramid_l1=1.0, scales=(1.0,),
-                                                            generator_gan=0.0, feature_matching=(0.0,)))  # fmt: skip
+    objective = ComposedObjective(TASK, config, (PyramidL1(1.0, scales=(1.0,)),))
     rng = np.random.default_rng(0)
     batch = {name: rng.random((2, 64, 64, 5), np.float32) for name in ("source", "driving")}
     batch |= {f"{name}_landmarks": np.full((2, 478, 3), np.nan, np.float32) for name in ("source", "driving")}
     variables = objective.init(jax.random.key(0))
-    draws = objective.draw(jax.random.key(1), 2)
+    draws = objective.sample(jax.random.key(1), 2)
     assert ((np.asarray(draws[0]) <= 1) & (np.asarray(draws[1]) >= 1) & (np.asarray(draws[1]) <= 6)).all()
     found = jax.jit(objective.gradients)(variables, objective.frozen, batch, draws)  # compiling it takes the time
     apart = np.abs(batch["source"] - batch["driving"])[..., :3].mean()

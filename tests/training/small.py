@@ -46,19 +46,19 @@ class LinearObjective:
         image = jax.ShapeDtypeStruct((size, SIDE, SIDE, 3), jnp.float32)
         return {"source": image, "driving": image}
 
-    def draw(self, key: Any, size: int) -> Any:
+    def sample(self, key: Any, size: int) -> Any:
         return 0.01 * jax.random.normal(key, (size, SIDE, SIDE, 3))
 
     def _predict(self, params: Any, source: Any, mean: Any) -> Any:
         return jnp.tanh((source - mean) @ params["up"]) @ params["down"]
 
-    def gradients(self, variables: Any, frozen: Any, batch: Any, draws: Any, axis_name: Any = None) -> Gradients:
+    def gradients(self, variables: Any, frozen: Any, batch: Any, random: Any, axis_name: Any = None) -> Gradients:
         own = variables["generator"]
         mean = batch["source"].mean((0, 1, 2))
         seen = own["batch_stats"]["seen"] + 1
 
         def loss(params: Any) -> Any:
-            error = self._predict(params, batch["source"] + draws, mean) - batch["driving"]
+            error = self._predict(params, batch["source"] + random, mean) - batch["driving"]
             value = frozen["scale"] * (error**2).mean()
             return jnp.where(seen > self.break_at, jnp.nan, value)
 
@@ -105,7 +105,7 @@ class Pictures:
         self._next = int(state)
 
 
-class HeldBack:
+class HeldOut:
     """Three clips for validation."""
 
     names = ("a", "b", "c")
@@ -147,7 +147,7 @@ def small_run(
         loop,
         step or StepConfig(ema_decay=0.9),
         augment=augment,
-        validator=Validator(objective, HeldBack(), mesh, ValidationConfig(stride=2), batch_size),
+        validator=Validator(objective, HeldOut(), mesh, ValidationConfig(stride=2), batch_size),
         settings={"width": objective.width, "optimiser": {"learning_rate": learning_rate}},
         **others,
     )

@@ -17,7 +17,7 @@ from avfr_jax.training.sharding import make_mesh, put_batch
 from avfr_jax.training.step import StepConfig
 from avfr_jax.training.validation import Pair, ValidationConfig, Validator, spread, validation_pairs
 from pipelines.prefetch import DevicePrefetch
-from tests.training.small import HeldBack, LinearObjective, Pictures, small_run
+from tests.training.small import HeldOut, LinearObjective, Pictures, small_run
 
 QUIET = LoopConfig(steps=12, log_every=4, panel_every=6, validate_every=6, checkpoint_every=6, tensorboard=False)
 
@@ -147,13 +147,13 @@ def test_validation_is_the_mean_of_clip_means_on_any_number_of_devices():
     objective = LinearObjective()
     variables = objective.init(jax.random.key(0))
     expected = []
-    for clip, frames in enumerate(HeldBack.frames):
+    for clip, frames in enumerate(HeldOut.frames):
         if frames > 1:
             pairs = [Pair(clip, 0, i) for i in range(2, frames, 2)]
-            expected.append(np.mean(objective.evaluate(variables, HeldBack().samples(pairs))[0]["l1"]))
+            expected.append(np.mean(objective.evaluate(variables, HeldOut().samples(pairs))[0]["l1"]))
     for devices, batch_size in ((1, 8), (4, 3)):  # three samples a batch are filled up to four
         mesh = make_mesh(devices=jax.devices()[:devices])
-        validator = Validator(objective, HeldBack(), mesh, ValidationConfig(stride=2), batch_size)
+        validator = Validator(objective, HeldOut(), mesh, ValidationConfig(stride=2), batch_size)
         np.testing.assert_allclose(validator(variables)["l1"], np.mean(expected), rtol=1e-6)
         assert validator.panels(variables, 1)["output"].shape == (1, 4, 4, 3)
 

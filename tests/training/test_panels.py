@@ -10,11 +10,11 @@ from avfr_jax.ops.grids import corner_grid, pixel_grid
 from avfr_jax.training.panels import (
     colour_wheel,
     contact_sheet,
+    flow_colours,
+    keypoint_colours,
     render_flow,
     render_keypoints,
     render_occlusion,
-    flow_colours,
-    keypoint_colours,
 )
 
 

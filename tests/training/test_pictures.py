@@ -12,21 +12,13 @@ from avfr_jax.errors import ConfigError
 from avfr_jax.models import super_resolution
 from avfr_jax.models.discriminators import judgement_size
 from avfr_jax.ops.resize import resize_cubic
-from avfr_jax.training.objectives.interpolation import InterpolationObjective
-from avfr_jax.training.objectives.pictures import PictureLossConfig
-from avfr_jax.training.objectives.super_resolution import SuperResolutionObjective
 from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
 from avfr_jax.training.sharding import make_mesh, put_batch
 from avfr_jax.training.step import StepConfig, init_state, make_step
-from tests.models import test_interpolation, test_super_resolution
+from avfr_jax.training.terms import Adversarial, PyramidL1
+from tests.training.networks import INTERPOLATION, interpolation_objective, random_weights, super_resolution_objective
 
-LOSS = PictureLossConfig(
-    perceptual=(), scales=(1.0,), pyramid_l1=10.0, gan="non_saturating", generator_gan=0.1, feature_matching=(0.0,)
-)
-OBJECTIVES = {
-    "interpolation": InterpolationObjective(test_interpolation.CONFIG, LOSS),
-    "super-resolution": SuperResolutionObjective(test_super_resolution.CONFIG, LOSS),
-}
+OBJECTIVES = {"interpolation": interpolation_objective(), "super-resolution": super_resolution_objective()}
 
 
 def moving(seed, count=8, side=16):
@@ -59,7 +51,7 @@ def test_a_few_steps_lower_the_loss_and_move_every_network(name):
     for i in range(30):
         state, metrics = step(state, put_batch(mesh, batch_for(objective, i % 3)))
         found.append({k: float(v) for k, v in metrics.items()})
-    assert {"loss/pyramid_l1", "loss/generator_gan", "loss/discriminator", "loss", "l1"} <= found[0].keys()
+    assert {"loss/pyramid_l1", "loss/adversarial", "loss/discriminator", "loss", "l1"} <= found[0].keys()
     assert np.isfinite([list(one.values()) for one in found]).all()
     assert all(found[1][f"grad_norm/{network}"] > 0 for network in ("generator", "discriminator"))
     first, last = (np.mean([one["loss/pyramid_l1"] for one in part]) for part in (found[:3], found[-3:]))
@@ -93,20 +85,24 @@ def test_dividing_the_batch_changes_nothing(name):
 
 def test_gradients_are_those_of_the_equations():
     """Eqs. 2 and 3 without LPIPS, written out and differentiated as they stand."""
-    loss = dataclasses.replace(LOSS, gan="saturating", pyramid_l1=1.0, generator_gan=1.0)
-    objective = SuperResolutionObjective(test_super_resolution.CONFIG, loss)
-    variables = test_super_resolution.drawn()
+    terms = (PyramidL1(1.0, scales=(1.0,)), Adversarial(1.0, "saturating"))
+    objective = super_resolution_objective(terms=terms)
+    variables = random_weights(objective)
     crops = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
-    draws = np.float32([2, 3, 5])
-    given = super_resolution.degrade(objective.config, crops, draws)
+    factors = np.float32([2, 3, 5])
+    given = super_resolution.degrade(objective.config, crops, factors)
 
     def judged(params, pictures):
-        ((_, logits),) = objective.discriminator().apply({"params": params}, pictures, train=True).values()
+        ((_, logits),) = (
+            super_resolution.discriminator(objective.config).apply({"params": params}, pictures, train=True).values()
+        )
         return jax.nn.sigmoid(logits)
 
     def painted(params):
         own = {**variables["generator"], "params": params}
-        return objective.generator().apply(own, given, draws, train=True, mutable=["batch_stats"])[0]
+        return super_resolution.generator(objective.config).apply(
+            own, given, factors, train=True, mutable=["batch_stats"]
+        )[0]
 
     def generator_loss(params):
         picture = painted(params)
@@ -119,7 +115,7 @@ def test_gradients_are_those_of_the_equations():
 
     @jax.jit
     def both():
-        found = objective.gradients(variables, {}, {"driving": crops}, draws)
+        found = objective.gradients(variables, {}, {"driving": crops}, factors)
         want = {
             "generator": jax.value_and_grad(generator_loss)(variables["generator"]["params"]),
             "discriminator": jax.value_and_grad(discriminator_loss)(variables["discriminator"]["params"]),
@@ -137,7 +133,7 @@ def test_untrained_networks_stand_where_the_baseline_does():
     """And the baseline is what its name says."""
     batch = moving(0)
     objective = OBJECTIVES["interpolation"]
-    variables = {"generator": jax.tree.map(np.zeros_like, test_interpolation.drawn(objective.config)["generator"])}
+    variables = {"generator": jax.tree.map(np.zeros_like, random_weights(objective)["generator"])}
     metrics, prediction = jax.jit(objective.evaluate)(variables, batch)
     mean = (batch["source"] + batch["driving"]) / 2
     np.testing.assert_allclose(prediction, mean, atol=1e-6)
@@ -149,7 +145,7 @@ def test_untrained_networks_stand_where_the_baseline_does():
 
     objective = OBJECTIVES["super-resolution"]
     frames = moving(0, 2, 32)["driving"]  # larger than a window
-    variables = {"generator": jax.tree.map(np.zeros_like, test_super_resolution.drawn()["generator"])}
+    variables = {"generator": jax.tree.map(np.zeros_like, random_weights(objective)["generator"])}
     metrics, prediction = jax.jit(objective.evaluate)(variables, {"driving": frames})
     for factor, name in ((2, "l1"), (4, "l1_x4")):
         small = np.clip(resize_cubic(frames, (32 // factor, 32 // factor)), 0, 1)
@@ -162,8 +158,7 @@ def test_untrained_networks_stand_where_the_baseline_does():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_panels_show_the_truth_the_output_and_what_it_is_measured_against(name):
     objective, batch = OBJECTIVES[name], batch_for(OBJECTIVES[name], 0)
-    module = test_interpolation if name == "interpolation" else test_super_resolution
-    variables = module.drawn(objective.config) if name == "interpolation" else module.drawn()
+    variables = random_weights(objective)
     panels = jax.jit(objective.panels)(variables, batch)
     rival = "mean" if name == "interpolation" else "bicubic"
     assert {*batch, "output", rival, "difference", f"difference_of_{rival}"} == set(panels)
@@ -175,28 +170,18 @@ def test_panels_show_the_truth_the_output_and_what_it_is_measured_against(name):
     assert (np.asarray(panels["output"]) != np.asarray(panels[rival])).any()
 
 
-def test_factors_are_drawn_between_the_limits():
-    draws = np.asarray(OBJECTIVES["super-resolution"].draw(jax.random.key(0), 1000))
-    assert draws.shape == (1000,)
-    assert 2 <= draws.min() < 2.1
-    assert 5.9 < draws.max() <= 6
-    np.testing.assert_array_equal(OBJECTIVES["super-resolution"].draw(jax.random.key(0), 1000), draws)
+def test_factors_are_sampled_between_the_limits():
+    factors = np.asarray(OBJECTIVES["super-resolution"].sample(jax.random.key(0), 1000))
+    assert factors.shape == (1000,)
+    assert 2 <= factors.min() < 2.1
+    assert 5.9 < factors.max() <= 6
+    np.testing.assert_array_equal(OBJECTIVES["super-resolution"].sample(jax.random.key(0), 1000), factors)
 
 
-def test_without_an_adversary_there_is_no_discriminator():
-    objective = InterpolationObjective(test_interpolation.CONFIG, dataclasses.replace(LOSS, generator_gan=0.0))
-    assert objective.networks == ("generator",)
-    assert set(jax.eval_shape(objective.init, jax.random.key(0))) == {"generator"}
-
-
-def test_settings_that_do_not_fit():
-    with pytest.raises(ConfigError, match="no LPIPS network was given"):
-        InterpolationObjective(test_interpolation.CONFIG, dataclasses.replace(LOSS, lpips=1.0))
-    with pytest.raises(ConfigError, match=r"feature_matching holds 4 weights for a discriminator of 1"):
-        InterpolationObjective(test_interpolation.CONFIG, dataclasses.replace(LOSS, feature_matching=(0.0,) * 4))
-    judge = dataclasses.replace(test_interpolation.CONFIG.discriminator, num_blocks=4)
-    config = dataclasses.replace(test_interpolation.CONFIG, discriminator=judge)
+def test_images_too_small_for_the_discriminator_are_refused():
+    judge = dataclasses.replace(INTERPOLATION.discriminator, num_blocks=4)
+    config = dataclasses.replace(INTERPOLATION, discriminator=judge)
     with pytest.raises(ConfigError, match="16 x 16 are too small for a discriminator of 4 blocks"):
-        InterpolationObjective(config, dataclasses.replace(LOSS, feature_matching=(0.0,) * 4))
+        interpolation_objective(config)
     for side, blocks, want in ((64, 4, 2), (16, 2, 3), (16, 1, 13)):
         assert judgement_size(dataclasses.replace(judge, num_blocks=blocks), side) == want

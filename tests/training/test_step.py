@@ -9,28 +9,22 @@ import optax
 import pytest
 
 from avfr_jax.errors import ConfigError
-from avfr_jax.models import fomm
-from avfr_jax.models.avfr import Generated, mouth_opening
-from avfr_jax.models.discriminators import DiscriminatorConfig
-from avfr_jax.motion import Keypoints
-from avfr_jax.training.objectives.avfr import AvfrObjective
-from avfr_jax.training.objectives.fomm import FommLossConfig, FommObjective
+from avfr_jax.models.avfr import mouth_opening
+from avfr_jax.training.objectives import avfr as avfr_training
 from avfr_jax.training.optimisers import OptimiserConfig, learning_rate, make_optimisers
 from avfr_jax.training.sharding import make_mesh, put_batch
 from avfr_jax.training.step import StepConfig, init_state, make_step
-from tests.models import test_avfr
+from avfr_jax.training.terms import (
+    Adversarial,
+    FeatureMatching,
+    Forward,
+    MouthOpening,
+    PyramidL1,
+)
+from tests.training.networks import AVFR, avfr_objective, face, fomm_objective
 from tests.training.small import LinearObjective
 
 BATCH = 8
-TINY = fomm.FommConfig(
-    image_size=32,
-    num_keypoints=2,
-    keypoint_detector=fomm.KeypointDetectorConfig(block_expansion=4, num_blocks=1, max_features=8, scale_factor=0.5),
-    dense_motion=fomm.DenseMotionConfig(4, 1, 8, scale_factor=0.5),
-    generator=fomm.GeneratorConfig(block_expansion=4, max_features=8, num_down_blocks=1, num_bottleneck_blocks=1),
-    discriminator=DiscriminatorConfig(block_expansion=4, num_blocks=2, max_features=8),
-)
-LOSS = FommLossConfig(perceptual=(), pyramid_l1=10.0, feature_matching=(10.0, 10.0))
 
 
 def _batch(seed=0):
@@ -41,7 +35,7 @@ def _batch(seed=0):
 
 def _run(devices, steps=2, *, fsdp=1, objective=None, batch=_batch, **step):
     mesh = make_mesh(fsdp=fsdp, devices=jax.devices()[:devices])
-    objective = objective or FommObjective(TINY, LOSS)
+    objective = objective or fomm_objective()
     # Not Adam, whose first steps are the sign of the gradient, rounding noise included.
     optimisers = {name: optax.sgd(1e-3) for name in objective.networks}
     config = StepConfig(ema_decay=0.9, **step)
@@ -82,61 +76,58 @@ def _avfr_batch(i):
 
 @pytest.mark.heavy
 def test_dividing_the_batch_changes_nothing_for_avfr():
-    objective = AvfrObjective(test_avfr.CONFIG, LOSS)
+    objective = avfr_objective()
     _same(*(_run(n, steps=1, objective=objective, batch=_avfr_batch) for n in (8, 1)))
 
 
 def test_every_network_of_avfr_has_its_gradients():
-    objective = AvfrObjective(test_avfr.CONFIG, LOSS)
+    objective = avfr_objective()
     variables = jax.eval_shape(objective.init, jax.random.key(0))
-    draws = jax.eval_shape(lambda key: objective.draw(key, BATCH), jax.random.key(0))
-    found = jax.eval_shape(lambda *x: objective.gradients(*x)[:3], variables, objective.frozen, _avfr_batch(0), draws)
+    random = jax.eval_shape(lambda key: objective.sample(key, BATCH), jax.random.key(0))
+    found = jax.eval_shape(lambda *x: objective.gradients(*x)[:3], variables, objective.frozen, _avfr_batch(0), random)
     assert jax.tree.structure(found[0]) == jax.tree.structure({k: v["params"] for k, v in variables.items()})
-    assert {f"loss/{name}" for name in ("pyramid_l1", "generator_gan", "equivariance_jacobian")} <= found[2].keys()
+    assert {f"loss/{name}" for name in ("pyramid_l1", "adversarial", "equivariance_jacobian")} <= found[2].keys()
 
 
 @pytest.mark.parametrize("structural", [True, False])
-def test_mouths_are_hidden_from_a_share_of_the_pairs_that_tell_what_they_do(structural):
-    config = dataclasses.replace(test_avfr.CONFIG, mouth_masking=0.75, structural_prior=structural)
-    objective = AvfrObjective(config, LOSS)
+def test_mouths_are_masked_in_a_share_of_the_pairs_where_a_prior_shows_their_shape(structural):
+    config = dataclasses.replace(AVFR, mouth_masking=0.75, structural_prior=structural)
+    objective = avfr_objective(config)
     assert objective.example_batch(2)["driving_landmarks"].shape == (2, 478, 3)
-    assert "driving_landmarks" not in AvfrObjective(test_avfr.CONFIG, LOSS).example_batch(2)
-    hidden = np.concatenate([objective.draw(jax.random.key(i), 100)["hidden"] for i in range(10)])
-    assert 0.7 < hidden.mean() < 0.8
+    plain = avfr_objective()
+    assert "driving_landmarks" not in plain.example_batch(2)
+    masked = np.concatenate([objective.sample(jax.random.key(i), 100)["mask_mouth"] for i in range(10)])
+    assert 0.7 < masked.mean() < 0.8
     batch = {name: value + 1 for name, value in _avfr_batch(0).items()}
     if not structural:
         batch |= {name: batch[name][..., :3] for name in ("source", "driving")}
     batch["mel"][::2] = -4
-    batch["driving_landmarks"] = np.repeat(test_avfr.face()[None], BATCH, 0)
-    draws = {"hidden": np.arange(BATCH) < BATCH // 2}
-    seen = objective.prepare(batch, draws)
-    changed = (np.asarray(seen["driving_seen"]) != batch["driving"]).any((1, 2, 3))
-    told = range(BATCH // 2) if structural else range(1, BATCH // 2, 2)  # by the mesh, or by the sound alone
-    np.testing.assert_array_equal(np.flatnonzero(changed), told)
-    np.testing.assert_array_equal(seen["driving"], batch["driving"][..., :3])  # what is to be drawn
-    np.testing.assert_array_equal(seen["source_seen"], batch["source"])
-    np.testing.assert_array_equal(objective.prepare(batch)["driving_seen"], batch["driving"])  # validation sees all
+    batch["driving_landmarks"] = np.repeat(face()[None], BATCH, 0)
+    source, driving = avfr_training.detector_inputs(config, batch, {"mask_mouth": np.arange(BATCH) < BATCH // 2})
+    changed = (np.asarray(driving) != batch["driving"]).any((1, 2, 3))
+    expected = range(BATCH // 2) if structural else range(1, BATCH // 2, 2)  # with the mesh image, or with sound
+    np.testing.assert_array_equal(np.flatnonzero(changed), expected)
+    np.testing.assert_array_equal(source, batch["source"])
+    np.testing.assert_array_equal(avfr_training.detector_inputs(config, batch, None)[1], batch["driving"])
 
 
-def test_the_sound_is_to_tell_how_far_the_mouth_is_open():
-    loss = dataclasses.replace(LOSS, heard=2.0)
-    objective = AvfrObjective(test_avfr.CONFIG, loss)
+def test_mouth_opening_term():
+    objective = avfr_objective(terms=(MouthOpening(2.0),))
     assert "driving_landmarks" in objective.example_batch(2)
-    shut, opened = test_avfr.face(), test_avfr.face()
+    shut, opened = face(), face()
     opened[13, :2], opened[14, :2] = (0, 0), (0, np.linalg.norm(opened[10, :2] - opened[2, :2]) / 8)
     batch = {**_avfr_batch(0), "driving_landmarks": np.stack([shut, opened, shut * np.nan, opened] * 2)}
-    batch["mel"][3::4] = -4  # nothing is said
-    told = jnp.zeros((BATCH, 4, 4, 6)).at[..., 0].set(jnp.asarray([0.25, 0.5, 9, 9] * 2)[:, None, None])
-    points = Keypoints(jnp.zeros((BATCH, 2, 2)))
-    found = objective.further_terms(Generated(None, None, None, told), points, points, batch)
-    apart = abs(0.25 - 4 * float(mouth_opening(shut[None])[0]))
-    assert found["heard"] == pytest.approx(2.0 * apart / 4, rel=1e-4)
+    batch["mel"][3::4] = -4  # silence
+    features = jnp.zeros((BATCH, 4, 4, 6)).at[..., 0].set(jnp.asarray([0.25, 0.5, 9, 9] * 2)[:, None, None])
+    outputs = {"mouth_opening": avfr_training.mouth_opening(features, batch)}
+    value = MouthOpening()(Forward(None, None, {}, outputs=outputs), {})
+    assert value == pytest.approx(abs(0.25 - 4 * float(mouth_opening(shut[None])[0])) / 4, rel=1e-4)
 
 
 def test_every_network_moves_and_losses_are_finite(alone):
     state, losses = alone
     assert {"loss/perceptual"}.isdisjoint(losses[0])
-    wanted = {"pyramid_l1", "generator_gan", "feature_matching", "discriminator", "equivariance_value"}
+    wanted = {"pyramid_l1", "adversarial", "feature_matching", "discriminator", "equivariance_value"}
     assert {f"loss/{name}" for name in wanted} <= losses[0].keys()
     assert all(np.isfinite(v) for one in losses for v in one.values())
     assert all(losses[0][f"grad_norm/{name}"] > 0 for name in ("keypoint_detector", "generator", "discriminator"))
@@ -164,9 +155,9 @@ def test_large_parameters_are_divided_along_fsdp():
 def test_accumulated_passes_average_to_the_whole_batch():
     # Without batch statistics in the loss the passes' mean is the whole batch's, exactly.
     class Plain(LinearObjective):
-        def gradients(self, variables, frozen, batch, draws, axis_name=None):
+        def gradients(self, variables, frozen, batch, random, axis_name=None):
             fixed = {**batch, "source": batch["source"] - batch["source"].mean((1, 2, 3), keepdims=True)}
-            found = super().gradients(variables, frozen, fixed, draws, axis_name)
+            found = super().gradients(variables, frozen, fixed, random, axis_name)
             return found._replace(collections={})
 
     def batch(i):
@@ -206,18 +197,28 @@ def test_learning_rates():
 
 
 def test_recomputed_bfloat16_gives_about_the_same(alone):
-    state, half = _run(1, steps=1, objective=FommObjective(TINY, LOSS, dtype=jnp.bfloat16, remat=True))
+    state, half = _run(1, steps=1, objective=fomm_objective(dtype=jnp.bfloat16, remat=True))
     np.testing.assert_allclose(half[0]["loss"], alone[1][0]["loss"], rtol=0.05)
     assert {x.dtype for x in jax.tree.leaves(state.variables["generator"]["params"])} == {jnp.dtype("float32")}
 
 
-def test_feature_matching_wants_a_weight_for_every_block():
-    with pytest.raises(ConfigError, match="holds 4 weights for a discriminator of 2 blocks"):
-        FommObjective(TINY, FommLossConfig(perceptual=()))
+@pytest.mark.parametrize(
+    ("terms", "sentence"),
+    [
+        ((), r"losses holds no term with a weight"),
+        ((Adversarial(0.0),), r"losses holds no term with a weight"),
+        ((PyramidL1(), PyramidL1(2.0)), r"losses holds two terms of one kind"),
+        ((FeatureMatching(),), r"losses\.feature_matching needs losses\.adversarial"),
+        ((MouthOpening(),), r"losses\.mouth_opening reads mouth_opening, which this FommConfig has none of"),
+    ],
+)
+def test_terms_that_do_not_fit_are_refused(terms, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        fomm_objective(terms)
 
 
-def test_no_adversary_no_discriminator():
-    objective = FommObjective(TINY, dataclasses.replace(LOSS, generator_gan=0.0))
+def test_without_adversarial_term_there_is_no_discriminator():
+    objective = fomm_objective((PyramidL1(),))
     assert objective.networks == ("keypoint_detector", "generator")
     shapes = jax.eval_shape(objective.init, jax.random.key(0))
     assert set(shapes) == {"keypoint_detector", "generator"}

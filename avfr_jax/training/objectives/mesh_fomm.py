@@ -43,7 +43,10 @@ def forward(
 def evaluate(config: Any, variables: Variables, batch: dict[str, Any], mode: Mode) -> tuple[dict[str, Any], Any]:
     """See `animation.compare`; also `l1_layered` of what `landmark-warp` makes of the pair."""
     found = forward(config, variables, batch, None, mode)
-    return {**animation.compare(found), "l1_layered": image.l1(found.outputs["layered"], found.target)}, found.prediction
+    return {
+        **animation.compare(found),
+        "l1_layered": image.l1(found.outputs["layered"], found.target),
+    }, found.prediction
 
 
 TASK = Task(

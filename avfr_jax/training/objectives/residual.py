@@ -31,9 +31,7 @@ def sample(config: ResidualConfig, key: Array, size: int) -> tuple[Array, Array]
     return jax.random.uniform(one, (size,), minval=0.05, maxval=1.3).clip(0, 1), maps
 
 
-def forward(
-    config: ResidualConfig, variables: Variables, batch: Mapping[str, Any], random: Any, mode: Mode
-) -> Forward:
+def forward(config: ResidualConfig, variables: Variables, batch: Mapping[str, Any], random: Any, mode: Mode) -> Forward:
     """See `Task.forward`."""
     rendered, true = rendered_frames(batch), batch["driving"][..., :3]
     kept = residual.kept_signs(config, true, rendered, *random)
