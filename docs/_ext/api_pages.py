@@ -7,6 +7,8 @@ import pkgutil
 import re
 from typing import Any
 
+from sphinx.domains.python import PyObject
+
 # Packages and modules in the order of the contents, a page each.
 PAGES = (
     "ops", "motion", "nn", "models", "families", "model_store", "backbones", "convert", "losses", "metrics",
@@ -116,7 +118,12 @@ def docstring(app: Any, what: str, name: str, value: Any, options: Any, lines: l
         else:
             start = bullet.end() if bullet else 0
             out.append(line[:start] + _prose(line[start:]))
-    lines[:] = out
+    lines[:] = ["", *out] if what == "property" else out  # napoleon takes a colon in the first line for a type
+
+
+def signature(app: Any, what: str, name: str, value: Any, *_: Any) -> tuple[str, str] | None:
+    """Protocols are not constructed."""
+    return ("", "") if what == "class" and getattr(value, "_is_protocol", False) else None
 
 
 def _in_list(lines: list[str]) -> bool:
@@ -131,4 +138,8 @@ def setup(app: Any) -> dict[str, Any]:
     """Sphinx's entry point."""
     app.connect("builder-inited", write_pages)
     app.connect("autodoc-process-docstring", docstring, priority=100)  # before napoleon
+    app.connect("autodoc-process-signature", signature)
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     return {"parallel_read_safe": True}
