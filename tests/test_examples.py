@@ -29,4 +29,4 @@ def test_reenact_moves_the_portrait(tmp_path):
 
 def test_training_step_lowers_the_loss():
     losses = load("training_step").main()
-    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
