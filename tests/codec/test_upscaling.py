@@ -80,7 +80,7 @@ def test_a_network_is_used_where_there_is_one_else_bicubic(shelf):
     assert np.abs(found(picture, 48, 48)[0].astype(int) - files.resized(picture[0], 48, 48)).max() > 5
     with pytest.raises(ConfigError, match="no model 'other'"):
         files.choose_super_resolver("other")
-    with pytest.raises(ConfigError, match="enlarges frames"):
+    with pytest.raises(ConfigError, match="upscales frames"):
         files.choose_super_resolver("landmark-warp")
 
 
@@ -94,7 +94,7 @@ def test_which_network_makes_frames_between(shelf):
     found = files.choose_interpolator("pictures", None)
     assert found is not None
     assert found.name == files.INTERPOLATOR
-    with pytest.raises(ConfigError, match="makes frames between frames"):
+    with pytest.raises(ConfigError, match="interpolates frames"):
         files.choose_interpolator("pictures", "landmark-warp")
 
 

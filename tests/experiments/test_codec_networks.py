@@ -178,11 +178,11 @@ def test_a_model_of_another_kind_is_refused_in_one_sentence(trained, monkeypatch
     with pytest.raises(ConfigError) as caught:
         model_store.load_model("interpolation128")
     assert "\n" not in str(caught.value)
-    assert "makes frames between frames; what is needed here animates a source: " in str(caught.value)
+    assert "interpolates frames; a model that animates a source is needed here: " in str(caught.value)
     assert "landmark-warp" in str(caught.value)
     with pytest.raises(
-        ConfigError, match=r"animates a source; what is needed here enlarges frames: super_resolution64"
+        ConfigError, match=r"animates a source; a model that upscales frames is needed here: super_resolution64"
     ):
         model_store.load_super_resolver("landmark-warp")
-    with pytest.raises(ConfigError, match="needed here makes frames between frames"):
+    with pytest.raises(ConfigError, match="a model that interpolates frames is needed"):
         model_store.load_interpolator("super_resolution64")
