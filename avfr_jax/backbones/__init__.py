@@ -1,1 +1,1 @@
-"""Frozen networks made by others: perceptual features, LPIPS, and what mediapipe's wheel carries."""
+"""Frozen networks made by others: VGG, AlexNet, LPIPS and the networks of mediapipe's wheel."""

@@ -1,8 +1,8 @@
 """Depthwise convolution that is fast on a CPU too.
 
-XLA's CPU compiler runs a depthwise convolution ten times slower than the sum of its shifted products, one for each
-place in the kernel; its own derivative of that sum is slower again than the same sum over the gradient. Accelerators
-take the plain operator.
+XLA's CPU compiler runs a depthwise convolution ten times slower than the sum of shifted products over the kernel's
+elements, and the derivative of that sum slower than the same sum over the cotangent. Accelerators run the plain
+operator.
 """
 
 from functools import partial
@@ -26,14 +26,14 @@ def _geometry(size: int, taps: int, stride: int, padding: str) -> tuple[int, int
 
 
 def _shifted(x: Array, shape: tuple[int, ...], strides: Pair, i: int, j: int) -> jax.Array:
-    """What the kernel's place (i, j) sees of the padded input, for an output of `shape`."""
+    """The padded input under the kernel's element (i, j), for an output of `shape`."""
     n, h, w, c = shape
     end = (n, i + (h - 1) * strides[0] + 1, j + (w - 1) * strides[1] + 1, c)
     return jax.lax.slice(x, (0, i, j, 0), end, (1, *strides, 1))
 
 
 def _sum_of_products(x: Array, kernel: Array, shape: tuple[int, ...], strides: Pair) -> jax.Array:
-    x = jax.lax.optimization_barrier(x)  # else the padding is computed anew for every product
+    x = jax.lax.optimization_barrier(x)  # otherwise the padding is computed again for every product
     places = np.ndindex(kernel.shape[0], kernel.shape[1])
     products = (_shifted(x, shape, strides, i, j) * kernel[i, j] for i, j in places)
     return sum(products, jnp.zeros((), x.dtype))
@@ -58,7 +58,7 @@ def _forward(x: Array, kernel: Array, strides: Pair, padding: str) -> tuple[jax.
 
 def _backward(strides: Pair, padding: str, kept: tuple[Array, Array], dy: Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
-    # To the input: the gradient, spread out by the stride, under the kernel turned by 180 degrees.
+    # Of the input: the cotangent, dilated by the stride, under the kernel rotated by 180 degrees.
     pads = []
     for axis in (0, 1):
         taps, size, out, stride = kernel.shape[axis], x.shape[axis + 1], dy.shape[axis + 1], strides[axis]
@@ -66,7 +66,7 @@ def _backward(strides: Pair, padding: str, kept: tuple[Array, Array], dy: Array)
         pads.append((front, size + taps - 1 - front - ((out - 1) * stride + 1), stride - 1))
     spread = jax.lax.pad(dy, np.zeros((), dy.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
     to_x = _sum_of_products(spread, kernel[::-1, ::-1], x.shape, (1, 1))
-    # To the kernel (dropped by the compiler where it is frozen).
+    # Of the kernel (removed by the compiler where it is frozen).
     padded, shape = _padded(x, kernel, strides, padding)
     places = [(_shifted(padded, shape, strides, i, j) * dy).sum((0, 1, 2)) for i, j in np.ndindex(kernel.shape[:2])]
     return to_x, jnp.stack(places).reshape(kernel.shape)
@@ -93,14 +93,14 @@ def depthwise(
 ) -> Float[Array, "n h2 w2 cm"]:
     """Convolve each channel with its own kernel (or its own m kernels).
 
-    On a CPU it has a derivative of its own, in reverse mode only (`grad`, `vjp`).
+    On a CPU only reverse-mode derivatives exist (`grad`, `vjp`).
 
     Args:
       x: images.
       kernel: channel c's kernels are `kernel[..., c m]` … `kernel[..., c m + m - 1]`.
       strides: down and across.
-      padding: `SAME` (TensorFlow's: more zeros behind than in front where they are uneven) or `VALID`.
-      dilation: spacing of the kernel's places.
+      padding: `SAME` (TensorFlow's: an odd zero goes behind) or `VALID`.
+      dilation: spacing of the kernel's elements.
     """
     if kernel.shape[-1] != x.shape[-1] or dilation != (1, 1):
         return _plain(x, kernel, strides, padding, dilation)

@@ -26,7 +26,7 @@ CHANNELS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
 )
 @dataclasses.dataclass(frozen=True)
 class Lpips:
-    """The metric with its weights; a pytree, so that it can be an argument of a jitted function.
+    """The metric with its weights; a pytree, to be an argument of a jitted function.
 
     Attributes:
       stack: the backbone.
@@ -69,14 +69,14 @@ def lpips_stack(kind: LpipsKind, dtype: Any = None) -> Stack:
 
 
 def load_lpips(kind: LpipsKind = "alex", dtype: Any = None) -> Lpips:
-    """LPIPS with the weights that were imported.
+    """LPIPS with its imported weights.
 
     Args:
       kind: `alex` (the usual metric) or `vgg` (the usual loss).
       dtype: dtype of the backbone's computation.
 
     Raises:
-      MissingBackendError: the backbone's or the heads' weights are absent; the sentence says what to fetch.
+      MissingBackendError: the weights of backbone or heads are absent; names the file to fetch.
       CheckpointError: they are damaged.
     """
     backbone = BACKBONES[kind]

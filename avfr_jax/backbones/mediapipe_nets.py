@@ -1,8 +1,8 @@
-"""Networks that come with mediapipe, as differentiable JAX functions: face landmarks and the features underneath them,
-body-pose points on the face, and the person mask.
+"""mediapipe's networks as differentiable JAX functions: face landmarks and their features, body-pose points on the
+face, person mask.
 
-They are read from the installed mediapipe wheel (0.10.21 is the last that carries them) or, where there is none, from
-the copy that `avfr import mediapipe-nets` writes. The weights are Google's, under the Apache 2.0 licence.
+They are read from the installed mediapipe wheel (0.10.21 is the last that carries them), else from the copy that
+`avfr import mediapipe-nets` writes. The weights are Google's, under the Apache 2.0 licence.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from avfr_jax.backbones.tflite import load_graph, run, save_graph
 from avfr_jax.backbones.tflite_graph import Graph
+from avfr_jax.backbones.weights import sha256
 from avfr_jax.errors import MissingBackendError
 from avfr_jax.folders import backbone_folder
 from avfr_jax.ops.grids import pixel_centres
@@ -43,7 +44,7 @@ POSE_POINTS = (
 @partial(jax.tree_util.register_dataclass, data_fields=["constants"], meta_fields=["graph"])
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A graph with its constants; a pytree, so that it can be an argument of a jitted function."""
+    """A graph with its constants; a pytree, to be an argument of a jitted function."""
 
     graph: Graph
     constants: Any
@@ -54,7 +55,7 @@ class Network:
 
 
 def wheel_file(name: str) -> pathlib.Path | None:
-    """The `.tflite` file of a network in the installed mediapipe, which is not imported; None if it carries none."""
+    """The `.tflite` file of a network in the installed mediapipe, without importing it; None if it carries none."""
     spec = importlib.util.find_spec("mediapipe")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (path := pathlib.Path(folder) / FILES[name]).is_file():
@@ -63,7 +64,7 @@ def wheel_file(name: str) -> pathlib.Path | None:
 
 
 def copy_file(name: str) -> pathlib.Path:
-    """Where a converted copy of a network belongs."""
+    """Path of the converted copy of a network."""
     return backbone_folder() / "mediapipe" / f"{name}.json"
 
 
@@ -74,10 +75,10 @@ def find_network(name: str) -> pathlib.Path:
       name: one of `FILES`.
 
     Raises:
-      MissingBackendError: there is neither; the sentence says what to do.
+      MissingBackendError: there is neither.
     """
     path = wheel_file(name)
-    # find_spec and not an import: the flatbuffer's schema is only needed where the wheel's own file is read.
+    # The flatbuffer's schema is needed for the wheel's own file alone.
     if path is not None and importlib.util.find_spec("tflite") is not None:
         return path
     copy = copy_file(name)
@@ -97,7 +98,7 @@ def load_network(name: str) -> Network:
       name: one of `FILES`.
 
     Raises:
-      MissingBackendError: neither mediapipe's own file nor a converted copy is there; the sentence says what to do.
+      MissingBackendError: neither mediapipe's own file nor a converted copy is there.
       CheckpointError: the copy is damaged.
     """
     return _load(find_network(name))
@@ -113,7 +114,7 @@ def export_networks(folder: pathlib.Path | None = None) -> list[pathlib.Path]:
     """Convert every network of the installed wheel to copies that need neither mediapipe nor `tflite`.
 
     Args:
-      folder: where to write; None takes the weights folder, where `load_network` looks.
+      folder: None is the weights folder, from which `load_network` reads.
 
     Returns:
       The `.json` files written.
@@ -122,8 +123,6 @@ def export_networks(folder: pathlib.Path | None = None) -> list[pathlib.Path]:
       MissingBackendError: mediapipe, or its models, or the package `tflite` are not installed.
       OutputError: the folder cannot be written to.
     """
-    import hashlib
-
     written = []
     for name in FILES:
         source = wheel_file(name)
@@ -131,8 +130,7 @@ def export_networks(folder: pathlib.Path | None = None) -> list[pathlib.Path]:
             raise MissingBackendError(
                 f"There is no {FILES[name]} in an installed mediapipe: run pip install 'mediapipe==0.10.21' tflite."
             )
-        digest = hashlib.sha256(source.read_bytes()).hexdigest()
-        about = {"source": f"mediapipe {FILES[name]}", "source_sha256": digest, "licence": "Apache-2.0"}
+        about = {"source": f"mediapipe {FILES[name]}", "source_sha256": sha256(source), "licence": "Apache-2.0"}
         target = copy_file(name) if folder is None else pathlib.Path(folder) / copy_file(name).name
         written.append(save_graph(load_graph(source), target, about))
     return written
@@ -144,12 +142,12 @@ def export_networks(folder: pathlib.Path | None = None) -> list[pathlib.Path]:
 @partial(jax.tree_util.register_dataclass, data_fields=["centre", "side", "angle"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """Turned squares of frames that a network looks at, one a frame.
+    """Rotated square crops of frames, one a frame.
 
     Attributes:
       centre: `[N, 2]`, (x, y) in [-1, 1] of the frame (±1 are its edges).
       side: `[N]`, share of the frame's width.
-      angle: `[N]`, radians; positive turns the square clockwise as seen.
+      angle: `[N]`, radians, clockwise in the image.
     """
 
     centre: Any
@@ -163,10 +161,10 @@ def whole_frame(n: int) -> Region:
 
 
 def face_region(landmarks: Float[Array, "n k d"], aspect: float = 1.0, scale: float = 1.5) -> Region:
-    """The square in which mediapipe's tracker looks for a face whose landmarks are known from the frame before.
+    """The crop of mediapipe's face tracker, from the landmarks of the frame before.
 
     Args:
-      landmarks: mesh landmarks in [-1, 1] of the frame, 468 or 478, NaN where no face was found.
+      landmarks: mesh landmarks in [-1, 1] of the frame, 468 or 478, NaN where there is no face.
       aspect: the frame's height over its width.
       scale: the square's side over the longer side of the landmarks' box.
 
@@ -189,13 +187,13 @@ def face_region(landmarks: Float[Array, "n k d"], aspect: float = 1.0, scale: fl
 
 
 def pose_region(landmarks: Float[Array, "n k d"], aspect: float = 1.0) -> Region:
-    """The square in which the body-pose network finds a face best: it expects a whole person, hips in the middle.
+    """A crop for the body-pose network, which expects a whole person with the hips in the middle.
 
     Side and place were measured on talking heads: at eight times the face's box, centred 3.2 boxes below the face, the
-    points move with the face mesh's (correlation 0.97 across, 0.93 down); in a square around the head they do not.
+    points correlate with the face mesh's (0.97 across, 0.93 down).
 
     Args:
-      landmarks: mesh landmarks in [-1, 1] of the frame, NaN where no face was found.
+      landmarks: mesh landmarks in [-1, 1] of the frame, NaN where there is no face.
       aspect: the frame's height over its width.
 
     Returns:
@@ -205,32 +203,32 @@ def pose_region(landmarks: Float[Array, "n k d"], aspect: float = 1.0) -> Region
     face = face_region(landmarks, aspect, scale=1.0)
     known = jnp.all(jnp.isfinite(landmarks[..., :2]), axis=(1, 2))
     box = jnp.where(known, face.side, 0.5)
-    drop = 3.2 * 2 * box / aspect
-    return Region(face.centre.at[:, 1].add(drop), 8 * box, jnp.zeros_like(box))
+    offset = 3.2 * 2 * box / aspect
+    return Region(face.centre.at[:, 1].add(offset), 8 * box, jnp.zeros_like(box))
 
 
-def _turned(region: Region, xy: Any, aspect: float) -> jax.Array:
+def _to_offsets(region: Region, xy: Any, aspect: float) -> jax.Array:
     """Offsets from a region's centre, in shares of its side (…, 2), as offsets in [-1, 1] of the frame."""
     lead = (-1, *[1] * (xy.ndim - 2))
     cos, sin = jnp.cos(region.angle).reshape(lead), jnp.sin(region.angle).reshape(lead)
     x, y = xy[..., 0], xy[..., 1]
-    turned = jnp.stack([cos * x - sin * y, (sin * x + cos * y) / aspect], -1)
-    offsets: jax.Array = turned * 2 * region.side.reshape(*lead, 1)
+    rotated = jnp.stack([cos * x - sin * y, (sin * x + cos * y) / aspect], -1)
+    offsets: jax.Array = rotated * 2 * region.side.reshape(*lead, 1)
     return offsets
 
 
-def cut(images: Float[Array, "n h w c"], region: Region, size: int) -> Float[Array, "n {size} {size} c"]:
-    """The region's pixels, bilinear, the frame's border repeated outside of it; differentiable in both."""
+def crop(images: Float[Array, "n h w c"], region: Region, size: int) -> Float[Array, "n {size} {size} c"]:
+    """The region's pixels, bilinear, the border repeated outside of the frame; differentiable in both."""
     n, h, w, _ = images.shape
     line = pixel_centres(size) / 2
     y, x = jnp.meshgrid(line, line, indexing="ij")
-    grid = _turned(region, jnp.broadcast_to(jnp.stack([x, y], -1), (n, size, size, 2)), h / w)
+    grid = _to_offsets(region, jnp.broadcast_to(jnp.stack([x, y], -1), (n, size, size, 2)), h / w)
     return grid_sample_2d(images, grid + region.centre[:, None, None], "border")
 
 
 def _to_frame(points: jax.Array, region: Region, aspect: float) -> jax.Array:
     """Points [N, K, 3] in shares of the region's side, from its upper left corner, depth likewise -> the frame's."""
-    xy = _turned(region, points[..., :2] - 0.5, aspect) + region.centre[:, None]
+    xy = _to_offsets(region, points[..., :2] - 0.5, aspect) + region.centre[:, None]
     return jnp.concatenate([xy, points[..., 2:] * 2 * region.side[:, None, None]], -1)
 
 
@@ -241,8 +239,8 @@ def face_features(images: Float[Array, "n h w 3"], network: Network | None = Non
     """Features of the face-landmark network, for perceptual losses.
 
     Args:
-      images: frames around a face, in [0, 1]. A side above 192 pixels is shrunk to 192 (with anti-aliasing); smaller
-        frames, as a pyramid makes them, are taken as they are. Each side must be 32 pixels or more.
+      images: frames around a face, in [0, 1], sides of 32 pixels or more; those above 192 are resized to 192 with
+        anti-aliasing.
       network: `load_network("face_landmark")`; None loads it.
 
     Returns:
@@ -268,11 +266,11 @@ def face_landmarks(
 
     Args:
       images: frames in [0, 1].
-      region: where the face is, see `face_region`; None takes the whole frame (the face should fill about half of it).
+      region: of the face, see `face_region`; None is the whole frame (the face should fill about half of it).
       network: `load_network("face_landmark")`; None loads it.
 
     Returns:
-      Landmarks (x, y, z) in [-1, 1] of the frame, z in x's unit, negative towards the camera. They mean nothing where
+      Landmarks (x, y, z) in [-1, 1] of the frame, z in x's unit, negative towards the camera; meaningless where
       there is no face.
 
     Raises:
@@ -280,12 +278,12 @@ def face_landmarks(
     """
     network = network or load_network("face_landmark")
     region = region or whole_frame(len(images))
-    points = network(cut(images, region, FACE_SIZE), network.graph.outputs[:1])[0]
+    points = network(crop(images, region, FACE_SIZE), network.graph.outputs[:1])[0]
     return _to_frame(points.reshape(-1, 468, 3) / FACE_SIZE, region, images.shape[1] / images.shape[2])
 
 
 def _refined(points: jax.Array, heat: jax.Array) -> jax.Array:
-    """Points moved to the centre of mass of their heatmap near by, where that is confident, as mediapipe does.
+    """Points moved to the local centre of mass of their heatmap, where that is confident, as mediapipe does.
 
     Args:
       points: `[N, K, 2]` (x, y) in [0, 1] of the network's input.
@@ -305,12 +303,12 @@ def _refined(points: jax.Array, heat: jax.Array) -> jax.Array:
 def pose_points(
     images: Float[Array, "n h w 3"], region: Region | None = None, network: Network | None = None
 ) -> Float[Array, "n 11 3"]:
-    """Points on the face by mediapipe's body-pose network: a source of landmarks independent of the face mesh.
+    """Points on the face from mediapipe's body-pose network, which are independent of the face mesh.
 
     Args:
       images: frames in [0, 1].
-      region: where the person is, see `pose_region`; None suits frames with a face in the middle whose mesh is about
-        half as wide as the frame. Read frames that are to be compared through the same region.
+      region: of the person, see `pose_region`; None suits frames with a face in the middle whose mesh is about half as
+        wide as the frame. Frames to be compared need the same region.
       network: `load_network("pose_landmark")`; None loads it.
 
     Returns:
@@ -322,7 +320,7 @@ def pose_points(
     network = network or load_network("pose_landmark")
     aspect, count = images.shape[1] / images.shape[2], len(POSE_POINTS)
     region = region or pose_region(jnp.full((len(images), 468, 2), jnp.nan), aspect)
-    points, heat = network(cut(images, region, POSE_SIZE), (network.graph.outputs[0], network.graph.outputs[3]))
+    points, heat = network(crop(images, region, POSE_SIZE), (network.graph.outputs[0], network.graph.outputs[3]))
     points = points.reshape(-1, 39, 5)[:, :count, :3] / POSE_SIZE
     xy = _refined(points[..., :2], jax.nn.sigmoid(heat[..., :count]))
     return _to_frame(jnp.concatenate([xy, points[..., 2:]], -1), region, aspect)
@@ -332,7 +330,7 @@ def selfie_mask(images: Float[Array, "n h w 3"], network: Network | None = None)
     """Soft mask of the person, in [0, 1], differentiable.
 
     Args:
-      images: frames in [0, 1], any size; the network sees them at 256 x 256.
+      images: frames in [0, 1], any size; resized to 256 x 256 for the network.
       network: `load_network("selfie_segmentation")`; None loads it.
 
     Raises:

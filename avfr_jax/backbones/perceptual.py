@@ -1,4 +1,4 @@
-"""The frozen networks behind perceptual losses, by name."""
+"""Frozen networks of perceptual losses, by name."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,14 +24,14 @@ PerceptualName = Literal["auto", "face", "vgg19", "vgg19-random", "none"]
 )
 @dataclasses.dataclass(frozen=True)
 class PerceptualNetwork:
-    """A frozen feature network with its weights, and how its loss is meant to be used. A pytree: pass it as an
-    argument of the jitted step, so that its weights are not compiled into the program.
+    """A frozen feature network with its weights, and the settings of its loss. A pytree: pass it as an argument of the
+    jitted step, so that its weights are not compiled into the program.
 
     Attributes:
       variables: its weights.
       function: (variables, images in [0, 1]) -> feature arrays.
       name: one of `PerceptualName`.
-      description: which weights these are, for logs and model cards.
+      description: origin of the weights, for logs and model cards.
       weights: of its layers, in `losses.perceptual`.
       scales: of the pyramid, likewise.
       normalise: likewise.
@@ -50,6 +50,10 @@ class PerceptualNetwork:
         return self.function(self.variables, images)
 
 
+def _nothing(variables: Any, images: Any) -> list[Any]:
+    return []
+
+
 @dataclasses.dataclass(frozen=True)
 class _Apply:
     """A Flax module's `apply`, hashable and equal to another of the same module."""
@@ -57,20 +61,17 @@ class _Apply:
     stack: Stack
 
     def __call__(self, variables: Any, images: Any) -> list[Any]:
-        features: Any = self.stack.apply(variables, images)
+        features: list[Any] = self.stack.apply(variables, images)  # type: ignore[assignment]
         return features
 
 
 def _face(network: Any, images: Any) -> list[Any]:
-    return face_features(images, network)
-
-
-def _nothing(variables: Any, images: Any) -> list[Any]:
-    return []
+    features: list[Any] = face_features(images, network)
+    return features
 
 
 def perceptual_network(name: PerceptualName = "auto", dtype: Any = None, seed: int = 0) -> PerceptualNetwork:
-    """The frozen network behind a perceptual loss.
+    """The frozen network of a perceptual loss.
 
     Args:
       name: `face`, the trunk of mediapipe's face-landmark network, which most installations carry; `vgg19`, FOMM's
@@ -82,7 +83,7 @@ def perceptual_network(name: PerceptualName = "auto", dtype: Any = None, seed: i
 
     Raises:
       ConfigError: an unknown name.
-      MissingBackendError: the weights are absent; the sentence says which file to fetch and how to import it.
+      MissingBackendError: the weights are absent; names the file to fetch and the command that imports it.
       CheckpointError: they are damaged.
     """
     if name not in get_args(PerceptualName):
@@ -92,7 +93,7 @@ def perceptual_network(name: PerceptualName = "auto", dtype: Any = None, seed: i
     if name == "none":
         return PerceptualNetwork({}, _nothing, name, "no perceptual network", (), (), False)
     if name == "auto":
-        name = "vgg19" if weights.found("vgg19") else "face"
+        name = "vgg19" if weights.is_imported("vgg19") else "face"
     if name == "face":
         origin = "mediapipe's face_landmark network (features under the face mesh)"
         layers = (10.0,) * len(FACE_LAYERS)

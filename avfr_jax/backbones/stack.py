@@ -1,5 +1,4 @@
-"""Plain stacks of convolutions, ReLUs and max-pooling with taps in between: what VGG and AlexNet are up to their last
-convolution."""
+"""Plain stacks of convolutions, ReLUs and max-pooling with taps: VGG and AlexNet up to their last convolution."""
 
 import dataclasses
 from typing import Any
@@ -41,7 +40,7 @@ class Stack(nn.Module):
 
     Attributes:
       plan: the layers.
-      taps: numbers of the ReLUs whose outputs are wanted; nothing is computed behind the last.
+      taps: numbers of the ReLUs whose outputs are returned; nothing is computed behind the last.
       dtype: dtype of the computation; parameters stay float32.
     """
 
@@ -56,8 +55,8 @@ class Stack(nn.Module):
         number, out = 0, []
         for layer in self.plan:
             if isinstance(layer, Pool):
-                apart = layer.size == layer.stride
-                x = max_pool(x, layer.size) if apart else nn.max_pool(x, (layer.size,) * 2, (layer.stride,) * 2)
+                disjoint = layer.size == layer.stride
+                x = max_pool(x, layer.size) if disjoint else nn.max_pool(x, (layer.size,) * 2, (layer.stride,) * 2)
                 number += 1
             else:
                 conv = Conv(
@@ -75,17 +74,18 @@ class Stack(nn.Module):
 
 
 def shapes(stack: Stack) -> Any:
-    """The variables' shapes."""
+    """Shapes of the variables."""
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     return jax.eval_shape(stack.init, jax.random.key(0), image)
 
 
 def random_variables(stack: Stack, seed: int = 0) -> Any:
-    """He-normal kernels and small random biases (standard deviation 0.1), drawn by NumPy: the same on every machine."""
+    """He-normal kernels and small random biases (standard deviation 0.1) from NumPy: the same on every machine."""
     rng = np.random.default_rng(seed)
 
-    def draw(x: jax.ShapeDtypeStruct) -> np.ndarray:
+    def sample(x: jax.ShapeDtypeStruct) -> np.ndarray:
         deviation = np.sqrt(2 / np.prod(x.shape[:-1])) if len(x.shape) > 1 else 0.1
-        return (deviation * rng.standard_normal(x.shape)).astype(np.float32)
+        values: np.ndarray = (deviation * rng.standard_normal(x.shape)).astype(np.float32)
+        return values
 
-    return jax.tree.map(draw, shapes(stack))
+    return jax.tree.map(sample, shapes(stack))

@@ -1,8 +1,7 @@
 """TFLite graphs as pure JAX functions.
 
-A graph is read once into a frozen, hashable description and a dictionary of constants; `run` is then an ordinary
-function of those constants and of the images: it can be jitted, differentiated, batched, sharded, and asked for any
-tensor inside. Only float graphs are read (weights stored as float16 are widened).
+A graph is read once into a frozen, hashable description and a dictionary of constants; `run` is a pure function of
+constants and images, and returns any tensor inside. Only float graphs are read (float16 weights are widened).
 """
 
 import hashlib
@@ -34,7 +33,7 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
 
     Raises:
       InputError: there is no such file, or it is no TFLite file.
-      ConfigError: it uses an operator, or a number format, that is not known here; the sentence names it.
+      ConfigError: it uses an operator or a number format that is not known here.
       CheckpointError: a saved copy is damaged.
       MissingBackendError: the package `tflite` is not installed.
     """
@@ -53,14 +52,14 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
 
 
 def save_graph(graph: Graph, path: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> pathlib.Path:
-    """Write a copy that can be read without `tflite` and without the original: `NAME.json` and, beside it, `NAME.npz`.
+    """Write a copy that is read without `tflite`: `NAME.json` and, beside it, `NAME.npz`.
 
-    Constants that float16 holds exactly are stored so. The arrays' SHA-256 stands in the JSON and is checked on load.
+    Constants that float16 represents exactly are stored so. The arrays' SHA-256 is in the JSON and is checked on load.
 
     Args:
-      graph: what to write.
+      graph: to be written.
       path: the `.json` file; its folder is made.
-      about: more for the JSON, e.g. where the graph came from.
+      about: further entries of the JSON, e.g. the source.
 
     Returns:
       The `.json` file.
@@ -108,7 +107,7 @@ def _load_copy(path: pathlib.Path) -> Graph:
         if values["format"] != _FORMAT:
             raise CheckpointError(f"{path} is of format {values['format']}, not {_FORMAT}; {again}.")
         if hashlib.sha256(arrays.read_bytes()).hexdigest() != values["sha256"]:
-            raise CheckpointError(f"{arrays} is not what was written (its checksum differs); {again}.")
+            raise CheckpointError(f"{arrays} is damaged (its checksum differs); {again}.")
         with np.load(arrays) as stored:
             constants = {n: stored[str(i)].astype(np.float32) for i, n in enumerate(values["constants"])}
         operators = [
@@ -128,7 +127,7 @@ def _load_copy(path: pathlib.Path) -> Graph:
 
 
 def _needed(graph: Graph, wanted: Sequence[str]) -> list[Operator]:
-    """The operators that lead to the wanted tensors, in order."""
+    """The operators that compute the wanted tensors, in order."""
     names, chosen = set(wanted), []
     for op in reversed(graph.operators):
         if names & set(op.outputs):
@@ -140,7 +139,7 @@ def _needed(graph: Graph, wanted: Sequence[str]) -> list[Operator]:
 def run(
     graph: Graph, constants: Mapping[str, Any], x: Array | Sequence[Array], outputs: Sequence[str] | None = None
 ) -> list[jax.Array]:
-    """Run a graph, or as much of it as the wanted tensors need.
+    """Run a graph, or the part that the wanted tensors need.
 
     Args:
       graph: its structure (static under `jit`).

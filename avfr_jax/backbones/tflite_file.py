@@ -1,4 +1,4 @@
-"""Reads a TFLite flatbuffer into a `Graph`, with the schema from the package `tflite`."""
+"""Read a TFLite flatbuffer as a `Graph`, with the schema from the package `tflite`."""
 
 import struct
 from typing import Any
@@ -11,7 +11,7 @@ from avfr_jax.errors import ConfigError, MissingBackendError
 
 
 def _option_fields(kind: str) -> tuple[str, dict[str, str]]:
-    """The flatbuffer table of an operator's options and {our name: its accessor}; accessors of what we use only."""
+    """The flatbuffer table of an operator's options and {our name: accessor} of the options in use."""
     window = {
         "padding": "Padding",
         "stride_h": "StrideH",
@@ -50,7 +50,7 @@ def _names_of(enumeration: Any) -> dict[int, str]:
 
 
 class Reader:
-    """Walks the flatbuffer of one file."""
+    """Reader of the flatbuffer of one file."""
 
     def __init__(self, data: bytes, what: str) -> None:
         self.tflite, self.what = _library(), what
@@ -79,7 +79,7 @@ class Reader:
                 continue
             if tensor.Type() not in kinds or tensor.Sparsity() is not None:
                 raise ConfigError(
-                    f"{self.what} holds the constant {name!r} in a form that is not read here (quantised or sparse)."
+                    f"{self.what} holds the constant {name!r} in a form that cannot be read here (quantised or sparse)."
                 )
             array = np.frombuffer(buffer.DataAsNumpy().tobytes(), kinds[tensor.Type()]).reshape(self.tensor_shape(i))
             if array.dtype.kind == "i":

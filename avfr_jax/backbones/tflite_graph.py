@@ -1,4 +1,4 @@
-"""What a TFLite graph is once it has been read."""
+"""Description of a TFLite graph."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ Options = tuple[tuple[str, Any], ...]
 
 @dataclasses.dataclass(frozen=True)
 class Operator:
-    """One operator: its kind by TFLite's name, the tensors it reads and makes, its options by name."""
+    """One operator: TFLite's name of its kind, its input and output tensors, its options."""
 
     kind: str
     inputs: tuple[str, ...]
@@ -21,7 +21,7 @@ class Operator:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """A graph's structure, and its constants beside it (they take no part in comparison, hash or printing).
+    """A graph's structure and its constants, which take no part in comparison, hash or printing.
 
     Attributes:
       operators: in an order in which they can run.

@@ -45,7 +45,7 @@ def _depthwise(o: Mapping[str, Any], x: jax.Array, kernel: jax.Array, *bias: jax
 
 
 def _transposed(o: Mapping[str, Any], x: jax.Array, kernel: jax.Array, *bias: jax.Array) -> jax.Array:
-    """mediapipe's transposed convolution: every input pixel paints its kernel `stride` further on."""
+    """mediapipe's transposed convolution."""
     pads = []
     for size, stride in zip(kernel.shape[1:3], (o["stride_h"], o["stride_w"]), strict=True):
         cut = max(size - stride, 0) // 2 if o["padding"] == "SAME" else 0
@@ -66,7 +66,7 @@ def _max_pool(o: Mapping[str, Any], x: jax.Array) -> jax.Array:
 
 
 def _average_pool(o: Mapping[str, Any], x: jax.Array) -> jax.Array:
-    """Padding does not count: each window is divided by the pixels it has inside the image."""
+    """Mean over the pixels of each window that lie inside the image."""
     if x.shape[1:3] == (o["window_h"], o["window_w"]) and o["padding"] == "VALID":
         return _activate(x.mean((1, 2), keepdims=True), o["activation"])
     total = jax.lax.reduce_window(x, 0.0, jax.lax.add, *_windows(o))
@@ -75,8 +75,7 @@ def _average_pool(o: Mapping[str, Any], x: jax.Array) -> jax.Array:
 
 
 def _resize_matrix(size: int, new: int, align_corners: bool, half_pixel: bool) -> np.ndarray:
-    """[new, size]: linear interpolation along one axis. Without either flag new pixel i lies at i size/new (the
-    convention of TensorFlow 1)."""
+    """[new, size]: linear interpolation along one axis. Without flags pixel i lies at i size/new (TensorFlow 1)."""
     i = np.arange(new)
     if align_corners and new > 1:
         place = i * ((size - 1) / (new - 1))
@@ -103,7 +102,7 @@ def _pad(o: Mapping[str, Any], x: jax.Array, amounts: tuple[int, ...]) -> jax.Ar
 
 
 def _reshape(o: Mapping[str, Any], x: jax.Array) -> jax.Array:
-    """The first axis is the batch, whose size is ours and not the file's."""
+    """Reshape all but the batch, whose size differs from the file's."""
     return x.reshape(x.shape[0], *o["shape"][1:])
 
 

@@ -1,4 +1,4 @@
-"""VGG19 and VGG16 (Simonyan and Zisserman 2015) up to the layers that losses and metrics look at."""
+"""VGG19 and VGG16 (Simonyan and Zisserman 2015) up to the layers of perceptual losses and LPIPS."""
 
 from typing import Any
 

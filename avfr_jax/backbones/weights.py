@@ -1,4 +1,4 @@
-"""Weights of frozen networks on disk: where they are looked for, how they got there, and what to do when they are not.
+"""Weights of frozen networks on disk.
 
 Each network is a folder `NAME/` in `avfr_jax.folders.backbone_folder()` with `weights.npz` (arrays by slash-separated
 path) and `about.json` (the imported file's name and SHA-256, and the SHA-256 of the arrays, checked on load).
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from avfr_jax.checkpoints import flatten, unflatten
 from avfr_jax.errors import CheckpointError, MissingBackendError, OutputError
 from avfr_jax.folders import backbone_folder
 
@@ -26,8 +27,8 @@ class Source:
 
     Attributes:
       file: its name.
-      address: the page it is fetched from.
-      command: what imports it.
+      address: its folder on the web.
+      command: KIND of `avfr import`.
     """
 
     file: str
@@ -36,7 +37,7 @@ class Source:
 
     @property
     def advice(self) -> str:
-        """What a user without it does."""
+        """How to get and import it."""
         return f"fetch {self.address}{self.file} and run avfr import {self.command} {self.file}"
 
 
@@ -50,21 +51,13 @@ SOURCES = {
 
 
 def weights_file(name: str) -> pathlib.Path:
-    """Where the weights of a network of `SOURCES` lie, whether they are there or not."""
+    """Path of the weights of a network of `SOURCES`, whether it exists or not."""
     return backbone_folder() / name / "weights.npz"
 
 
-def found(name: str) -> bool:
+def is_imported(name: str) -> bool:
     """Whether a network's weights have been imported."""
     return weights_file(name).is_file()
-
-
-def _flat(tree: Mapping[str, Any], at: str = "") -> dict[str, np.ndarray]:
-    out: dict[str, np.ndarray] = {}
-    for name, value in tree.items():
-        path = f"{at}/{name}" if at else name
-        out |= _flat(value, path) if isinstance(value, Mapping) else {path: np.asarray(value, np.float32)}
-    return out
 
 
 def sha256(path: pathlib.Path) -> str:
@@ -74,7 +67,7 @@ def sha256(path: pathlib.Path) -> str:
 
 
 def save_weights(name: str, tree: Mapping[str, Any], source: pathlib.Path) -> pathlib.Path:
-    """Store a network's weights in the weights folder; what was there is replaced.
+    """Store a network's weights in the weights folder, in place of those there.
 
     Args:
       name: one of `SOURCES`.
@@ -93,7 +86,8 @@ def save_weights(name: str, tree: Mapping[str, Any], source: pathlib.Path) -> pa
         path.parent.mkdir(parents=True, exist_ok=True)
         about.unlink(missing_ok=True)
         with path.with_suffix(".part").open("wb") as stream:
-            np.savez(stream, **_flat(tree))  # type: ignore[arg-type]
+            arrays: Any = {name: np.asarray(value, np.float32) for name, value in flatten(tree).items()}
+            np.savez(stream, **arrays)
         path.with_suffix(".part").replace(path)
         facts = {"source": source.name, "source_sha256": sha256(source), "weights_sha256": sha256(path)}
         about.with_suffix(".part").write_text(json.dumps(facts, indent=2) + "\n")
@@ -104,10 +98,10 @@ def save_weights(name: str, tree: Mapping[str, Any], source: pathlib.Path) -> pa
 
 
 def describe(name: str) -> dict[str, str]:
-    """What was recorded when a network's weights were imported.
+    """Source and checksums of a network's imported weights.
 
     Raises:
-      MissingBackendError: they were not; the sentence says which file to fetch and how to import it.
+      MissingBackendError: they are not imported; names the file to fetch and the command that imports it.
       CheckpointError: the record is damaged.
     """
     path = weights_file(name)
@@ -124,21 +118,14 @@ def load_weights(name: str) -> dict[str, Any]:
     """A network's weights as nested dictionaries of float32 arrays.
 
     Raises:
-      MissingBackendError: they have not been imported; the sentence says which file to fetch and how to import it.
-      CheckpointError: they are not what was written.
+      MissingBackendError: as for `describe`.
+      CheckpointError: they are damaged.
     """
     path, facts = weights_file(name), describe(name)
     if sha256(path) != facts["weights_sha256"]:
-        raise CheckpointError(f"{path} is not what was imported (its checksum differs); {_again(name)}.")
-    tree: dict[str, Any] = {}
+        raise CheckpointError(f"{path} is damaged (its checksum differs); {_again(name)}.")
     with np.load(path) as arrays:
-        for key in arrays.files:
-            node = tree
-            *parts, last = key.split("/")
-            for part in parts:
-                node = node.setdefault(part, {})
-            node[last] = arrays[key]
-    return tree
+        return unflatten(arrays)
 
 
 def _again(name: str) -> str:

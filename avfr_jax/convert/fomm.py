@@ -23,7 +23,7 @@ NETWORKS = {"keypoint_detector": "kp_detector", "generator": "generator", "discr
 
 
 def rename(module: str) -> str:
-    """Lists are numbered with a dot there (`down_blocks.0`, `bottleneck.r0`) and with an underscore here."""
+    """A module's published name (`down_blocks.0`, `bottleneck.r0`) -> ours (`down_blocks_0`, `bottleneck_0`)."""
     return re.sub(r"\.r?(\d[\d-]*)(?=\.|$)", r"_\1", module)
 
 
@@ -32,23 +32,22 @@ def to_tree(states: Mapping[str, Mapping[str, np.ndarray]], config: FommConfig, 
 
     Args:
       states: `kp_detector`, `generator` and, if there is one, `discriminator`.
-      config: what the weights are for.
+      config: of the network.
       what: the file, for messages.
 
     Raises:
       CheckpointError: lists every missing, extra or misshapen tensor.
     """
     expected = jax.eval_shape(lambda key: fomm.init(config, key), jax.random.key(0))
-    variables, found = {}, {}
+    variables = {}
     for ours, theirs in NETWORKS.items():
         if theirs not in states:
             if ours == "discriminator":  # the released files of the non-adversarial models have none
                 continue
             raise CheckpointError(f"{what} has no {theirs!r}; it is not a FOMM checkpoint.")
-        found[ours] = expected[ours]
         # The anti-alias kernels are buffers computed from scale_factor, not weights.
         variables[ours] = to_variables(states[theirs], rename, skip=("down.weight",))
-    check(variables, found, what)
+    check(variables, {ours: expected[ours] for ours in variables}, what)
     return variables
 
 
@@ -57,7 +56,7 @@ def config_from_yaml(path: str | pathlib.Path) -> FommConfig:
 
     Raises:
       InputError: there is no such file.
-      ConfigError: it is not such a YAML, or sets something that has no counterpart here.
+      ConfigError: it is not such a YAML, or has a setting without counterpart here.
     """
     import yaml
 
@@ -66,8 +65,7 @@ def config_from_yaml(path: str | pathlib.Path) -> FommConfig:
         raise InputError(f"There is no config file {path}.")
     try:
         values = yaml.safe_load(path.read_text())
-        model = values["model_params"]
-        return _config(values, model)
+        return _config(values, values["model_params"])
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name} is not a YAML file ({type(error).__name__}).") from None
     except (KeyError, TypeError, AttributeError) as error:
@@ -79,11 +77,13 @@ def _config(values: Mapping[str, Any], model: Mapping[str, Any]) -> FommConfig:
     gen, disc = dict(model["generator_params"]), dict(model["discriminator_params"])
     motion = dict(gen.pop("dense_motion_params"))
     size = values.get("dataset_params", {}).get("frame_shape", [256, 256, 3])[0]
-    config = FommConfig(
+    if unknown := common.keys() - {"num_kp", "num_channels", "estimate_jacobian"}:
+        raise ConfigError(f"FOMM's common_params has no {', '.join(sorted(unknown))} here.")
+    return FommConfig(
         image_size=size,
-        num_channels=common.pop("num_channels"),
-        num_keypoints=common.pop("num_kp"),
-        estimate_jacobian=common.pop("estimate_jacobian"),
+        num_channels=common["num_channels"],
+        num_keypoints=common["num_kp"],
+        estimate_jacobian=common["estimate_jacobian"],
         keypoint_detector=_group(KeypointDetectorConfig, kp, pad="padding"),
         dense_motion=_group(DenseMotionConfig, motion, kp_variance="keypoint_variance"),
         generator=_group(GeneratorConfig, gen),
@@ -92,9 +92,6 @@ def _config(values: Mapping[str, Any], model: Mapping[str, Any]) -> FommConfig:
             kp_variance="keypoint_variance",
         ),
     )  # fmt: skip
-    if common:
-        raise ConfigError(f"FOMM's common_params has no {', '.join(sorted(common))} here.")
-    return config
 
 
 def _group(kind: type, values: Mapping[str, Any], **names: str) -> Any:
@@ -109,8 +106,8 @@ def _group(kind: type, values: Mapping[str, Any], **names: str) -> Any:
 
 
 def guess_config(states: Mapping[str, Mapping[str, np.ndarray]]) -> FommConfig:
-    """Which published config a checkpoint belongs to, read from the tensors it has: `vox-adv-256` (its discriminator
-    sees keypoints), else `vox-256`; without Jacobians where there is no such head."""
+    """The published config of a checkpoint, by its tensors: `vox-adv-256` (its discriminator takes keypoints), else
+    `vox-256`; without Jacobians where there is no such head."""
     disc = states.get("discriminator", {})
     first = disc.get("discs.1.down_blocks.0.conv.weight")
     config = fomm.vox_adv_256() if first is not None and first.shape[1] > 3 else fomm.vox_256()

@@ -12,7 +12,7 @@ from avfr_jax.errors import CheckpointError
 
 
 def to_heads(state: Mapping[str, np.ndarray], what: str) -> tuple[str, dict[str, np.ndarray]]:
-    """Which LPIPS a state dictionary belongs to (`alex` or `vgg`, told by its channels), and its heads `lin0` … `lin4`.
+    """The variant of LPIPS of a state dictionary (`alex` or `vgg`, by its channels), and its heads `lin0` … `lin4`.
 
     Raises:
       CheckpointError: it is neither, or holds a negative weight, which no trained head has.

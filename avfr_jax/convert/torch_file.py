@@ -1,8 +1,8 @@
-"""Reads `torch.save` files without PyTorch, and without running anything that is in them.
+"""Read `torch.save` files without PyTorch and without running code that is in them.
 
 Both layouts are read: the zip archive (PyTorch 1.6 and later) and the older stream of pickles. A pickle can name any
-Python function to be called while it loads; here only the handful that rebuild tensors and ordered dictionaries are
-known, and every other name refuses the whole file.
+Python function to call on loading; only those that rebuild tensors and ordered dictionaries are allowed here, and any
+other name refuses the whole file.
 """
 
 import collections
@@ -28,7 +28,7 @@ _DTYPES = {
     "BoolStorage": "?",
     "BFloat16Storage": "bfloat16",
 }
-# What a damaged file can raise on its way through zipfile, pickle and NumPy.
+# Errors of zipfile, pickle and NumPy on a damaged file.
 _DAMAGE = (
     *(pickle.UnpicklingError, EOFError, KeyError, ValueError, IndexError, TypeError, AttributeError),
     *(OverflowError, MemoryError, ImportError, zipfile.BadZipFile, OSError),
@@ -37,11 +37,11 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 class _Refused(Exception):
-    """The pickle wants something that is not on the list."""
+    """The pickle names something that is not allowed."""
 
 
 class _Storage:
-    """Flat numbers, filled in when they are read (the older layout stores them after the pickle)."""
+    """Flat numbers; the older layout stores them after the pickle."""
 
     def __init__(self, kind: str, size: int) -> None:
         self.kind, self.size = kind, size
@@ -162,17 +162,17 @@ def _read_legacy(path: pathlib.Path) -> Any:
 
 
 def read_torch_file(path: str | pathlib.Path) -> Any:
-    """The contents of a `torch.save` file, tensors as NumPy arrays.
+    """Read a `torch.save` file, tensors as NumPy arrays.
 
     Args:
       path: a `.pth`, `.pt` or `.pth.tar` file (a pickle, in spite of the last name).
 
     Returns:
-      What was saved: dictionaries, lists, numbers, strings and arrays. bfloat16 comes as float32.
+      Dictionaries, lists, numbers, strings and arrays; bfloat16 as float32.
 
     Raises:
       InputError: there is no such file.
-      CheckpointError: the file is damaged, is no checkpoint, or names code that loading would run.
+      CheckpointError: the file is damaged, is no checkpoint, or names code to run on loading.
     """
     path = pathlib.Path(path)
     if not path.is_file():

@@ -1,15 +1,15 @@
 """State dictionaries <-> Flax variables, for networks whose modules carry the published names.
 
-The layers' own rule is the same everywhere (a convolution's kernel changes layout, a norm's `weight` is our `scale`,
-running statistics are a collection of their own), so a network's table only has to rename its modules.
+The rule of the layers is the same everywhere (a convolution's kernel changes layout, a norm's `weight` is our `scale`,
+running statistics are a collection of their own), so that a network's table only renames its modules.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
+from avfr_jax.checkpoints import flatten, unflatten
 from avfr_jax.errors import CheckpointError
 
 _COLLECTIONS = {
@@ -41,37 +41,26 @@ def to_variables(
     Args:
       state: published names and arrays.
       rename: a module's dotted path -> ours.
-      skip: names (by their ending) that hold nothing learned.
+      skip: endings of names that are not learned.
 
     Returns:
       `{"params": …, "batch_stats": …, "spectral": …}`, those that have any entries.
     """
-    variables: dict[str, Any] = {}
+    variables = {}
     for key, value in state.items():
         module, _, name = key.rpartition(".")
         if name in _NOT_WEIGHTS or key.endswith(skip or ("\0",)):
             continue
         collection, leaf, array = _leaf("weight" if name == "weight_orig" else name, np.asarray(value))
-        node = variables.setdefault(collection, {})
-        for part in rename(module).split("."):
-            node = node.setdefault(part, {})
-        node[leaf] = array.astype(np.float32)
-    return variables
-
-
-def flatten(tree: Any) -> dict[str, Any]:
-    """Leaves by slash-separated path."""
-    return {
-        "/".join(str(getattr(k, "key", k)) for k in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+        variables["/".join((collection, *rename(module).split("."), leaf))] = array.astype(np.float32)
+    return unflatten(variables)
 
 
 def check(variables: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> None:
-    """Compare with the tree that a config makes.
+    """Check weights against the tree of a config.
 
     Args:
-      variables: what was read.
+      variables: weights that were read.
       expected: the tree of `jax.eval_shape` over the network's `init`.
       what: the file, for the message.
 

@@ -1,6 +1,6 @@
-"""Picture distances: L1, PSNR, SSIM and MS-SSIM, one number a frame.
+"""Image metrics: L1, PSNR, SSIM and MS-SSIM, one number a frame.
 
-Frames are RGB, float in [0,1], [N,H,W,3].
+Frames are RGB, float in [0, 1], [N, H, W, 3].
 """
 
 import jax
@@ -39,7 +39,7 @@ _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of MS-SSIM, fine
 
 
 def _window_matrix(size: int) -> np.ndarray:
-    """[size - 10, size]: each row the 11-tap Gaussian window of sigma 1.5, one step further along."""
+    """[size - 10, size]: the 11-tap Gaussian window of sigma 1.5 in each row, shifted by one."""
     window = np.exp(-0.5 * ((np.arange(11) - 5) / 1.5) ** 2)
     matrix = np.zeros((size - 10, size))
     for i in range(11):
@@ -49,7 +49,7 @@ def _window_matrix(size: int) -> np.ndarray:
 
 def _gaussian(image: Float[Array, "n h w c"]) -> Float[Array, "n hh ww c"]:
     """Mean under an 11 x 11 Gaussian window, sigma 1.5, where it fits inside the frame."""
-    # As matrix products: forward and backward several times faster on a CPU than convolutions or shifted sums.
+    # Matrix products: forward and backward several times faster on a CPU than convolutions or shifted sums.
     down, across = (jnp.asarray(_window_matrix(n), image.dtype) for n in image.shape[1:3])
     rows = jnp.einsum("yh,nhwc->nywc", down, image, precision="highest")
     return jnp.einsum("xw,nywc->nyxc", across, rows, precision="highest")
@@ -90,8 +90,8 @@ def ssim(a: Float[Array, "n h w c"], b: Float[Array, "n h w c"]) -> Float[Array,
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
-    """On how many scales `ms_ssim` compares frames of a size: five from 176 pixels of the shorter side on, then four
-    from 88, three from 44, two from 22, one from 11, none below."""
+    """Number of scales of `ms_ssim` for a frame's size: five from 176 pixels of the shorter side on, four from 88,
+    three from 44, two from 22, one from 11, none below."""
     return sum(min(height, width) >> scale >= _WINDOW for scale in range(len(_SCALES)))
 
 
@@ -101,9 +101,8 @@ def ms_ssim(a: Float[Array, "n h w c"], b: Float[Array, "n h w c"]) -> Float[Arr
 
     Contrast times structure at five scales, each the 2 x 2 mean of the one before (an odd last row or column is left
     out), with luminance at the coarsest; means over pixels, to the published exponents, multiplied, then averaged over
-    channels. A negative factor, as of an inverted picture, counts as zero, since it has no real power. Frames too small
-    for five scales are compared on as many as fit (`ms_ssim_scales`), with the exponents of those scaled to the same
-    sum, so that values of different sizes are comparable only roughly.
+    channels. A negative factor, as of an inverted image, counts as zero. Frames too small for five scales are compared
+    on `ms_ssim_scales`, with their exponents scaled to the same sum: comparable between sizes only roughly.
 
     Raises:
       ValueError: shapes that differ, or frames below 11 pixels.

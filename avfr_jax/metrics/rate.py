@@ -20,7 +20,7 @@ def bits_per_pixel(size: float | int, frames: int, height: int, width: int) -> f
 
     Args:
       size: bytes sent, all of them.
-      frames: frames shown, not frames sent.
+      frames: frames shown, skipped ones included.
       height, width: of a frame as it is shown.
 
     Raises:
@@ -43,11 +43,10 @@ def kbits_per_second(size: float | int, frames: int, fps: float | int) -> float:
 
 
 def rising_points(rates: Numbers, qualities: Numbers) -> tuple[np.ndarray, np.ndarray]:
-    """The points of a curve of which no other is at once as cheap and as good, by rising rate.
+    """The Pareto front of a rate-distortion curve, by rising rate.
 
-    Both interpolations need a curve that rises. Measured ones can dip; the customary remedy is to leave out a point
-    that costs more than another and is no better. Points without a finite figure or a positive rate, such as copying
-    the first frame for nothing, do not belong to a curve in log rate and are left out too.
+    Both interpolations need a rising curve, so a point that costs more than another and is no better is left out, as
+    are points without a finite quality or a positive rate.
 
     Args:
       rates: of each point, any unit.
@@ -71,12 +70,12 @@ def rising_points(rates: Numbers, qualities: Numbers) -> tuple[np.ndarray, np.nd
 
 
 def bd_rate(anchor_rates: Numbers, anchor_qualities: Numbers, rates: Numbers, qualities: Numbers) -> float:
-    """How many per cent more bits a codec needs than the anchor for the same quality; below zero: fewer.
+    """Bjøntegaard delta rate: bits of a codec over the anchor's at the same quality, in per cent; negative is fewer.
 
     Args:
       anchor_rates, rates: of the points of each curve, in any order and any one unit.
-      anchor_qualities, qualities: of the same points, in any one measure of which more is better (dB of PSNR, SSIM, a
-        distance with its sign turned).
+      anchor_qualities, qualities: of the same points, in any one measure; larger is better (PSNR, SSIM, a negated
+        distance).
 
     Returns:
       The mean ratio of the rates, geometric over the qualities that both curves reach, minus one, in per cent.
@@ -91,9 +90,9 @@ def bd_rate(anchor_rates: Numbers, anchor_qualities: Numbers, rates: Numbers, qu
 
 
 def bd_quality(anchor_rates: Numbers, anchor_qualities: Numbers, rates: Numbers, qualities: Numbers) -> float:
-    """How much better a codec is than the anchor at the same rate, in the unit of the quality (BD-PSNR: in dB).
+    """Bjøntegaard delta quality at the same rate, in the unit of the quality (BD-PSNR: dB).
 
-    Args and errors are those of `bd_rate`; the mean is over the logarithm of the rates that both curves reach.
+    Arguments and errors as for `bd_rate`; the mean is over the logarithm of the rates that both curves reach.
     """
     (anchor_rate, anchor_quality), (rate, quality) = _curves(anchor_rates, anchor_qualities, rates, qualities)
     low, high = _overlap(np.log(anchor_rate), np.log(rate), "rate")

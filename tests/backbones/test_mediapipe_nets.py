@@ -173,10 +173,10 @@ def test_a_region_is_cut_and_points_go_back():
     # A region upright in the middle of half the frame is that half.
     frame = rng.random((1, 8, 8, 3)).astype(np.float32)
     half = nets.Region(jnp.zeros((1, 2)), jnp.full(1, 0.5), jnp.zeros(1))
-    np.testing.assert_allclose(nets.cut(frame, half, 4), frame[:, 2:6, 2:6], atol=1e-6)
+    np.testing.assert_allclose(nets.crop(frame, half, 4), frame[:, 2:6, 2:6], atol=1e-6)
     # A quarter of a turn clockwise as seen: the region's upper edge is the frame's right one.
     quarter = nets.Region(jnp.zeros((1, 2)), jnp.ones(1), jnp.full(1, jnp.pi / 2))
-    np.testing.assert_allclose(nets.cut(frame, quarter, 8)[0], np.rot90(frame[0]), atol=1e-4)
+    np.testing.assert_allclose(nets.crop(frame, quarter, 8)[0], np.rot90(frame[0]), atol=1e-4)
 
 
 @needs_wheel

@@ -27,7 +27,7 @@ def source(tmp_path):
 
 @pytest.mark.parametrize("name", list(weights.SOURCES))
 def test_absent_weights_are_asked_for_in_one_sentence(home, name):
-    assert not weights.found(name)
+    assert not weights.is_imported(name)
     with pytest.raises(MissingBackendError) as caught:
         weights.load_weights(name)
     message, wanted = str(caught.value), weights.SOURCES[name]
@@ -41,8 +41,8 @@ def test_saved_weights_come_back(home, source):
     folder = weights.save_weights("vgg19", TREE, source)
     assert folder == home / "backbones" / "vgg19"
     assert sorted(path.name for path in folder.iterdir()) == ["about.json", "weights.npz"]
-    assert weights.found("vgg19")
-    assert not weights.found("vgg16")
+    assert weights.is_imported("vgg19")
+    assert not weights.is_imported("vgg16")
     again = weights.load_weights("vgg19")["params"]["features_0"]
     for name, value in TREE["params"]["features_0"].items():
         np.testing.assert_array_equal(again[name], value)

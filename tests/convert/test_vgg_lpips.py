@@ -115,7 +115,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path, save, capsys):
     assert "1 misshapen: params/features_0/kernel is (3, 3, 4, 64), not (3, 3, 3, 64)" in sentence
     assert "not one of LPIPS's files" in _refused(capsys, "import", "lpips", other)
     assert "avfr import vgg19 takes FILE" in _refused(capsys, "import", "vgg19")
-    assert not weights.found("vgg19")
+    assert not weights.is_imported("vgg19")
 
 
 def test_a_published_name_promises_its_checksum(tmp_path, save, capsys):

@@ -21,8 +21,8 @@ import yaml
 
 from avfr_jax.backbones.perceptual import PerceptualNetwork, perceptual_network
 from avfr_jax.backbones.vgg import vgg19
+from avfr_jax.checkpoints import flatten
 from avfr_jax.convert import fomm as convert
-from avfr_jax.convert.tree import flatten
 from avfr_jax.convert.vgg import to_stack_variables
 from avfr_jax.losses import SCALES
 from avfr_jax.training.composed import ComposedObjective
