@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 
 from avfr_jax.errors import AvfrError
 from avfr_jax.models.avfr import PARTS, SWITCHES
-from experiments.evaluate import COPY, evaluate, find_clips, mean
+from experiments.evaluate import COPY, evaluate, mean
+from experiments.harness import find_clips
 
 ROWS: Mapping[str, tuple[str, ...]] = {"baseline": (), **PARTS, "whole": SWITCHES}
 PAPER = {

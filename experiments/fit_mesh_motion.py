@@ -18,7 +18,7 @@ from avfr_jax.codec.mesh_basis import FACES, MOTIONS, MeshSpace, weights
 from avfr_jax.errors import InputError
 from avfr_jax.media.files import atomic_file
 from avfr_jax.typing import Float
-from experiments.program import run_program
+from experiments.harness import run_program
 
 _PAIRS = 4  # pivots drawn for each clip
 _STRIDE = 2  # frames, for the motion's components: neighbours are alike

@@ -23,7 +23,7 @@ from avfr_jax.faces.spoken_mouth import Placement, SpokenMouth, features, mouth_
 from avfr_jax.media.files import atomic_file
 from avfr_jax.media.mel import SILENCE
 from avfr_jax.typing import Float
-from experiments.program import run_program
+from experiments.harness import run_program
 
 _HIDDEN = (64, 32)
 _ROUNDS, _STEPS, _BATCH = 16, 100, 256

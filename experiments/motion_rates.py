@@ -1,15 +1,15 @@
-"""What a call's motion costs, by how it is predicted and written: `python -m experiments.motion_rates CLIPS`.
+"""Bit rate of a call's motion by predictor and entropy coder: `python -m experiments.motion_rates CLIPS`.
 
-The face mesh in its components, at one quantiser, written by `avfr_jax.codec` with each way of predicting a frame from
-those before, and by two baselines: every frame by itself as the differences from the last in zeroth-order Exp-Golomb
-codes, filled up to a byte (as the committee's software codes keypoints, its coder restarted at each frame), and the
-paper's raw 80 bytes. Bare payloads: packets' heads do not count.
+Components of the face mesh at one quantiser, coded by `avfr_jax.codec` with each predictor from earlier frames, and by
+two baselines: differences from the last frame in zeroth-order Exp-Golomb codes, padded to a byte per frame (as the
+committee's software codes keypoints, with its coder restarted at each frame), and the paper's raw 80 bytes. Bare
+payloads: packet headers do not count.
 
 With `--models` also the keypoints that a model learned, values alone and with Jacobians, at the coarsest step at which
-the drawn frames' PSNR is within 0.1 dB of undisturbed keypoints'.
+the PSNR of the rendered frames is within 0.1 dB of that with unquantised keypoints.
 
-CLIPS, and the clips that `--fit` names for the learned predictor, are folders that `python -m data.clip_folder`
-prepared. Expected: twenty clips of ten seconds, half a minute; a minute or two more for each model.
+CLIPS, and the clips of `--fit` for the learned predictor, are folders of `python -m data.clip_folder`. Expected: twenty
+clips of ten seconds, half a minute; a minute or two more per model.
 """
 
 import argparse
@@ -32,24 +32,23 @@ from avfr_jax.models.base import Animator, Priors
 from avfr_jax.motion import Keypoints, KeypointSpec, concatenate
 from avfr_jax.typing import Float, Int
 from experiments.fit_mesh_motion import clips
-from experiments.program import run_program
+from experiments.harness import FPS, markdown, run_program
 from pipelines.sources import Clip, ClipDataset, open_dataset
 
-PAPER = 80  # bytes a frame of the paper's raw keypoints
-_RATE = 25
+PAPER = 80  # bytes per frame of the paper's raw keypoints
 _SLOPES = (0, 64, 128)
 _NEAR = 0.1  # dB
 _STEPS = range(4, -25, -2)
-_DRAWN = 8  # frames of a clip that are drawn
+_RENDERED = 8  # frames of each clip
 
 Tracks = Sequence[Float[np.ndarray, "_ c"]]
 
 
 class LinearWriter(MotionWriter):
-    """Predicts each number's change from its last T changes.
+    """Predict each number's change from its last T changes.
 
     Args:
-      form: how motion is written; its slope is not used.
+      form: format of the motion; its slope is not used.
       dead_zone: see `MotionWriter`.
       taps: in 1/256, the newest change's first.
     """
@@ -74,11 +73,11 @@ class LinearWriter(MotionWriter):
 
 @dataclasses.dataclass(frozen=True)
 class Coded:
-    """What coding came to.
+    """Result of coding.
 
     Attributes:
-      kilobits: a second.
-      held: what the receiver holds, clip by clip, in the motion's own units.
+      kilobits: per second.
+      held: decoded motion of each clip, in its own units.
     """
 
     kilobits: float
@@ -86,7 +85,7 @@ class Coded:
 
 
 def code(tracks: Tracks, writer: MotionWriter, refresh: int) -> Coded:
-    """Write motion, a payload from one refresh to the next."""
+    """Code motion, one payload per refresh interval."""
     size, held = 0, []
     for track in tracks:
         own = []
@@ -100,7 +99,7 @@ def code(tracks: Tracks, writer: MotionWriter, refresh: int) -> Coded:
 
 
 def code_by_frame(tracks: Tracks, steps: Float[np.ndarray, "c"]) -> Coded:
-    """Every frame's differences from the last in zeroth-order Exp-Golomb codes, in whole bytes."""
+    """Code each frame's differences from the last in zeroth-order Exp-Golomb codes, in whole bytes."""
     bits, held = 0, []
     for track in tracks:
         symbols = np.round(track / steps).astype(np.int64)
@@ -112,11 +111,11 @@ def code_by_frame(tracks: Tracks, steps: Float[np.ndarray, "c"]) -> Coded:
 
 
 def _kilobits(bits: float, tracks: Tracks) -> float:
-    return bits / sum(len(track) for track in tracks) * _RATE / 1000
+    return bits / sum(len(track) for track in tracks) * FPS / 1000
 
 
 def fit_taps(tracks: Tracks, form: MotionFormat, dead_zone: float, refresh: int, count: int) -> Int[np.ndarray, "t c"]:
-    """The linear predictor of these clips: least squares, large misses counting less, from what a receiver holds."""
+    """Fit a linear predictor of the decoded motion by reweighted (L1-like) least squares."""
     taps = np.zeros((count, len(form.step)), np.int64)
     for _ in range(2):
         held = code(tracks, LinearWriter(form, dead_zone, taps), refresh).held
@@ -138,7 +137,7 @@ def fit_taps(tracks: Tracks, form: MotionFormat, dead_zone: float, refresh: int,
 def mesh_rows(
     tracks: Sequence[Any], fitted_on: Sequence[Any], components: int, step: int, refresh: int
 ) -> Iterator[list[str]]:
-    """Rows of the mesh's table: way, kbit/s, mean distance of the mesh in pixels of a 256 × 256 frame."""
+    """Rows of the mesh's table: predictor, kbit/s, mean distance of the mesh in pixels of a 256 × 256 frame."""
     space = mesh.shipped()
     form = MotionFormat(space.levels[:, :components], np.full(components, step))
 
@@ -162,7 +161,7 @@ def mesh_rows(
 
 @dataclasses.dataclass(frozen=True)
 class Learned:
-    """A clip as a model sees it: frames `[N, S, S, 3]` in [0, 1] and its keypoints of them."""
+    """A clip's frames `[N, S, S, 3]` in [0, 1], their keypoints, and the encoded first frame."""
 
     frames: Any
     keypoints: Any
@@ -170,7 +169,7 @@ class Learned:
 
 
 def _learned(model: Animator, dataset: ClipDataset, clip: Clip, frames: int) -> Learned:
-    """The first frames of a clip, its first picture being the pivot."""
+    """Read the first frames of a clip, the first of them being the source."""
     read = [
         dataset.read_frame(clip, i, ("image", "priors", "landmarks") if dataset.priors else ("image", "landmarks"))
         for i in range(min(frames, clip.frames))
@@ -189,13 +188,13 @@ def _learned(model: Animator, dataset: ClipDataset, clip: Clip, frames: int) -> 
 
 
 def _quality(model: Animator, clips: Sequence[Learned], keypoints: Sequence[Keypoints]) -> float:
-    """Mean PSNR of a few frames of each clip, drawn from these keypoints."""
+    """Mean PSNR of some frames of each clip, rendered from these keypoints."""
     found = []
     for clip, moved in zip(clips, keypoints, strict=True):
-        rows = np.linspace(0, len(clip.frames) - 1, _DRAWN).astype(int)
-        for part in np.split(rows, _DRAWN // model.batch_size):
-            drawn = model.animate(clip.encoded, clip.keypoints[0], moved[part])
-            found.append(np.asarray(psnr(jnp.clip(drawn, 0, 1), jnp.asarray(clip.frames[part]))))
+        rows = np.linspace(0, len(clip.frames) - 1, _RENDERED).astype(int)
+        for part in np.split(rows, _RENDERED // model.batch_size):
+            output = model.animate(clip.encoded, clip.keypoints[0], moved[part])
+            found.append(np.asarray(psnr(jnp.clip(output, 0, 1), jnp.asarray(clip.frames[part]))))
     return float(np.concatenate(found).mean())
 
 
@@ -239,22 +238,16 @@ def _moved(part: NumberPart, clip: Learned, pivot: Pose, motion: Any) -> Keypoin
     return Keypoints(poses["keypoints"], poses.get("jacobians", clip.keypoints.jacobian))
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """As Markdown."""
-    lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.motion_rates", description=__doc__.split("\n")[0])
     add, default = parser.add_argument, "(default: %(default)s)"
     add("dataset", type=pathlib.Path, metavar="CLIPS", help="a prepared folder of clips")
     add("--fit", type=pathlib.Path, metavar="CLIPS", help="clips of other people, for the learned predictor")
-    add("--models", default="", metavar="NAME,…", help="whose learned keypoints are measured too")
+    add("--models", default="", metavar="NAME,…", help="measure the learned keypoints of these models too")
     add("--components", type=int, default=32, metavar="N", help=f"of the mesh {default}")
     add("--step", type=int, default=14, metavar="N", help=f"of the mesh's quantiser {default}")
     add("--refresh", type=int, default=12, metavar="FRAMES", help=f"from one refresh to the next {default}")
-    add("--frames", type=int, default=100, metavar="N", help=f"of each clip that a model sees {default}")
+    add("--frames", type=int, default=100, metavar="N", help=f"of each clip for models {default}")
     options = parser.parse_args(argv)
     for name, high in (("components", mesh.MOTIONS), ("refresh", 1 << 13), ("frames", 1 << 13)):
         if not 1 <= getattr(options, name) <= high:
@@ -271,18 +264,18 @@ def run(options: argparse.Namespace) -> None:
     tracks = clips(options.dataset)
     fitted_on = clips(options.fit) if options.fit else []
     rows = list(mesh_rows(tracks, fitted_on, options.components, options.step, options.refresh))
-    rows.append([f"raw, {PAPER} bytes", f"{PAPER * 8 * _RATE / 1000:.3f}", ""])
-    print(table(("mesh", "kbit/s", "px"), rows), flush=True)
+    rows.append([f"raw, {PAPER} bytes", f"{PAPER * 8 * FPS / 1000:.3f}", ""])
+    print(markdown(("mesh", "kbit/s", "px"), rows), flush=True)
     learned: list[list[str]] = []
     for name in filter(None, options.models.split(",")):
         learned += model_rows(name, open_dataset(options.dataset), options.frames, options.refresh)
     if learned:
         heads = ("model", "numbers", "step px", "dB lost", "kbit/s", "Exp-Golomb by frame", "times")
-        print("\n" + table(heads, learned))
+        print("\n" + markdown(heads, learned))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     options = _arguments(argv)
     return run_program(lambda: run(options))
 

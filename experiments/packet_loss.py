@@ -1,15 +1,14 @@
-"""What a call is worth when packets are lost: `python -m experiments.packet_loss CLIPS --output runs/loss`.
+"""Quality of calls with packet loss: `python -m experiments.packet_loss CLIPS --output runs/loss`.
 
-Every clip is sent with each refresh interval and comes through networks that lose packets at random, or all of them for
-two seconds. Header and pivots are sent again until they have come, motion is not; packets take 50 ms and up to 40 ms
-more. What is shown is compared with the clip as `experiments.evaluate` does; with `--poses` nothing is drawn, and the
-pose of each frame is compared with the face in it, hundreds of calls a minute. The folder keeps every call played: the
-same command goes on where it was stopped.
+Every clip is sent with each refresh interval over simulated channels that lose packets at random, or all of them for
+two seconds. Header and reference frames are repeated until they arrive, motion is not; packets take 50 to 90 ms. The
+output is compared with the clip as in `experiments.evaluate`; with `--poses` nothing is rendered, and the decoded poses
+are compared with the tracked faces, hundreds of calls per minute. The folder keeps every call, so that the same command
+resumes.
 """
 
 import argparse
 import dataclasses
-import json
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,19 +21,32 @@ from avfr_jax.codec.channel import Channel, play_call
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sender import Sender, send_all
 from avfr_jax.codec.settings import SenderSettings
-from avfr_jax.errors import ConfigError, MissingBackendError, OutputError
-from avfr_jax.media.files import atomic_file
+from avfr_jax.errors import ConfigError, MissingBackendError
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.model_store import load_model
 from avfr_jax.models.base import Animator
+from avfr_jax.motion import FaceMeshSpec
 from avfr_jax.tracking import TrackedFrame, track
-from experiments.evaluate import Reference, find_clips
-from experiments.program import run_program
+from experiments.evaluate import Reference
+from experiments.harness import (
+    FPS,
+    Clip,
+    Results,
+    add_clips,
+    add_output,
+    find_clips,
+    markdown,
+    new_figure,
+    progress,
+    run_program,
+    save_figure,
+    write_text,
+)
 
 LOSSES = (0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 REFRESHES = (6, 12, 25)
 BURST = 2.0  # seconds without a packet
-JITTER = 0.04
+JITTER = 0.04  # seconds
 MEASURES = {
     "kbps": ("kbit/s", ".2f"),
     "l1": ("L1", ".4f"),
@@ -43,207 +55,165 @@ MEASURES = {
     "mouth": ("lips, px", ".2f"),
     "held": ("frames without motion, %", ".1f"),
 }
-"""Headings and forms of the figures, by their keys."""
-_DRAWN = ("l1", "lmd", "mouth", "held")
+"""Title and format of the figures."""
+_PLOTTED = ("l1", "lmd", "mouth", "held")
 Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-    """What a network does to a call.
+class Loss:
+    """Packet loss of a channel: a share of random losses, or None for a burst of `BURST` seconds; and a seed."""
 
-    Attributes:
-      loss: share of packets that are lost at random; None loses all of them for `BURST` seconds.
-      seed: which ones.
-    """
-
-    loss: float | None
+    share: float | None
     seed: int
 
     @property
     def name(self) -> str:
-        """As it is shown."""
-        return f"{BURST:g} s" if self.loss is None else f"{100 * self.loss:g} %"
+        return f"{BURST:g} s" if self.share is None else f"{100 * self.share:g} %"
 
-    def network(self, seconds: float) -> Channel:
-        """For a call of that many seconds, in which a burst begins after the first and ends half a second before its
-        last."""
-        if self.loss is not None:
-            return Channel(self.loss, JITTER, seed=self.seed)
+    def channel(self, seconds: float) -> Channel:
+        """Channel of a call of that length; a burst begins after the first second and ends half a second before the
+        end."""
+        if self.share is not None:
+            return Channel(self.share, JITTER, seed=self.seed)
         start = np.random.default_rng(self.seed).uniform(1.0, max(1.0, seconds - BURST - 0.5))
         return Channel(0.0, JITTER, bursts=((start, start + BURST),), seed=self.seed)
 
 
-def lines(seeds: int) -> list[Line]:
-    """Every network: without loss one seed is all there is."""
-    rates = [Line(loss, seed) for loss in LOSSES for seed in range(seeds if loss else 1)]
-    return rates + [Line(None, seed) for seed in range(seeds)]
+def losses(seeds: int) -> list[Loss]:
+    """Every loss, each with several seeds; without loss one is enough."""
+    rates = [Loss(share, seed) for share in LOSSES for seed in range(seeds if share else 1)]
+    return rates + [Loss(None, seed) for seed in range(seeds)]
 
 
-def send(model: Animator, seen: Sequence[TrackedFrame], refresh: int) -> list[Packet]:
-    """A clip's packets, as a call sends them."""
+def send(model: Animator, tracked: Sequence[TrackedFrame], refresh: int) -> list[Packet]:
+    """Encode a clip's packets with the settings of a call."""
     sender = Sender(model, dataclasses.replace(SenderSettings(), refresh=refresh))
-    return list(send_all(sender, ((one.image, one.landmarks, one.person_mask) for one in seen)))
+    return list(send_all(sender, ((one.image, one.landmarks, one.person_mask) for one in tracked)))
 
 
-class _Poser(Receiver):
-    """A receiver that shows poses."""
+class PoseReceiver(Receiver):
+    """A receiver that returns poses instead of frames."""
 
     def render(self, until: int) -> Iterator[Any]:
         return self.poses(until)
 
 
 class PoseReference:
-    """The faces of a clip, compared with the poses that were shown."""
+    """Tracked faces of a clip, to compare decoded poses with."""
 
-    def __init__(self, seen: Sequence[TrackedFrame]) -> None:
-        self._found = [one.landmarks is not None for one in seen]
-        self._landmarks: Any = np.stack([one.landmarks for one in seen if one.landmarks is not None])
+    def __init__(self, tracked: Sequence[TrackedFrame]) -> None:
+        self._detected = [one.landmarks is not None for one in tracked]
+        self._landmarks: Any = np.stack([one.landmarks for one in tracked if one.landmarks is not None])
 
-    def score(self, shown: Sequence[Any]) -> Row:
+    def score(self, poses: Sequence[Any]) -> Row:
         """Distances of all points and of the lips, in pixels of a 256 x 256 frame."""
-        meshes: Any = np.stack([pose["mesh"] for pose in shown])[self._found]
+        meshes: Any = np.stack([pose["mesh"] for pose in poses])[self._detected]
         return {
             "lmd": float(face_metrics.landmark_distance(self._landmarks, meshes).mean()),
             "mouth": float(face_metrics.mouth_distance(self._landmarks, meshes).mean()),
         }
 
 
-def play(model: Animator, packets: Sequence[Packet], line: Line, reference: Reference | PoseReference) -> Row:
-    """One call, and what is measured of it."""
+def play(model: Animator, packets: Sequence[Packet], loss: Loss, reference: Reference | PoseReference) -> Row:
+    """Simulate one call and measure its output."""
     count = max(packet.end(0) for packet in packets if packet.kind is Kind.MOTION)
     posing = isinstance(reference, PoseReference)
-    end = _Poser(rendering=False) if posing else Receiver(model, batch_size=1)
-    shown: Any = list(play_call(packets, line.network(count / 25), 25, count, receiver=end))
+    end = PoseReceiver(rendering=False) if posing else Receiver(model, batch_size=1)
+    output: Any = list(play_call(packets, loss.channel(count / FPS), FPS, count, receiver=end))
     size = sum(len(packet.to_bytes()) for packet in packets)
-    row = {"kbps": size * 8 / (count / 25) / 1000, "held": 100 * end.received.held / count}
-    if isinstance(reference, Reference):
-        shown = np.stack(shown)
-    found = reference.score(shown)
-    return row | {key: value for key, value in found.items() if key in MEASURES}
-
-
-class Calls:
-    """The calls played so far, in one file of a folder."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{folder} cannot be made a folder ({error.strerror}): choose another --output."
-            ) from None
-        self._path = folder / "calls.json"
-        try:
-            self.rows: list[Row] = json.loads(self._path.read_text()) if self._path.is_file() else []
-        except ValueError:
-            raise OutputError(f"{self._path} is damaged: remove it, or choose another --output.") from None
-
-    def has(self, key: Row) -> bool:
-        """Whether a call was played."""
-        return any(key.items() <= row.items() for row in self.rows)
-
-    def add(self, row: Row) -> None:
-        """Keep one."""
-        self.rows.append(row)
-        with atomic_file(self._path, overwrite=True) as scratch:
-            scratch.write_text(json.dumps(self.rows, indent=0))
+    row = {"kbps": size * 8 / (count / FPS) / 1000, "held": 100 * end.received.held / count}
+    figures = reference.score(output) if isinstance(reference, PoseReference) else reference.score(np.stack(output))
+    return row | {key: value for key, value in figures.items() if key in MEASURES}
 
 
 def measure(
-    clips: Sequence[Any], model: Animator, calls: Calls, seconds: float, seeds: int, *, poses: bool = False
+    clips: Sequence[Clip], model: Animator, results: Results, seconds: float, seeds: int, *, poses: bool = False
 ) -> list[Row]:
-    """Every call of every clip; those that were played before are read."""
-    wanted = []
+    """Measure every call of every clip, or read it from the results."""
+    rows = []
     for clip in clips:
         reference: Reference | PoseReference | None = None
-        seen: list[TrackedFrame] = []
+        tracked: list[TrackedFrame] = []
         for refresh in REFRESHES:
             packets: list[Packet] | None = None
-            for line in lines(seeds):
-                key = {"clip": clip.name, "model": model.name, "seconds": seconds, "poses": poses, "refresh": refresh}
-                key |= {"line": line.name, "seed": line.seed}
-                wanted.append(key)
-                if calls.has(key):
-                    continue
-                if reference is None:
-                    frames = clip.read(seconds, model.image_size)
-                    seen = list(track(frames, model.image_size, capabilities=model.capabilities, crop="none"))
-                    reference = PoseReference(seen) if poses else Reference(frames, with_points=False)
-                packets = packets or send(model, seen, refresh)
-                calls.add(key | play(model, packets, line, reference))
-                print(f"\r{clip.name}, refresh {refresh}, {line.name}, seed {line.seed}\033[K", end="", file=sys.stderr)
-    print(file=sys.stderr)
-    return [row for row in calls.rows if any(key.items() <= row.items() for key in wanted)]
+            for loss in losses(seeds):
+                facts = {"clip": clip.name, "model": model.name, "seconds": seconds, "poses": poses}
+                facts |= {"refresh": refresh, "loss": loss.name, "seed": loss.seed}
+                name = f"{clip.name}-{refresh}-{loss.name}-{loss.seed}"
+                row = results.find(name, facts)
+                if row is None:
+                    if reference is None:
+                        frames = clip.read(seconds, model.image_size)
+                        tracked = list(track(frames, model.image_size, capabilities=model.capabilities, crop="none"))
+                        reference = PoseReference(tracked) if poses else Reference(frames, with_points=False)
+                    packets = packets or send(model, tracked, refresh)
+                    row = facts | play(model, packets, loss, reference)
+                    results.add(name, facts, row)
+                    progress(f"{clip.name}, refresh {refresh}, {loss.name}, seed {loss.seed}")
+                rows.append(row)
+    progress("")
+    return rows
 
 
 def means(rows: Sequence[Row]) -> Iterator[tuple[int, str, dict[str, float]]]:
-    """(refresh, network, means over clips and seeds) in order; a figure that no call has is absent, as landmark
-    distances are where every face was lost."""
+    """(refresh, loss, means over clips and seeds); a figure without any value is absent."""
     for refresh in REFRESHES:
-        for name in dict.fromkeys(line.name for line in lines(1)):
-            some = [row for row in rows if (row["refresh"], row["line"]) == (refresh, name)]
+        for name in dict.fromkeys(loss.name for loss in losses(1)):
+            some = [row for row in rows if (row["refresh"], row["loss"]) == (refresh, name)]
             if some:
-                known = {key: [row[key] for row in some if key in row] for key in MEASURES}
-                yield refresh, name, {key: float(np.mean(values)) for key, values in known.items() if values}
+                values = {key: [row[key] for row in some if key in row] for key in MEASURES}
+                yield refresh, name, {key: float(np.mean(known)) for key, known in values.items() if known}
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The means as a table."""
-    heads = ["refresh", "lost", *(title for title, _ in MEASURES.values())]
-    text = [f"| {' | '.join(heads)} |", "| ---: " * len(heads) + "|"]
-    for refresh, name, row in means(rows):
-        cells = [format(row[key], form) if key in row else "-" for key, (_, form) in MEASURES.items()]
-        text.append(f"| {refresh} | {name} | {' | '.join(cells)} |")
-    return "\n".join(text)
+def table(rows: Sequence[Row]) -> str:
+    """Format the means as Markdown."""
+    lines = [
+        [str(refresh), name, *(format(row[k], form) if k in row else "-" for k, (_, form) in MEASURES.items())]
+        for refresh, name, row in means(rows)
+    ]
+    return markdown(["refresh", "lost", *(title for title, _ in MEASURES.values())], lines)
 
 
-def draw(path: pathlib.Path, rows: Sequence[Row]) -> None:
-    """A panel a measure, a line a refresh interval, each call a dot.
+def plot(path: pathlib.Path, rows: Sequence[Row]) -> None:
+    """Plot a panel per measure, a line per refresh interval, a dot per call.
 
     Raises:
       MissingBackendError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingBackendError("The plot is left out: it needs matplotlib (pip install matplotlib).") from None
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    names = list(dict.fromkeys(line.name for line in lines(1)))
-    found = list(means(rows))
-    for index, key in enumerate(key for key in _DRAWN if any(key in row for row in rows)):
+    figure = new_figure(9, 7)
+    names = list(dict.fromkeys(loss.name for loss in losses(1)))
+    averages = list(means(rows))
+    for index, key in enumerate(key for key in _PLOTTED if any(key in row for row in rows)):
         axes = figure.add_subplot(2, 2, index + 1)
         for shift, refresh in zip(np.linspace(-0.12, 0.12, len(REFRESHES)), REFRESHES, strict=True):
-            mean = {name: row[key] for r, name, row in found if r == refresh and key in row}
+            mean = {name: row[key] for r, name, row in averages if r == refresh and key in row}
             colour = f"C{REFRESHES.index(refresh)}"
-            dots = [(names.index(r["line"]) + shift, r[key]) for r in rows if r["refresh"] == refresh and key in r]
+            dots = [(names.index(r["loss"]) + shift, r[key]) for r in rows if r["refresh"] == refresh and key in r]
             axes.plot([x for x, _ in dots], [y for _, y in dots], ".", color=colour, alpha=0.25, markersize=4)
-            lost = [name for name in names[:-1] if name in mean]
-            axes.plot([names.index(n) + shift for n in lost], [mean[n] for n in lost], color=colour, marker="o",
+            shares = [name for name in names[:-1] if name in mean]
+            axes.plot([names.index(n) + shift for n in shares], [mean[n] for n in shares], color=colour, marker="o",
                       markersize=4, label=f"refreshed every {refresh} frames")  # fmt: skip
             if names[-1] in mean:
                 axes.plot([len(names) - 1 + shift], [mean[names[-1]]], "D", color=colour, markersize=5)
         axes.set_xticks(range(len(names)), names)
-        axes.set(ylabel=MEASURES[key][0], xlabel="packets lost, or for how long", ylim=(0, None))
+        axes.set(ylabel=MEASURES[key][0], xlabel="share or duration of lost packets", ylim=(0, None))
         axes.grid(alpha=0.3)
     axes.legend()
-    with atomic_file(path, overwrite=True) as scratch:
-        figure.savefig(scratch, dpi=110)
+    save_figure(figure, path)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.packet_loss",
-        description="Play calls over networks that lose packets and measure what is shown.",
+        description="Simulate calls over channels that lose packets and measure their output.",
         epilog="example: python -m experiments.packet_loss clips/ --seconds 6 --seeds 3",
     )
-    parser.add_argument("clips", nargs="+", type=pathlib.Path, help="square videos, folders of them, prepared datasets")
-    output = "folder of the calls, table and plot; goes on with what is there; default: runs/loss"
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/loss"), help=output)
-    parser.add_argument("--model", default="landmark-warp", help="which draws; default: landmark-warp")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each clip; default: 6")
-    parser.add_argument("--seeds", type=int, default=3, help="calls a network; default: 3")
-    parser.add_argument("--poses", action="store_true", help="compare poses, draw nothing; for models of the face mesh")
+    add_clips(parser, seconds=6.0)
+    add_output(parser, "runs/loss")
+    parser.add_argument("--model", default="landmark-warp", help="which renders; default: landmark-warp")
+    parser.add_argument("--seeds", type=int, default=3, help="calls per channel; default: 3")
+    parser.add_argument("--poses", action="store_true", help="compare poses, render nothing; for face-mesh models")
     return parser.parse_args(argv)
 
 
@@ -255,20 +225,22 @@ def run(options: argparse.Namespace) -> None:
     """
     if not (np.isfinite(options.seconds) and options.seconds >= 1 and options.seeds >= 1):
         raise ConfigError("--seconds and --seeds must be 1 or more.")
-    calls = Calls(options.output)
+    results = Results(options.output / "calls")
     model, clips = load_model(options.model), find_clips(options.clips)
-    if options.poses and model.family != "landmark-warp":
-        raise ConfigError(f"--poses compares the face mesh, which is not all that {model.name} is sent.")
-    rows = measure(clips, model, calls, options.seconds, options.seeds, poses=options.poses)
-    table = markdown(rows)
-    with atomic_file(options.output / "table.md", overwrite=True) as scratch:
-        scratch.write_text(table + "\n")
-    print(table)
-    draw(options.output / "loss.png", rows)
+    if options.poses and not isinstance(model.motion_spec, FaceMeshSpec):
+        raise ConfigError(f"--poses compares the face mesh, which is not the whole motion of {model.name}.")
+    rows = measure(clips, model, results, options.seconds, options.seeds, poses=options.poses)
+    text = table(rows)
+    write_text(options.output / "table.md", text + "\n")
+    print(text)
+    try:
+        plot(options.output / "loss.png", rows)
+    except MissingBackendError as error:
+        print(error, file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     options = _arguments(argv)
     return run_program(lambda: run(options))
 

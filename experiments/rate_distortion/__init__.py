@@ -1,7 +1,5 @@
-"""Video codecs on talking heads: how many bits they need, and what is left of the face.
+"""Rate-distortion measurements of video codecs on talking heads: `python -m experiments.rate_distortion CLIPS`.
 
-    python -m experiments.rate_distortion CLIPS --output runs/rates
-
-`base` says what a codec is, `registry` names those there are, `rivals` are FFmpeg's, `measure` measures one point of a
-curve, `papers` holds the published rows, `report` writes tables and `plots` draws the curves.
+`base` declares the codec interface, `registry` lists the codecs, `rivals` are FFmpeg's and `ours` this project's,
+`measure` computes the figures, `papers` holds published rows, `report` writes tables and `plots` the curves.
 """

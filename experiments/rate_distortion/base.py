@@ -1,4 +1,4 @@
-"""What the experiment asks of a codec, and what a codec gives back."""
+"""Interface of a measured video codec."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,8 +9,7 @@ import numpy as np
 from avfr_jax.typing import Float, UInt8
 
 APART = ("container", "sound")
-"""Kinds of bytes that are reported apart, since the picture's rate is what is compared: what a file needs beyond the
-stream, and the sound."""
+"""Kinds of bytes outside the compared rate: overhead of a file format, and sound."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,11 +17,9 @@ class Coded:
     """A clip after encoding and decoding.
 
     Attributes:
-      bytes_by_kind: what was sent, by kind (`key`, `inter`, `motion`, …); the kinds in `APART` do not count in
-        the rate.
-      frames: decoded from those very bytes, as many as went in; they may be larger, if the receiver enlarges them.
-      encode_seconds, decode_seconds: wall-clock time of the whole clip, with the conversion of colours and without the
-        compilation of programs.
+      bytes_by_kind: bytes sent by kind (`key`, `inter`, `motion`, …); the kinds in `APART` do not count in the rate.
+      frames: decoded from those bytes, as many as were encoded; larger where the receiver upscales them.
+      encode_seconds, decode_seconds: wall-clock time of the whole clip, with colour conversion and without compilation.
     """
 
     bytes_by_kind: Mapping[str, int]
@@ -41,10 +38,10 @@ class VideoCodec(Protocol):
     """One point of a codec's curve.
 
     Attributes:
-      name: of the codec, which the points of one curve share.
-      point: of this setting, short and unlike the others', such as the CRF.
-      settings: all that decides the outcome, versions of libraries and models too: a point is measured again when they
-        change.
+      name: of the codec, shared by the points of a curve.
+      point: short unique name of this setting, such as the CRF.
+      settings: everything that determines the output, versions of libraries and models included: a point is measured
+        again when they change.
     """
 
     @property
@@ -59,7 +56,7 @@ class VideoCodec(Protocol):
     def code(
         self, frames: UInt8[np.ndarray, "n h w 3"], fps: float, audio: Float[np.ndarray, " t"] | None = None
     ) -> Coded:
-        """Send a clip, RGB, with its sound (mono at 16 kHz, in [-1, 1]) if any, and receive it.
+        """Encode and decode a clip, RGB, with its sound (mono at 16 kHz, in [-1, 1]) if any.
 
         Raises:
           AvfrError: the codec cannot code frames like these.

@@ -1,11 +1,7 @@
-"""One point of a codec's curve on one clip: measured once, kept in a file, and found there the next time."""
+"""Figures of one point of a codec's curve on one clip, measured once and stored."""
 
 import dataclasses
 import functools
-import hashlib
-import json
-import pathlib
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,14 +9,13 @@ import jax
 import numpy as np
 
 from avfr_jax.errors import CheckpointError, MissingBackendError
-from avfr_jax.media.files import atomic_file
 from avfr_jax.metrics.image import ms_ssim
 from avfr_jax.metrics.rate import bits_per_pixel, kbits_per_second
-from experiments.evaluate import Reference, mean_distance, resized
+from experiments.evaluate import Reference, mean_distance
+from experiments.harness import FPS, Results, digest, resized
 from experiments.rate_distortion.base import Coded, VideoCodec
 
-FPS = 25.0
-_FORMAT = 1  # of the files: raised when what is measured changes, so that old ones are measured again
+_FORMAT = 1  # incremented when the figures change, so that old results are measured again
 
 
 class Measure(NamedTuple):
@@ -29,8 +24,8 @@ class Measure(NamedTuple):
     Attributes:
       key: its name in the files.
       title: its heading.
-      better: `higher`, `lower`, or empty where neither is meant; what has a direction is drawn and has a BD-rate.
-      form: how it is printed.
+      better: `higher`, `lower`, or empty; measures with a direction are plotted and have a BD-rate.
+      form: format specification.
     """
 
     key: str
@@ -63,9 +58,8 @@ class Record:
 
     Attributes:
       size: pixels of the clip's side.
-      figures: by the keys of `MEASURES`; what could not be measured is absent, as landmark distances are where every
-        face was lost.
-      kinds: bytes sent, by kind.
+      figures: by the keys of `MEASURES`; unavailable ones are absent, such as landmark distances without any face.
+      kinds: bytes sent by kind.
     """
 
     size: int
@@ -80,7 +74,7 @@ Networks = Mapping[str, Callable[[Any, Any], Any]]
 
 
 def open_networks() -> tuple[Networks, list[str]]:
-    """Distances that need trained networks, by their key, and a sentence for each that is not at hand."""
+    """Open the distances that need trained networks, by key; and a sentence for each that is unavailable."""
     from avfr_jax.backbones.lpips import load_lpips
 
     left_out = ["FID is left out: there is no InceptionV3 in this package."]
@@ -93,9 +87,9 @@ def open_networks() -> tuple[Networks, list[str]]:
 
 
 def figures(reference: Reference, coded: Coded, networks: Networks) -> dict[str, float]:
-    """Every figure of a clip after its way through a codec.
+    """Compute the figures of a coded clip.
 
-    Bits a pixel are of the size that came back, which may be larger; all else is compared at the clip's.
+    Bits per pixel refer to the size of the output, which may be larger; everything else is compared at the clip's.
 
     Raises:
       ValueError: the codec lost or invented frames.
@@ -124,41 +118,32 @@ def figures(reference: Reference, coded: Coded, networks: Networks) -> dict[str,
 _KEYS = {measure.key for measure in MEASURES}
 
 
-class Points:
-    """The points measured so far: a file each in a folder, written whole or not at all.
+class Measurements:
+    """Stored points, identified by the codec's settings, the clip's frames and sound, and the networks used."""
 
-    A file is found again by all that its figures depend on: the codec's settings, the clip's pixels and sound, and
-    which networks took part.
-    """
-
-    def __init__(self, folder: pathlib.Path, networks: Networks) -> None:
-        self.folder, self._networks = folder, networks
+    def __init__(self, results: Results, networks: Networks) -> None:
+        self._results, self._networks = results, networks
 
     def find(self, codec: VideoCodec, clip: str, frames: np.ndarray, audio: np.ndarray | None) -> Record | None:
-        """What was measured; None if nothing was, or the file is damaged."""
+        """Look up a point; None where it has not been measured."""
+        content = self._results.find(*self._key(codec, clip, frames, audio))
         try:
-            return Record(**json.loads(self._path(codec, clip, frames, audio).read_text()))
-        except (OSError, ValueError, TypeError):
+            return None if content is None else Record(**content)
+        except TypeError:
             return None
 
     def measure(self, codec: VideoCodec, clip: str, reference: Reference, audio: np.ndarray | None = None) -> Record:
-        """Code the clip and measure what comes back.
+        """Code the clip and measure the output.
 
         Raises:
           AvfrError: the codec refuses the clip, or the folder cannot be written to.
         """
         coded = codec.code(reference.frames, FPS, audio)
-        found = figures(reference, coded, self._networks)
-        size = reference.frames.shape[1]
-        record = Record(size, codec.name, codec.point, clip, found, dict(coded.bytes_by_kind))
-        with atomic_file(self._path(codec, clip, reference.frames, audio), overwrite=True) as path:
-            path.write_text(json.dumps(dataclasses.asdict(record), indent=1))
+        size, row = reference.frames.shape[1], figures(reference, coded, self._networks)
+        record = Record(size, codec.name, codec.point, clip, row, dict(coded.bytes_by_kind))
+        self._results.add(*self._key(codec, clip, reference.frames, audio), dataclasses.asdict(record))
         return record
 
-    def _path(self, codec: VideoCodec, clip: str, frames: np.ndarray, audio: np.ndarray | None) -> pathlib.Path:
-        facts = [_FORMAT, codec.name, codec.point, sorted(codec.settings.items()), sorted(self._networks), frames.shape]
-        digest = hashlib.sha256(json.dumps(facts).encode() + np.ascontiguousarray(frames).tobytes())
-        if audio is not None:
-            digest.update(np.ascontiguousarray(audio).tobytes())
-        name = re.sub(r"[^\w.-]", "_", f"{clip}-{codec.name}-{codec.point}")
-        return self.folder / f"{name[-80:]}-{digest.hexdigest()[:16]}.json"
+    def _key(self, codec: VideoCodec, clip: str, frames: np.ndarray, audio: np.ndarray | None) -> tuple[str, list[Any]]:
+        facts = [_FORMAT, codec.name, codec.point, sorted(codec.settings.items()), sorted(self._networks)]
+        return f"{clip}-{codec.name}-{codec.point}", [*facts, digest(frames, audio)]

@@ -1,4 +1,4 @@
-"""Our own codec's curve: from the coarsest motion and plainest pivots to the finest."""
+"""Curves of `avfr_jax.codec`, from the coarsest motion and pivots to the finest."""
 
 import dataclasses
 import io
@@ -26,7 +26,7 @@ from experiments.rate_distortion.base import Coded
 # (step of the motion, quality of the pivots, degrees between pivots)
 _POINTS = ((20, 30, 30.0), (14, 50, 15.0), (10, 60, 10.0), (6, 70, 7.0))
 _FAITHFUL_POINTS = ((0, 0.02), (6, 0.015), (13, 0.01), (25, 0.006))  # (quality of the pivots, distortion threshold)
-_REPAIRED_POINTS = ((10, 0.015), (25, 0.012), (40, 0.01), (55, 0.006))
+_RESIDUAL_POINTS = ((10, 0.015), (25, 0.012), (40, 0.01), (55, 0.006))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +35,15 @@ class Ours:
 
     Attributes:
       name: of the curve.
-      model: which draws.
-      sending: how it is coded.
-      file: it is drawn as a file is, where later pictures are known.
-      label: of the point; empty goes by step and quality.
-      residual_codec: tells later pivots; None sends pictures.
-      background: the sender looks at it.
-      interpolator: makes the frames that are left out; None moves the face.
-      super_resolver: makes frames that are shown larger than the model draws them; None enlarges bicubically.
-      windows: of the super_resolver, pixels of a side; None takes its own.
+      model: for rendering.
+      sending: settings of the sender.
+      file: render as a file, with cross-fades to later reference frames.
+      label: of the point; empty for step and quality.
+      residual_codec: codes later pivots; None for images.
+      background: whether the sender compares backgrounds.
+      interpolator: renders the skipped frames; None interpolates motion.
+      super_resolver: upscales frames; None for bicubic.
+      windows: of the super-resolver, pixels of a side; None for its own.
     """
 
     name: str
@@ -59,12 +59,10 @@ class Ours:
 
     @property
     def point(self) -> str:
-        """Its label, or the motion's step and the pivots' quality."""
         return self.label or f"{self.sending.step}/{self.sending.quality}"
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """All that decides the outcome."""
         known = {"version": avfr_jax.__version__, "sending": repr(self.sending)}
         known |= {name: str(getattr(self, name)) for name in ("file", "background", "windows")}
         for role in ("model", "residual_codec", "interpolator", "super_resolver"):
@@ -75,7 +73,7 @@ class Ours:
     def code(
         self, frames: UInt8[np.ndarray, "n h w 3"], fps: float, audio: Float[np.ndarray, " t"] | None = None
     ) -> Coded:
-        """See `VideoCodec.code`; the time of encoding is that of finding the face too. The sound is not sent."""
+        """See `VideoCodec.code`; the encoding time includes face tracking. The sound is not sent."""
         model = load_model(self.model)
         start = time.perf_counter()
         packets = self._packets(model, frames, fps)
@@ -90,7 +88,7 @@ class Ours:
         return Coded({kind.name.lower(): size[kind] for kind in size if size[kind]}, shown, encoded, decoded)
 
     def _receiving(self, data: bytes, model: Any, width: int, height: int) -> Callable[[], Iterator[Any]]:
-        """Draws the frames, at the size at which they are shown."""
+        """A function that decodes the frames at the clip's size."""
         interpolator = None if self.interpolator is None else load_interpolator(self.interpolator)
         super_resolver = None if self.super_resolver is None else load_super_resolver(self.super_resolver)
         if super_resolver is not None and self.windows is not None:
@@ -112,66 +110,37 @@ class Ours:
         return list(send_all(sender, ((one.image, one.landmarks, one.person_mask) for one in tracked)))
 
 
-def _curve(name: str, model: str, base: SenderSettings, file: bool) -> Sequence[Ours]:
+def _curve(name: str, base: SenderSettings, file: bool) -> Callable[[], Sequence[Ours]]:
     points = []
     for step, quality, angle in _POINTS:
         pivots = dataclasses.replace(base.pivots, angle=angle)
         sending = dataclasses.replace(base, step=step, quality=quality, pivots=pivots)
-        points.append(Ours(name, model, sending, file))
-    return points
+        points.append(Ours(name, "landmark-warp", sending, file))
+    return lambda: points
 
 
 def _faithful_curve(
-    name: str, model: str, base: SenderSettings, file: bool, residual_codec: str | None = None
-) -> Sequence[Ours]:
+    name: str, base: SenderSettings, file: bool, residual_codec: str | None = None
+) -> Callable[[], Sequence[Ours]]:
     points = []
-    for quality, threshold in _FAITHFUL_POINTS if residual_codec is None else _REPAIRED_POINTS:
+    for quality, threshold in _FAITHFUL_POINTS if residual_codec is None else _RESIDUAL_POINTS:
         pivots = dataclasses.replace(FAITHFUL, distortion_threshold=threshold, bitrate=base.pivots.bitrate)
         sending = dataclasses.replace(base, inter_coding=residual_codec is None, quality=quality, pivots=pivots)
-        points.append(Ours(name, model, sending, file, residual_codec=residual_codec))
-    return points
-
-
-def files() -> Sequence[Ours]:
-    """Everything refreshed every ten seconds, drawn without a trained network."""
-    return _curve("avfr", "landmark-warp", FOR_FILES, True)
-
-
-def calls() -> Sequence[Ours]:
-    """As a call sends it: refreshed four times a second, a packet every three frames."""
-    return _curve("avfr-call", "landmark-warp", SenderSettings(), False)
-
-
-def faithful_files() -> Sequence[Ours]:
-    """`avfr encode --faithful`."""
-    return _faithful_curve("avfr-faithful", "landmark-warp", FOR_FILES, True)
-
-
-def faithful_calls() -> Sequence[Ours]:
-    """`avfr encode --faithful --call`."""
-    return _faithful_curve("avfr-faithful-call", "landmark-warp", SenderSettings(), False)
-
-
-def repaired_files() -> Sequence[Ours]:
-    """`avfr encode --faithful --residual-codec residual256`."""
-    return _faithful_curve("avfr-repaired", "landmark-warp", FOR_FILES, True, RESIDUAL_CODEC)
+        points.append(Ours(name, "landmark-warp", sending, file, residual_codec=residual_codec))
+    return lambda: points
 
 
 # --- the papers' tables -----------------------------------------------------------------------------------------------
 
-_PLAIN = Ours("avfr", "landmark-warp", FOR_FILES, True)
 
-
-def _row(table: str, label: str, between: int = 0, **changed: Any) -> Ours:
-    sending = dataclasses.replace(FOR_FILES, skipped_frames=between)
-    painted = INTERPOLATOR if between else None
-    return dataclasses.replace(
-        _PLAIN, name=f"avfr-{table}", label=label, sending=sending, interpolator=painted, **changed
-    )
+def _row(table: str, label: str, skipped: int = 0, **changed: Any) -> Ours:
+    sending = dataclasses.replace(FOR_FILES, skipped_frames=skipped)
+    interpolator = INTERPOLATOR if skipped else None
+    return Ours(f"avfr-{table}", "landmark-warp", sending, True, label, interpolator=interpolator, **changed)
 
 
 def table31() -> Sequence[Ours]:
-    """Table 3.1: motion alone, with every second frame left out, and enlarged by the network too."""
+    """Table 3.1: motion alone, with every second frame skipped, and upscaled by the network too."""
     return [
         _row("table3.1", "keypoints"),
         _row("table3.1", "interpolation", 1),
@@ -180,7 +149,7 @@ def table31() -> Sequence[Ours]:
 
 
 def table32() -> Sequence[Ours]:
-    """Table 3.2: none to three frames left out between two, enlarged by the network."""
+    """Table 3.2: none to three skipped frames between two, upscaled by the network."""
     return [_row("table3.2", str(n), n, super_resolver=SUPER_RESOLVER) for n in range(4)]
 
 
@@ -193,7 +162,7 @@ def table33() -> Sequence[Ours]:
 
 
 def table34() -> Sequence[Ours]:
-    """Table 3.4: when a new pivot is taken, by the background and by the head alone."""
+    """Table 3.4: adaptive pivots by the background and by the head angle alone."""
 
     def row(label: str, angle: float | None, background: float | None) -> Ours:
         plain = _row("table3.4", label, 1, super_resolver=SUPER_RESOLVER, background=background is not None)
@@ -202,3 +171,16 @@ def table34() -> Sequence[Ours]:
 
     behind = [row(f"background-{far}", None, far) for far in (0.05, 0.06, 0.07)]
     return [*behind, *(row(f"angle-{turn}", float(turn), None) for turn in (15, 30, 45))]
+
+
+CURVES: Mapping[str, Callable[[], Sequence[Ours]]] = {
+    "avfr": _curve("avfr", FOR_FILES, True),  # refreshed every ten seconds, without a trained network
+    "avfr-call": _curve("avfr-call", SenderSettings(), False),  # refreshed four times a second
+    "avfr-faithful": _faithful_curve("avfr-faithful", FOR_FILES, True),  # encode --faithful
+    "avfr-faithful-call": _faithful_curve("avfr-faithful-call", SenderSettings(), False),
+    "avfr-repaired": _faithful_curve("avfr-repaired", FOR_FILES, True, RESIDUAL_CODEC),  # with --residual-codec
+    "avfr-table3.1": table31,
+    "avfr-table3.2": table32,
+    "avfr-table3.3": table33,
+    "avfr-table3.4": table34,
+}

@@ -1,9 +1,9 @@
-"""The rows of the papers' tables on video calls, and the rivals' settings that belong beside them.
+"""Published rows on video calls, and the codecs to measure beside them.
 
 "Compressing video calls using talking heads" (BMVC 2022; thesis, chapter 3), tables 3.1 to 3.4. All were measured on
-VoxCeleb, so that they stand beside what is measured here for their order and not for their size. Bits are counted over
-the pixels shown: the arithmetic of the keypoints says 256 x 256 in table 3.1 and 512 x 512 in its last row and in the
-other tables. At which size x264 and x265 ran at CRF 51, the coarsest there is, is not said, hence both.
+VoxCeleb: their order can be compared with measurements here, not their size. Bits are counted over the pixels shown: by
+the arithmetic of the keypoints 256 x 256 in table 3.1, and 512 x 512 in its last row and the other tables. The size at
+which x264 and x265 ran at CRF 51, the coarsest, is not stated, hence both.
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ class Preset:
     """A table of the paper.
 
     Attributes:
-      title: what it compares.
-      rows: its own figures.
-      codecs: what is measured beside them, as `registry.open_codecs` takes it.
-      sizes: at which sizes, pixels of a side.
+      title: subject of the comparison.
+      rows: published figures.
+      codecs: to measure beside them, for `registry.open_codecs`.
+      sizes: pixels of a side.
     """
 
     title: str

@@ -4,50 +4,44 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from avfr_jax.errors import MissingBackendError
-from avfr_jax.media.files import atomic_file
-from experiments.rate_distortion.measure import FPS, Measure, Record
+from experiments.harness import FPS, new_figure, save_figure
+from experiments.rate_distortion.measure import Measure, Record
 from experiments.rate_distortion.papers import PaperRow
 from experiments.rate_distortion.report import ARROWS, COMPARED, Means, means
 
-# Okabe and Ito's colours, which stay apart for the colour-blind; one a codec, in the order of the run.
+# Okabe and Ito's colours, safe for colour-blind readers; one per codec.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKS = "os^Dv<>"
 
 
-def draw(path: pathlib.Path, records: Sequence[Record], paper: Sequence[PaperRow] = ()) -> None:
-    """A PNG of the means over clips against bits a pixel (kbit/s above), on a logarithmic axis.
+def plot(path: pathlib.Path, records: Sequence[Record], paper: Sequence[PaperRow] = ()) -> None:
+    """Plot the means over clips against bits per pixel (kbit/s above) on a logarithmic axis, as PNG.
 
-    What sends nothing has no place on it and is a dashed line; the paper's rows are hollow diamonds.
+    Codecs that send nothing are dashed lines; the paper's rows are hollow diamonds.
 
     Raises:
       MissingBackendError: matplotlib is not installed.
       OutputError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingBackendError("The plots are left out: they need matplotlib (pip install matplotlib).") from None
-    found, size = means(records), records[0].size
-    measures = [m for m in COMPARED if any(m.key in row for row in found.values())]
+    averages, size = means(records), records[0].size
+    measures = [m for m in COMPARED if any(m.key in row for row in averages.values())]
     across = -(-len(measures) // 2)  # two rows
-    figure = Figure(figsize=(3.6 * across, 7), layout="constrained")
+    figure = new_figure(3.6 * across, 7)
     for index, measure in enumerate(measures):
         axes = figure.add_subplot(2, across, index + 1)
-        _panel(axes, found, measure, paper)
+        _panel(axes, averages, measure, paper)
         _rate_axes(axes, size * size * FPS / 1000)
     lines = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
     figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=8, frameon=False)
     clips = len({r.clip for r in records})
     figure.suptitle(f"{size} x {size}, mean of {clips} clip{'s' if clips > 1 else ''}")
-    with atomic_file(path, overwrite=True) as scratch:
-        figure.savefig(scratch, dpi=120)
+    save_figure(figure, path)
 
 
-def _panel(axes: Any, found: Means, measure: Measure, paper: Sequence[PaperRow]) -> None:
-    names = list(dict.fromkeys(codec for codec, _ in found))
+def _panel(axes: Any, averages: Means, measure: Measure, paper: Sequence[PaperRow]) -> None:
+    names = list(dict.fromkeys(codec for codec, _ in averages))
     for index, name in enumerate(names):
-        points = [row for (codec, _), row in found.items() if codec == name and measure.key in row]
+        points = [row for (codec, _), row in averages.items() if codec == name and measure.key in row]
         colour, mark = _COLOURS[index % len(_COLOURS)], _MARKS[index % len(_MARKS)]
         sent = sorted((row["bpp"], row[measure.key]) for row in points if row["bpp"] > 0)
         if sent:
@@ -64,7 +58,7 @@ def _panel(axes: Any, found: Means, measure: Measure, paper: Sequence[PaperRow])
 
 
 def _rate_axes(axes: Any, factor: float) -> None:
-    """Bits a pixel below, and kbit/s, which are `factor` times as many, above."""
+    """Bits per pixel below, and kbit/s, `factor` times as many, above."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")

@@ -1,4 +1,4 @@
-"""The codecs there are, by name."""
+"""Codecs by name."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,26 +10,17 @@ from experiments.rate_distortion.rivals import RIVALS, Copy
 
 CODECS: dict[str, Callable[[], Sequence[VideoCodec]]] = {
     "copy": lambda: [Copy()],
-    "avfr": ours.files,
-    "avfr-call": ours.calls,
-    "avfr-faithful": ours.faithful_files,
-    "avfr-faithful-call": ours.faithful_calls,
-    "avfr-repaired": ours.repaired_files,
-    "avfr-table3.1": ours.table31,
-    "avfr-table3.2": ours.table32,
-    "avfr-table3.3": ours.table33,
-    "avfr-table3.4": ours.table34,
+    **ours.CURVES,
     **RIVALS,
 }
-"""A codec's points from the lowest rate to the highest, made when they are asked for. One that cannot run here raises
-MissingBackendError with the sentence that is shown in its place. A new codec is a line here."""
+"""Factories of a codec's points, from the lowest rate to the highest; MissingBackendError where it cannot run here."""
 
 ON_REQUEST = ("x264-fast", "av1-fast", "avfr-table3.1", "avfr-table3.2", "avfr-table3.3", "avfr-table3.4")
 """Left out unless they are named."""
 
 
 def open_codecs(words: Sequence[str]) -> tuple[list[VideoCodec], list[str]]:
-    """The codecs that the user names.
+    """Create the codecs that the user names.
 
     Args:
       words: each `NAME`, all its points, or `NAME:POINT+POINT`; none: every codec but those in `ON_REQUEST`.
@@ -40,7 +31,7 @@ def open_codecs(words: Sequence[str]) -> tuple[list[VideoCodec], list[str]]:
     Raises:
       ConfigError: an unknown name or point, or no codec that can run.
     """
-    found: dict[tuple[str, str], VideoCodec] = {}
+    codecs: dict[tuple[str, str], VideoCodec] = {}
     missing = []
     for word in words or [name for name in CODECS if name not in ON_REQUEST]:
         name, _, points = word.partition(":")
@@ -56,7 +47,7 @@ def open_codecs(words: Sequence[str]) -> tuple[list[VideoCodec], list[str]]:
         for point in points.split("+") if points else known:
             if point not in known:
                 raise ConfigError(f"{name} has no point {point!r}; it has {', '.join(known)}.")
-            found[name, point] = known[point]
-    if not found:
+            codecs[name, point] = known[point]
+    if not codecs:
         raise ConfigError(f"None of these codecs can run here. {' '.join(missing)}")
-    return list(found.values()), missing
+    return list(codecs.values()), missing

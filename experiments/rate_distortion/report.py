@@ -1,4 +1,4 @@
-"""Measured points as tables: means over clips, Bjøntegaard's rates, the papers' rows beside them, and files."""
+"""Tables of measured points: means over clips, Bjøntegaard rates, the papers' rows, and files."""
 
 import csv
 import dataclasses
@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from avfr_jax.media.files import atomic_file
 from avfr_jax.metrics.rate import bd_quality, bd_rate
+from experiments.harness import markdown as markdown_table
+from experiments.harness import write_text
 from experiments.rate_distortion.measure import MEASURES, Measure, Record
 from experiments.rate_distortion.papers import PaperRow, Preset
 
@@ -21,9 +22,9 @@ Means = dict[tuple[str, str], dict[str, float]]
 
 
 def means(records: Sequence[Record]) -> Means:
-    """Each point's figures, by codec and point, as the mean over the clips that have them.
+    """Figures of each codec and point: means over the clips that have them.
 
-    Landmark distances are then the mean over clips in which a face was left; `missed` says what they leave out.
+    Landmark distances are means over clips with a detected face; `missed` is the share of frames without one.
     """
     grouped: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -43,10 +44,10 @@ class Difference:
     """A codec against the anchor in one measure.
 
     Attributes:
-      rate: BD-rate in per cent, the mean over clips; below zero: fewer bits than the anchor. None: no clip has one.
-      quality: by how much the measure itself is higher (lower, where less is better: its sign is kept) at equal rate.
-      clips: how many clips have both curves over a common range.
-      why_not: what the first of the others lacks.
+      rate: BD-rate in per cent, the mean over clips; negative: fewer bits than the anchor. None: no clip has one.
+      quality: difference of the measure itself at equal rate, with its own sign.
+      clips: number of clips with both curves over a common range.
+      why_not: reason for the first of the other clips.
     """
 
     rate: float | None
@@ -56,8 +57,7 @@ class Difference:
 
 
 def differences(records: Sequence[Record], anchor: str) -> dict[str, dict[str, Difference]]:
-    """Every codec but the anchor that sends anything, by name and by the key of a measure: BD-rates of each clip, then
-    their mean."""
+    """BD-rates against the anchor by codec and measure: means over clips."""
     names = dict.fromkeys(r.codec for r in records if r.codec != anchor and r.figures["kbps"] > 0)
     keys = [m for m in COMPARED if any(m.key in r.figures for r in records)]
     return {name: {m.key: _difference(records, anchor, name, m) for m in keys} for name in names}
@@ -66,7 +66,7 @@ def differences(records: Sequence[Record], anchor: str) -> dict[str, dict[str, D
 def comparable(
     found: Mapping[str, Mapping[str, Difference]], anchor: str
 ) -> tuple[dict[str, Mapping[str, Difference]], list[str]]:
-    """The codecs that can be compared with the anchor in some measure, and a sentence for each other one."""
+    """Codecs with a BD-rate in some measure, and a sentence for each other one."""
     kept = {codec: row for codec, row in found.items() if any(d.rate is not None for d in row.values())}
     reasons = {codec: next(iter(row.values())).why_not for codec, row in found.items() if codec not in kept}
     return kept, [f"There is no BD-rate of {codec} against {anchor}: {why}." for codec, why in reasons.items()]
@@ -91,38 +91,39 @@ def _difference(records: Sequence[Record], anchor: str, codec: str, measure: Mea
 
 
 def markdown(records: Sequence[Record], preset: Preset | None = None) -> str:
-    """The means over clips as a table; the paper's rows below, marked."""
-    found = means(records)
+    """Format the means over clips as a table, with the paper's marked rows below."""
+    averages = means(records)
     paper = preset.rows if preset else ()
-    # What most codecs have no figure of is not a column.
-    shown = [m for m in MEASURES if any(m.key in row for row in found.values())]
-    heads = [f"{m.title}{ARROWS[m.better]}" for m in shown] + (["FID ↓"] if paper else [])
-    lines = [f"| codec | {' | '.join(heads)} |", "| --- " + "| ---: " * len(heads) + "|"]
-    for (codec, point), row in found.items():
-        cells = [format(row[m.key], m.form) if m.key in row else "-" for m in shown] + (["-"] if paper else [])
-        lines.append(f"| {codec} {point} | {' | '.join(cells)} |")
-    lines += [_paper_line(row, shown) for row in paper]
+    # Measures that most codecs lack are left out.
+    shown = [m for m in MEASURES if any(m.key in row for row in averages.values())]
+    heads = ["codec", *(f"{m.title}{ARROWS[m.better]}" for m in shown), *(["FID ↓"] if paper else [])]
+    rows = [
+        [f"{codec} {point}", *(format(row[m.key], m.form) if m.key in row else "-" for m in shown)]
+        + (["-"] if paper else [])
+        for (codec, point), row in averages.items()
+    ]
+    text = markdown_table(heads, rows + [_paper_row(row, shown) for row in paper])
     if paper:
-        lines += ["", "† The paper's figures, measured on another dataset, VoxCeleb's test videos."]
-    return "\n".join(lines)
+        text += "\n\n† The paper's figures, measured on another dataset, VoxCeleb's test videos."
+    return text
 
 
-def _paper_line(row: PaperRow, shown: Sequence[Measure]) -> str:
+def _paper_row(row: PaperRow, shown: Sequence[Measure]) -> list[str]:
     known = {name: value for name, value in dataclasses.asdict(row).items() if isinstance(value, float)}
     cells = [format(known[m.key], m.form) if m.key in known else "-" for m in shown]
-    return f"| † {row.name} | {' | '.join([*cells, f'{row.fid:.2f}'])} |"
+    return [f"† {row.name}", *cells, f"{row.fid:.2f}"]
 
 
 def bd_markdown(found: Mapping[str, Mapping[str, Difference]], anchor: str, clips: int) -> str:
-    """BD-rates as a table, and the gain in dB at equal rate; a cell of fewer clips than all says of how many."""
+    """Format BD-rates and the PSNR gain at equal rate as a table; cells of fewer clips than all state their number."""
     keys = [m for m in COMPARED if any(m.key in row for row in found.values())]
-    heads = [f"rate at equal {m.title}" for m in keys] + ["PSNR dB at equal rate"]
-    lines = [f"| against {anchor} | {' | '.join(heads)} |", "| --- " + "| ---: " * len(heads) + "|"]
+    rows = []
     for codec, row in found.items():
         cells = [_cell(row[m.key].rate, "+.1f", " %", row[m.key].clips, clips) for m in keys]
         cells.append(_cell(row["psnr"].quality, "+.2f", "", row["psnr"].clips, clips) if "psnr" in row else "-")
-        lines.append(f"| {codec} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([codec, *cells])
+    heads = [f"against {anchor}", *(f"rate at equal {m.title}" for m in keys), "PSNR dB at equal rate"]
+    return markdown_table(heads, rows)
 
 
 def _cell(value: float | None, form: str, unit: str, have: int, clips: int) -> str:
@@ -132,7 +133,7 @@ def _cell(value: float | None, form: str, unit: str, have: int, clips: int) -> s
 
 
 def write_json(path: pathlib.Path, facts: Mapping[str, Any], records: Sequence[Record], anchor: str | None) -> None:
-    """Every clip's figures and bytes by kind, the means and the differences, by size."""
+    """Write every clip's figures and bytes by kind, the means and the differences, by size."""
     sizes: dict[str, Any] = {}
     for size in dict.fromkeys(r.size for r in records):
         here = [r for r in records if r.size == size]
@@ -142,12 +143,11 @@ def write_json(path: pathlib.Path, facts: Mapping[str, Any], records: Sequence[R
             "mean": [{"codec": codec, "point": point, **row} for (codec, point), row in means(here).items()],
             "bd": {c: {k: dataclasses.asdict(d) for k, d in row.items()} for c, row in against.items()},
         }
-    with atomic_file(path, overwrite=True) as scratch:
-        scratch.write_text(json.dumps({**facts, "anchor": anchor, "sizes": sizes}, indent=1))
+    write_text(path, json.dumps({**facts, "anchor": anchor, "sizes": sizes}, indent=1))
 
 
 def write_csv(path: pathlib.Path, records: Sequence[Record]) -> None:
-    """A line a size, codec, point and clip, and one of the mean over clips; a figure that is missing stays empty."""
+    """Write a line per size, codec, point and clip, and one of the mean over clips; missing figures are empty."""
     kinds = list(dict.fromkeys(kind for r in records for kind in r.kinds))
     keys = [m.key for m in MEASURES]
     text = io.StringIO()
@@ -160,5 +160,4 @@ def write_csv(path: pathlib.Path, records: Sequence[Record]) -> None:
             out.writerow([size, r.codec, r.point, r.clip, *cells])
         for (codec, point), row in means(here).items():
             out.writerow([size, codec, point, "mean", *(row.get(k, "") for k in keys), *("" for _ in kinds)])
-    with atomic_file(path, overwrite=True) as scratch:
-        scratch.write_text(text.getvalue())
+    write_text(path, text.getvalue())

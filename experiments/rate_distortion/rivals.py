@@ -1,15 +1,15 @@
-"""FFmpeg's codecs as a video call would run them, and copying the first frame.
+"""FFmpeg's codecs with the settings of a video call, and copying the first frame.
 
-Low delay: no frame waits for a later one (no B-frames, no look-ahead), except in H.266, whose encoder is taken as it
-comes. One key frame, the first: that no loss is guarded against is in the rivals' favour. One thread each, so that
-results do not depend on the machine and no bits are spent on slices for threads.
+Low delay without B-frames and look-ahead, except for H.266, whose encoder runs with its defaults. One key frame, the
+first: no protection against loss, in the rivals' favour. One thread each, so that results do not depend on the machine
+and no bits are spent on slices for threads.
 
-What counts is the elementary stream with its parameter sets, without a container and without the sentence about itself
-that x264 and x265 put in front (700 and 2,300 bytes: 1.1 and 3.7 kbit/s of a clip of five seconds). The size of the
-same stream in a file is reported apart.
+Counted is the elementary stream with its parameter sets, without a container and without the SEI message with which
+x264 and x265 identify themselves (700 and 2,300 bytes: 1.1 and 3.7 kbit/s of a clip of five seconds). The size of the
+same stream in a file is reported separately.
 
-Colours are the same for all: 8-bit YUV 4:2:0, BT.709, limited range, swscale's bicubic filter both ways. What 4:2:0
-alone costs is therefore in every rival's figures, as it would be in a call.
+Colours are the same for all: 8-bit YUV 4:2:0, BT.709, limited range, swscale's bicubic filter both ways. The loss of
+4:2:0 is therefore part of every rival's figures, as it would be in a call.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from avfr_jax.media.video import SCALER
 from avfr_jax.typing import Float, UInt8
 from experiments.rate_distortion.base import Coded
 
-# SVT-AV1 tells its settings at every start otherwise.
+# Otherwise SVT-AV1 prints its settings at every start.
 os.environ.setdefault("SVT_LOG", "1")
 
 _SOUND_RATE, _SOUND_BITS = 16000, 16000  # Hz of the sound given; bits a second of Opus, plenty for speech
@@ -42,14 +42,14 @@ _ENDLESS = 1 << 20  # frames between key frames
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """An encoder of FFmpeg and how it is run.
+    """Settings of an FFmpeg encoder.
 
     Attributes:
       library: the encoder's name in FFmpeg.
-      decoder: of what it makes.
-      container: a file format for it, and `codec`, its codec's name there.
-      options: of the encoder, but for the quality.
-      quality: the option that sets the quality, and `points`, its values from the lowest rate to the highest.
+      decoder: of its stream.
+      codec, container: name of the codec in a file format, and the format.
+      quality, points: the quality option, and its values from the lowest rate to the highest.
+      options: all others.
     """
 
     library: str
@@ -75,7 +75,7 @@ ENCODERS: Mapping[str, Encoder] = {
         {"preset": "medium", "tune": "zerolatency",
          "x265-params": "bframes=0:keyint=-1:info=0:wpp=0:frame-threads=1:pools=none:log-level=error"},
     ),
-    # Takes 15 ms a frame of 512 x 512 on one core; slower presets gain little and may miss a call's 40.
+    # 15 ms per frame of 512 x 512 on one core; slower presets gain little and may exceed a call's 40 ms.
     "av1": Encoder(
         "libsvtav1", "libdav1d", "av1", "mp4", "crf", (63, 57, 50, 43, 36, 30), {"preset": "6", "svtav1-params": _SVT}
     ),
@@ -87,13 +87,13 @@ ENCODERS: Mapping[str, Encoder] = {
         "libvpx-vp9", "vp9", "vp9", "webm", "crf", (63, 57, 50, 43, 36, 30),
         {"b": "0", "deadline": "realtime", "cpu-used": "5", "lag-in-frames": "0", "auto-alt-ref": "0"},
     ),
-    # Offline, with frames that wait for later ones: the most that a conventional codec can do.
+    # Offline, with look-ahead: an upper bound for conventional codecs.
     "h266": Encoder("libvvenc", "vvc", "vvc", "mp4", "qp", (55, 51, 45, 40, 35, 30), {"preset": "medium"}),
 }  # fmt: skip
 
 
 def rival_codecs(name: str) -> list["Rival"]:
-    """The points of one of `ENCODERS`.
+    """Create the points of one of `ENCODERS`.
 
     Raises:
       MissingBackendError: this PyAV was built without its encoder or decoder.
@@ -117,12 +117,11 @@ class Rival:
 
     @property
     def encoder(self) -> Encoder:
-        """How it is run."""
         return ENCODERS[self.name]
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """The encoder's options and the version of FFmpeg's codecs."""
+        """Options of the encoder and version of FFmpeg's codecs."""
         version = ".".join(map(str, av.library_versions["libavcodec"]))
         encoder = self.encoder
         quality = {encoder.quality: self.point}
@@ -154,7 +153,7 @@ class Rival:
         return Coded(kinds, decoded, middle - start, end - middle)
 
     def _encode(self, frames: np.ndarray, rate: Fraction) -> list[tuple[bytes, bool]]:
-        """Access units in the order in which they are sent, and whether each is a key frame."""
+        """Access units in coding order, and whether each is a key frame."""
         context: Any = av.CodecContext.create(self.encoder.library, "w")
         context.height, context.width = frames.shape[1:3]
         context.pix_fmt, context.framerate, context.time_base = "yuv420p", rate, 1 / rate
@@ -183,7 +182,7 @@ class Rival:
         return np.stack(frames) if frames else np.zeros((0, 0, 0, 3), np.uint8)
 
     def _file_size(self, packets: Sequence[tuple[bytes, bool]], rate: Fraction, size: tuple[int, ...]) -> int:
-        """Bytes of a file that holds the stream and nothing else."""
+        """Bytes of a file with the stream alone."""
         file = io.BytesIO()
         with av.open(file, "w", format=self.encoder.container) as container:
             stream = container.add_mux_stream(self.encoder.codec, rate=rate, width=size[1], height=size[0])
@@ -197,7 +196,7 @@ class Rival:
 
 
 def to_yuv(frame: UInt8[np.ndarray, "h w 3"], converter: Any) -> Any:
-    """A frame in the colours that every rival codes."""
+    """Convert a frame to the coded colours."""
     return converter.reformat(
         av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"),
         format="yuv420p",
@@ -208,7 +207,7 @@ def to_yuv(frame: UInt8[np.ndarray, "h w 3"], converter: Any) -> Any:
 
 
 def to_rgb(picture: Any, converter: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """A decoded picture as RGB, whatever colours the stream says it has."""
+    """Convert a decoded picture to RGB, independently of the stream's colour description."""
     return converter.reformat(
         picture,
         format="rgb24",
@@ -220,11 +219,10 @@ def to_rgb(picture: Any, converter: Any) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _without_sei(data: bytes, codec: str) -> bytes:
-    """An access unit of H.264 without supplemental information, where x264 names itself; others as they are (x265 can
-    be told not to)."""
+    """Remove supplemental information, where x264 identifies itself, from an access unit of H.264."""
     if codec != "h264":
         return data
-    # A start code cannot occur inside a unit (ITU-T H.264, 7.4.1): emulation prevention sees to it.
+    # Emulation prevention keeps start codes out of units (ITU-T H.264, 7.4.1).
     units = [unit for unit in re.split(rb"\x00?\x00\x00\x01", data) if unit]
     return b"".join(b"\x00\x00\x00\x01" + unit for unit in units if unit[0] & 31 != 6)
 
@@ -241,7 +239,7 @@ def _refusals(name: str, frames: np.ndarray) -> Iterator[None]:
 
 
 def opus_bytes(audio: Float[np.ndarray, " t"]) -> int:
-    """Bytes of speech as Opus at 16 kbit/s, in packets of 20 ms.
+    """Count the bytes of speech as Opus at 16 kbit/s, in packets of 20 ms.
 
     Args:
       audio: mono at 16 kHz, in [-1, 1].
@@ -262,7 +260,7 @@ def opus_bytes(audio: Float[np.ndarray, " t"]) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Copy:
-    """The first frame for all, for nothing: what a still picture is worth."""
+    """Repeat the first frame at no cost, as the baseline of a still picture."""
 
     name: str = "copy"
     point: str = "first"
@@ -271,7 +269,7 @@ class Copy:
     def code(
         self, frames: UInt8[np.ndarray, "n h w 3"], fps: float, audio: Float[np.ndarray, " t"] | None = None
     ) -> Coded:
-        """See `VideoCodec.code`; no byte is sent, as if the receiver knew the first frame."""
+        """See `VideoCodec.code`; no byte is sent."""
         return Coded({}, np.repeat(frames[:1], len(frames), axis=0), 0.0, 0.0)
 
 

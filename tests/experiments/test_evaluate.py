@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data.clip_folder import prepare_synthetic
-from experiments.evaluate import COLUMNS, COPY, Reference, find_clips, main, resized
+from experiments.evaluate import COLUMNS, COPY, Reference, main
+from experiments.harness import find_clips, resized
 from tests.media_fixtures import write_clip
 
 pytest.importorskip("mediapipe")
