@@ -1,7 +1,7 @@
-"""Faces in images: landmarks, masks, head pose; cropping to a face, following it, pasting it back.
+"""Faces in images: landmarks, masks, head pose; tracking, cropping and pasting back.
 
-Images are RGB, uint8, [H, W, 3]; points are 0-based pixel coordinates with pixel centres at whole numbers. What needs
-OpenCV or mediapipe is imported when it is first used.
+Images are RGB, uint8, [H, W, 3]; points are 0-based pixel coordinates with pixel centres at whole numbers. OpenCV and
+mediapipe are imported on first use.
 """
 
 import importlib
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from avfr_jax.faces.crop import Crop, crop_for_clip, crop_for_face
     from avfr_jax.faces.face import Face, FaceBackend
     from avfr_jax.faces.mesh import mesh_image, structural_prior
-    from avfr_jax.faces.paste import face_mask, paste_back
+    from avfr_jax.faces.paste import paste_back
     from avfr_jax.faces.pose import HeadPose, head_pose
-    from avfr_jax.faces.smoothing import LandmarkFilter, smooth_landmarks
+    from avfr_jax.faces.smoothing import LandmarkFilter
 
 _MODULES = {
     "backend": ("open_face_backend",),
@@ -25,9 +25,9 @@ _MODULES = {
     "face": ("Face", "FaceBackend"),
     "crop": ("Crop", "crop_for_clip", "crop_for_face"),
     "mesh": ("mesh_image", "structural_prior"),
-    "paste": ("face_mask", "paste_back"),
+    "paste": ("paste_back",),
     "pose": ("HeadPose", "head_pose"),
-    "smoothing": ("LandmarkFilter", "smooth_landmarks"),
+    "smoothing": ("LandmarkFilter",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -41,12 +41,10 @@ __all__ = [
     "choose_face",
     "crop_for_clip",
     "crop_for_face",
-    "face_mask",
     "head_pose",
     "mesh_image",
     "open_face_backend",
     "paste_back",
-    "smooth_landmarks",
     "structural_prior",
 ]
 

@@ -1,4 +1,4 @@
-"""Which of several faces is meant, and whether it is large enough."""
+"""The choice among several faces."""
 
 import logging
 from collections.abc import Sequence
@@ -10,8 +10,6 @@ from avfr_jax.faces.face import Face
 SMALLEST_FACE = 32  # pixels
 
 Which = Literal["largest", "left", "right", "center"] | int
-
-_logger = logging.getLogger("avfr_jax")
 
 
 def choose_face(
@@ -29,7 +27,7 @@ def choose_face(
 
     Raises:
       FaceError: no face, no face of that number, or a face smaller than 32 pixels.
-      ConfigError: an unknown word.
+      ConfigError: another value of `which`.
     """
     if not faces:
         raise FaceError(f"no face was found in {name}: use a picture or clip that shows one from the front")
@@ -37,7 +35,9 @@ def choose_face(
     if which is None or which == "largest":
         face = max(faces, key=lambda face: face.size)
         if which is None and len(faces) > 1:
-            _logger.warning(several_faces_warning(faces, name))
+            logging.getLogger("avfr_jax").warning(
+                f'{len(faces)} faces in {name}: the largest is used; choose "left", "right", "center" or a number'
+            )
     elif which == "left":
         face = across[0]
     elif which == "right":
@@ -51,18 +51,8 @@ def choose_face(
         face = across[which]
     else:
         raise ConfigError(f'a face is chosen by "largest", "left", "right", "center" or a number, not "{which}"')
-    check_size(face, name)
-    return face
-
-
-def check_size(face: Face, name: str = "the image") -> None:
-    """Raises FaceError if the face is smaller than 32 pixels."""
     if face.size < SMALLEST_FACE:
         raise FaceError(
             f"a face of {face.size:.0f} px in {name}: at least {SMALLEST_FACE} px are needed, so use a larger picture"
         )
-
-
-def several_faces_warning(faces: Sequence[Face], name: str) -> str:
-    """The warning that the largest of several faces was taken."""
-    return f'{len(faces)} faces in {name}: the largest is used; choose "left", "right", "center" or a number'
+    return face

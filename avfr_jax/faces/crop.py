@@ -1,9 +1,9 @@
 """One square crop for a whole clip, framed like the crops that the published networks were trained on.
 
-VoxCeleb's protocol (Siarohin et al., video-preprocessing): the union of a face detector's boxes along the
-clip, made square and enlarged. Its detector (S3FD) draws other boxes than the mesh's, so the enlargement here
-was fitted to seven clips cropped by that protocol: there the side is 1.33 to 1.66 (median 1.48) times the longer
-side of the union of mesh boxes, whose middle lies at 0.41 to 0.58 (median 0.56) of the height.
+VoxCeleb's protocol (Siarohin et al., video-preprocessing): the union of a face detector's boxes along the clip, made
+square and enlarged. The boxes of its detector (S3FD) differ from the mesh's, so the enlargement here was fitted to
+seven clips cropped by that protocol: there the side is 1.33 to 1.66 (median 1.48) times the longer side of the union of
+mesh boxes, whose centre is at 0.41 to 0.58 (median 0.56) of the height.
 """
 
 import dataclasses
@@ -30,11 +30,8 @@ FIT_UNION = 0.93  # a crop larger than the image is made as small as it, if the 
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """A square of an image: [x, x + side) by [y, y + side), in pixels, where pixel i covers [i, i + 1).
-
-    It may reach outside the image. Points are in 0-based pixel coordinates, pixel centres at whole numbers.
-    Raises ConfigError for a side that is not positive.
-    """
+    """A square of an image: [x, x + side) by [y, y + side), in pixels, where pixel i covers [i, i + 1); it may extend
+    outside the image. Raises ConfigError for a side that is not positive."""
 
     x: float
     y: float
@@ -45,10 +42,7 @@ class Crop:
             raise ConfigError(f"a crop needs a finite corner and a positive side, not {self}")
 
     def apply(self, image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-        """The crop resized to [size, size, 3], uint8: averaged where it shrinks, bicubic where it grows.
-
-        The image's border pixels are repeated outside it.
-        """
+        """The crop resized to [size, size, 3]: area averaging to shrink, bicubic to enlarge, border pixels repeated."""
         if self.side <= size:
             return self._warp(image, size, cv2.INTER_CUBIC)
         # Averaging over whole pixels is fast: anything else is first brought to a multiple of the size.
@@ -85,7 +79,7 @@ class Crop:
         return _rescaled(points, (0.0, 0.0), self.side / size, (self.x, self.y))
 
     def outside(self, image_shape: Sequence[int]) -> float:
-        """The share of the crop's area that lies outside an image of shape [H, W, …], in [0, 1]."""
+        """The fraction of the crop's area outside an image of shape [H, W, …], in [0, 1]."""
         height, width = image_shape[:2]
         across = max(0.0, min(self.x + self.side, width) - max(self.x, 0.0))
         down = max(0.0, min(self.y + self.side, height) - max(self.y, 0.0))
@@ -95,15 +89,15 @@ class Crop:
 def _rescaled(
     points: Float[np.ndarray, "*n d"], old: tuple[float, float], scale: float, new: tuple[float, float]
 ) -> Float[np.ndarray, "*n d"]:
-    """Points relative to one corner → scaled, relative to another. Corners are edges, points are centres."""
-    result = np.array(points) * points.dtype.type(scale)
+    """Scale points and move their origin; corners are pixel edges, points pixel centres."""
+    result: np.ndarray = np.array(points) * points.dtype.type(scale)
     for axis in (0, 1):
         result[..., axis] += (0.5 - old[axis]) * scale + new[axis] - 0.5
     return result
 
 
 def crop_for_face(face: Face, image_shape: Sequence[int]) -> Crop:
-    """The crop for one image, of shape [H, W, …], with head and some shoulders: see `crop_for_clip`."""
+    """The crop for one image, of shape [H, W, …]: see `crop_for_clip`."""
     return crop_for_clip([face], image_shape)
 
 
@@ -125,11 +119,11 @@ def crop_for_clip(faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"], i
     boxes = _boxes(faces)
     median = np.median(boxes, 0)
     tube = boxes[_overlaps(boxes, median) >= TUBE_OVERLAP]
-    if len(tube) == 0:  # the face is never where it usually is: take it all
+    if len(tube) == 0:  # no box overlaps the median
         tube = boxes
     if len(tube) < 0.9 * len(boxes):
         logging.getLogger("avfr_jax").warning(
-            "the face leaves its usual place in %d of %d frames; the crop does not follow it there",
+            "the face leaves the crop in %d of %d frames",
             len(boxes) - len(tube),
             len(boxes),
         )
@@ -143,7 +137,7 @@ def crop_for_clip(faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"], i
 def _boxes(
     faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"],
 ) -> Float[np.ndarray, "m 4"]:
-    """Edges (x0, y0, x1, y1) of the boxes of the frames that have a face."""
+    """Edges (x0, y0, x1, y1) of the boxes of the frames with a face."""
     if isinstance(faces, np.ndarray):
         landmarks = faces
     else:
@@ -160,7 +154,7 @@ def _overlaps(boxes: Float[np.ndarray, "m 4"], one: Float[np.ndarray, "4"]) -> F
     low, high = np.maximum(boxes[:, :2], one[:2]), np.minimum(boxes[:, 2:], one[2:])
     shared = np.clip(high - low, 0, None).prod(1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (one[2:] - one[:2]).prod()
-    return shared / np.maximum(areas - shared, 1e-9)
+    return np.asarray(shared / np.maximum(areas - shared, 1e-9))
 
 
 def _fit(x: float, y: float, side: float, image_shape: Sequence[int]) -> Crop:

@@ -1,7 +1,7 @@
-"""Finding and following faces of any size with mediapipe's networks, whichever interface runs them.
+"""Face detection and tracking at any size with mediapipe's networks, for both of its interfaces.
 
-mediapipe's mesh finds its face with a detector that looks at 128x128 pixels: a face must fill a fifth of the
-image. So faces are searched here by detection at several scales, and the mesh is run on a window around each.
+mediapipe's mesh detects its face at 128x128 pixels: a face must fill a fifth of the image. So detection runs here at
+several scales, and the mesh on a window around each detection.
 """
 
 import abc
@@ -16,14 +16,14 @@ from avfr_jax.faces.face import Box, Face
 from avfr_jax.faces.windows import Window, check_image
 from avfr_jax.typing import Float, UInt8
 
-DETECTION_SIZE = 384  # the detectors look at 192x192 and 128x128 pixels
-MESH_SIZES = (192, 800)  # the landmark network looks at 192x192 pixels around the face
-MASK_SIZE = 512  # the segmentation network looks at 256x256 pixels
-SMALLEST_TILE = 384  # finds a face of 32 pixels
+DETECTION_SIZE = 384  # inputs of the detectors are 192x192 and 128x128 pixels
+MESH_SIZES = (192, 800)  # input of the landmark network is 192x192 pixels around the face
+MASK_SIZE = 512  # input of the segmentation network is 256x256 pixels
+SMALLEST_TILE = 384  # detects a face of 32 pixels
 MESH_MARGINS = (2.0, 1.4, 3.0)  # side of the mesh's window over the detection's side, tried in this order
-TRACK_MARGIN = 2.5  # the same over the face's side while it is followed
-PATIENCE = 12  # frames that a lost face is waited for at its last place
-LOST_INTERVAL = 12  # frames between two searches through small tiles while no face is in view
+TRACK_MARGIN = 2.5  # the same over the face's side while it is tracked
+PATIENCE = 12  # frames for which a lost face is expected near its last position
+LOST_INTERVAL = 12  # frames between two searches through small tiles without a face
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ def overlap(a: Box, b: Box) -> float:
 
 
 class MediapipeBackend(abc.ABC):
-    """What both interfaces share. A subclass runs single networks on square images, in their pixels."""
+    """Common part of both interfaces: a `FaceBackend`. A subclass runs single networks on square images."""
 
     name = "mediapipe"
 
@@ -64,7 +64,7 @@ class MediapipeBackend(abc.ABC):
 
     @abc.abstractmethod
     def _detections(self, image: UInt8[np.ndarray, "h w 3"], near: bool) -> list[Detection]:
-        """Boxes in the image; `near` also asks a detector of faces that fill much of it, if that is another."""
+        """Boxes in the image; `near` also runs a detector of faces that fill much of it, if that is another."""
 
     @abc.abstractmethod
     def _still_meshes(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Float[np.ndarray, "478 3"]]: ...
@@ -92,18 +92,15 @@ class MediapipeBackend(abc.ABC):
     # -- one image on its own --
 
     def detect(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
-        """Every face of one image on its own, the largest first; an empty list if there is none.
-
-        Faces down to 32 pixels are found in images up to 12 megapixels; where large faces are in view, ones
-        about ten times smaller may be missed. Raises InputError if `image` is no RGB image.
-        """
+        """See `FaceBackend.detect`. Down to 32 pixels in images up to 12 megapixels; beside large faces, ones about ten
+        times smaller may be missed. Raises InputError if `image` is no RGB image."""
         check_image(image)
         return self._search(image, thorough=True)
 
     def _search(self, image: UInt8[np.ndarray, "h w 3"], thorough: bool) -> list[Face]:
         for level, windows in enumerate(_scales(image.shape[1], image.shape[0], thorough)):
-            found = [d for window in windows for d in self._detect_in(image, window, near=level < 2)]
-            faces = self._meshes(image, found)
+            detections = [d for window in windows for d in self._detect_in(image, window, near=level < 2)]
+            faces = self._meshes(image, detections)
             if faces:
                 return faces
         return []
@@ -111,17 +108,18 @@ class MediapipeBackend(abc.ABC):
     def _detect_in(self, image: UInt8[np.ndarray, "h w 3"], window: Window, near: bool) -> list[Detection]:
         pixels = window.cut_to(image, 1, DETECTION_SIZE)
         scale = window.side / len(pixels)
-        found = []
+        detections = []
         for detection in self._detections(pixels, near):
             x0, y0, x1, y1 = (value * scale for value in detection.box)
-            found.append(Detection((x0 + window.x, y0 + window.y, x1 + window.x, y1 + window.y), detection.score))
-        return found
+            box = (x0 + window.x, y0 + window.y, x1 + window.x, y1 + window.y)
+            detections.append(Detection(box, detection.score))
+        return detections
 
-    def _meshes(self, image: UInt8[np.ndarray, "h w 3"], found: Sequence[Detection]) -> list[Face]:
-        """Runs the mesh at each detection, best first; one face for boxes that overlap."""
+    def _meshes(self, image: UInt8[np.ndarray, "h w 3"], detections: Sequence[Detection]) -> list[Face]:
+        """Run the mesh at each detection, best first; one face for overlapping boxes."""
         faces: list[Face] = []
         tried: list[Detection] = []
-        for detection in sorted(found, key=lambda d: -d.score):
+        for detection in sorted(detections, key=lambda d: -d.score):
             if any(overlap(detection.box, other.box) > 0.3 for other in tried):
                 continue
             tried.append(detection)
@@ -144,15 +142,12 @@ class MediapipeBackend(abc.ABC):
     # -- a clip --
 
     def track(self, image: UInt8[np.ndarray, "h w 3"]) -> Face | None:
-        """The followed face in the next frame of a clip, or None while it is not in view.
-
-        The face stays the one nearest to its last place; after PATIENCE frames without it, the nearest face
-        anywhere takes over. Raises InputError if `image` is no RGB image.
-        """
+        """See `FaceBackend.track`. After PATIENCE frames without the face, the nearest face anywhere takes over. Raises
+        InputError if `image` is no RGB image."""
         check_image(image)
         face = self._continue(image)
         if face is None:
-            face = self._find_again(image)
+            face = self._recover(image)
         if face is None:
             self._lost += 1
             return None
@@ -160,22 +155,22 @@ class MediapipeBackend(abc.ABC):
         return face
 
     def follow(self, face: Face) -> None:
-        """Names the face, found by `detect` in the frame that `track` will see next, that is to be followed."""
+        """See `FaceBackend.follow`."""
         self.reset()
         self._last = face
 
     def reset(self) -> None:
-        """Forgets the followed face: call it between clips and at a known cut."""
+        """See `FaceBackend.reset`."""
         self._last, self._window, self._lost = None, None, 0
 
     def _continue(self, image: UInt8[np.ndarray, "h w 3"]) -> Face | None:
-        """The mesh in the window of the last frame, or in a new one if the face has moved within it."""
+        """The mesh in the window of the last frame, or in a new one if the face has moved too far in it."""
         if self._last is None or self._lost:
             return None
         window = _tracking_window(self._last, self._window, image.shape[1], image.shape[0])
         pixels = window.cut_to(image, *MESH_SIZES)
         if window != self._window:
-            # mediapipe looks first where the face was in the last window; an empty frame makes it search.
+            # mediapipe starts from the face's position in the last window; an empty frame makes it detect anew.
             self._video_mesh(np.zeros_like(pixels))
             self._window = window
         points = self._video_mesh(pixels)
@@ -186,7 +181,7 @@ class MediapipeBackend(abc.ABC):
         same = overlap(face.box, self._last.box) > 0.2 and 0.5 < face.size / self._last.size < 2
         return face if same else None
 
-    def _find_again(self, image: UInt8[np.ndarray, "h w 3"]) -> Face | None:
+    def _recover(self, image: UInt8[np.ndarray, "h w 3"]) -> Face | None:
         self._window = None
         faces = self._search(image, thorough=self._lost % LOST_INTERVAL == 0)
         last = self._last
@@ -199,7 +194,7 @@ class MediapipeBackend(abc.ABC):
     # -- the person --
 
     def person_mask(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
-        """Soft mask of the people in the image, float32 in [0, 1]. Raises InputError if it is no RGB image."""
+        """See `FaceBackend.person_mask`. Raises InputError if it is no RGB image."""
         check_image(image)
         height, width = image.shape[:2]
         shrink = min(1.0, MASK_SIZE / max(height, width))
@@ -208,7 +203,7 @@ class MediapipeBackend(abc.ABC):
         mask = self._soft_mask(np.ascontiguousarray(pixels))
         if shrink < 1:
             mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.clip(mask, 0, 1).astype(np.float32, copy=False)
+        return np.asarray(np.clip(mask, 0, 1), np.float32)
 
 
 def _distance(a: Face, b: Face) -> float:
@@ -217,7 +212,7 @@ def _distance(a: Face, b: Face) -> float:
 
 def _scales(width: int, height: int, thorough: bool) -> Iterator[list[Window]]:
     """Windows to search, coarse to fine: the image; the image with a wide margin (a face that fills it or
-    touches its border); then half-overlapping tiles of half the size, and so on, while nothing was found."""
+    touches its border); then half-overlapping tiles of half the size, and so on, while nothing is detected."""
     longer = max(width, height)
     yield [Window.whole(width, height)]
     yield [Window.whole(width, height, margin=0.3), Window.whole(width, height, margin=0.8)]
@@ -233,7 +228,7 @@ def _scales(width: int, height: int, thorough: bool) -> Iterator[list[Window]]:
 
 
 def _tracking_window(face: Face, current: Window | None, width: int, height: int) -> Window:
-    """The current window while the face lies well inside it; the whole image if that is hardly larger."""
+    """The current window while the face is well inside it; the whole image if that is hardly larger."""
     if current is not None:
         offset = np.subtract(face.centre, (current.x + current.side / 2, current.y + current.side / 2))
         covers_all = current.side >= max(width, height)

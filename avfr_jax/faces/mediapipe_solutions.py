@@ -1,4 +1,4 @@
-"""Face backend on mediapipe's `solutions` interface, whose models lie inside the wheel (up to 0.10.21)."""
+"""Face backend on mediapipe's `solutions` interface, whose models are inside the wheel (up to 0.10.21)."""
 
 import importlib.util
 import pathlib
@@ -20,7 +20,7 @@ MODEL_FILES = (
 
 
 def missing_solution_models() -> list[str]:
-    """Names of the files this backend needs that the installed mediapipe lacks; all of them without it."""
+    """Names of the model files that the installed mediapipe lacks; all of them without it."""
     spec = importlib.util.find_spec("mediapipe")
     folders = list(spec.submodule_search_locations or []) if spec else []
     return [name for name in MODEL_FILES if not any((pathlib.Path(f) / name).is_file() for f in folders)]
@@ -39,10 +39,10 @@ class SolutionsBackend(MediapipeBackend):
             solutions: Any = mediapipe.solutions
         self._solutions = solutions
         self._graphs: dict[str, Any] = {}
-        self._answered: set[str] = set()
+        self._logged: set[str] = set()
 
     def _graph(self, name: str) -> Any:
-        """Builds a graph on first use: a program that never asks for a mask does not load its model."""
+        """Build a graph on first use."""
         if name not in self._graphs:
             mesh, detection = self._solutions.face_mesh.FaceMesh, self._solutions.face_detection.FaceDetection
             segmentation = self._solutions.selfie_segmentation.SelfieSegmentation
@@ -57,25 +57,25 @@ class SolutionsBackend(MediapipeBackend):
         return self._graphs[name]
 
     def _process(self, name: str, image: UInt8[np.ndarray, "h w 3"], field: str) -> Any:
-        """One call of a graph, silent until it has first answered: that is when its parts log."""
-        if name in self._answered:
+        """Run a graph, with native logging silenced until its first result."""
+        if name in self._logged:
             return getattr(self._graphs[name].process(image), field)
         with silence_native_logging():
-            answer = getattr(self._graph(name).process(image), field)
-        if answer is not None:
-            self._answered.add(name)
-        return answer
+            result = getattr(self._graph(name).process(image), field)
+        if result is not None:
+            self._logged.add(name)
+        return result
 
     def _detections(self, image: UInt8[np.ndarray, "h w 3"], near: bool) -> list[Detection]:
         height, width = image.shape[:2]
-        found = []
+        detections = []
         for name in ("full range", "short range") if near else ("full range",):
             for detection in self._process(name, image, "detections") or []:
                 box = detection.location_data.relative_bounding_box
                 x0, y0 = box.xmin * width, box.ymin * height
                 corners = (x0, y0, x0 + box.width * width, y0 + box.height * height)
-                found.append(Detection(corners, float(detection.score[0])))
-        return found
+                detections.append(Detection(corners, float(detection.score[0])))
+        return detections
 
     def _still_meshes(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Float[np.ndarray, "478 3"]]:
         return [_points(face, image) for face in self._process("still", image, "multi_face_landmarks") or []]
@@ -84,12 +84,6 @@ class SolutionsBackend(MediapipeBackend):
         faces = self._process("video", image, "multi_face_landmarks")
         return _points(faces[0], image) if faces else None
 
-    def _restart_video(self) -> None:
-        if "video" in self._graphs:
-            with silence_native_logging():
-                self._graphs["video"].reset()
-            self._answered.discard("video")
-
     def _soft_mask(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
         return np.array(self._process("mask", image, "segmentation_mask"), np.float32)
 
@@ -97,7 +91,7 @@ class SolutionsBackend(MediapipeBackend):
         for graph in self._graphs.values():
             graph.close()
         self._graphs.clear()
-        self._answered.clear()
+        self._logged.clear()
 
 
 def _points(face: Any, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "478 3"]:

@@ -1,7 +1,7 @@
 """Face backend on mediapipe's Tasks interface, the only one of newer releases; its models are downloads.
 
-Untried with the published `face_landmarker.task`, which could not be had where this was written: the calls
-were tried with mediapipe 0.10.21, its wheel's own detector and segmenter, and a stand-in landmark model.
+Tested with mediapipe 0.10.21, its wheel's own detector and segmenter and a substitute landmark model, not with the
+published `face_landmarker.task`.
 """
 
 import pathlib
@@ -24,13 +24,14 @@ MODELS = {
     ),
     "selfie_segmenter.tflite": (f"{_STORE}/image_segmenter/selfie_segmenter/float16/latest/selfie_segmenter.tflite"),
 }
-FRAME_MS = 40  # the tracker wants growing time stamps; 25 frames a second
+FRAME_MS = 40  # the tracker needs increasing time stamps
 
 
 class TasksBackend(MediapipeBackend):
     """FaceLandmarker (stills and video), short-range face detection and selfie segmentation.
 
-    Raises MissingBackendError naming the model files that are not in the weights folder, with their addresses.
+    Raises:
+      MissingBackendError: model files are not in the weights folder; the message has their addresses.
     """
 
     name = "mediapipe tasks"
@@ -46,7 +47,7 @@ class TasksBackend(MediapipeBackend):
         self._time = 0
 
     def _runner(self, name: str) -> Any:
-        """Builds a task on first use: a program that never asks for a mask does not load its model."""
+        """Build a task on first use."""
         if name not in self._runners:
             with silence_native_logging():
                 self._runners[name] = self._build(name)
@@ -80,33 +81,34 @@ class TasksBackend(MediapipeBackend):
     def _detections(self, image: UInt8[np.ndarray, "h w 3"], near: bool) -> list[Detection]:
         runner = self._runner("detector")
         with silence_native_logging():
-            answer = runner.detect(self._image(image))
-        found = []
-        for detection in answer.detections:
+            result = runner.detect(self._image(image))
+        detections = []
+        for detection in result.detections:
             box = detection.bounding_box
             x0, y0 = float(box.origin_x), float(box.origin_y)
-            found.append(Detection((x0, y0, x0 + box.width, y0 + box.height), float(detection.categories[0].score)))
-        return found
+            corners = (x0, y0, x0 + box.width, y0 + box.height)
+            detections.append(Detection(corners, float(detection.categories[0].score)))
+        return detections
 
     def _still_meshes(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Float[np.ndarray, "478 3"]]:
         runner = self._runner("still")
         with silence_native_logging():
-            answer = runner.detect(self._image(image))
-        return [_points(face, image) for face in answer.face_landmarks]
+            result = runner.detect(self._image(image))
+        return [_points(face, image) for face in result.face_landmarks]
 
     def _video_mesh(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "478 3"] | None:
         runner = self._runner("video")
         self._time += FRAME_MS
         with silence_native_logging():
-            answer = runner.detect_for_video(self._image(image), self._time)
-        return _points(answer.face_landmarks[0], image) if answer.face_landmarks else None
+            result = runner.detect_for_video(self._image(image), self._time)
+        return _points(result.face_landmarks[0], image) if result.face_landmarks else None
 
     def _soft_mask(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
         runner = self._runner("mask")
         with silence_native_logging():
-            answer = runner.segment(self._image(image))
+            result = runner.segment(self._image(image))
         # One mask (person), or two (background, person), by the model.
-        mask = np.array(answer.confidence_masks[-1].numpy_view(), np.float32)
+        mask = np.array(result.confidence_masks[-1].numpy_view(), np.float32)
         return mask.reshape(image.shape[:2])
 
     def close(self) -> None:
@@ -121,7 +123,7 @@ def _model_files() -> dict[str, pathlib.Path]:
     if missing:
         addresses = ", ".join(MODELS[name] for name in missing)
         raise MissingBackendError(
-            f"finding faces with this mediapipe needs {', '.join(missing)} in {folder}: fetch {addresses} into "
+            f"face detection with this mediapipe needs {', '.join(missing)} in {folder}: fetch {addresses} into "
             "that folder, or install mediapipe==0.10.21, which carries its models"
         )
     return {name: folder / name for name in MODELS}

@@ -1,4 +1,4 @@
-"""The face mesh drawn as an image: the structural prior that AVFR-GAN is given beside the pixels."""
+"""The face mesh rendered as an image: the structural prior of AVFR-GAN."""
 
 import functools
 
@@ -18,7 +18,7 @@ def _edges() -> Int[np.ndarray, "e 2"]:
 
 
 def mesh_image(landmarks: Float[np.ndarray, "478 3"] | None, size: int) -> Float[np.ndarray, "{size} {size}"]:
-    """Draws mediapipe's tessellation as anti-aliased lines one pixel wide, float32 in [0, 1].
+    """Render mediapipe's tessellation as anti-aliased lines one pixel wide, float32 in [0, 1].
 
     landmarks: in pixels of the [size, size] image (`Crop.to_crop`); None, or NaN, where no face was found: the
         image is then all zero. Parts outside the image are cut off.
@@ -32,7 +32,7 @@ def mesh_image(landmarks: Float[np.ndarray, "478 3"] | None, size: int) -> Float
         if landmarks.shape != (NUM_LANDMARKS, 3):
             raise ConfigError(f"a mesh image needs landmarks [{NUM_LANDMARKS}, 3], not {list(landmarks.shape)}")
         if np.isfinite(landmarks).all():
-            # Far outside, fixed-point coordinates would overflow, and nothing is seen of them.
+            # Far outside, fixed-point coordinates would overflow.
             points = np.clip(landmarks[:, :2], -4 * size, 5 * size)
             lines = np.rint(points[_edges()] * 2**_SHIFT).astype(np.int32)
             cv2.polylines(canvas, lines, False, 255, 1, cv2.LINE_AA, _SHIFT)
@@ -47,15 +47,15 @@ def structural_prior(
 ) -> Float[np.ndarray, "n size size 2"]:
     """Mesh image and person mask of N square frames, both in [0, 1]: the structural prior of AVFR-GAN.
 
-    Lines are a pixel wide at some 256 × 256, and averaged down to smaller sizes, as prepared datasets are.
+    Lines are a pixel wide at about 256 × 256 and averaged down to smaller sizes, as in prepared datasets.
 
     Args:
-      landmarks: normalised to [-1, 1]; a frame without a face (NaN) has no lines.
+      landmarks: normalised to [-1, 1]; NaN for a frame without a face, which has no lines.
       person_mask: of every frame.
       size: side in pixels.
     """
     fold = max(1, _SUPERSAMPLED_SIZE // size)
-    drawn = size * fold
-    meshes = np.stack([mesh_image(one, drawn) for one in landmarks_to_pixels(np.asarray(landmarks), drawn)])
+    large = size * fold
+    meshes = np.stack([mesh_image(one, large) for one in landmarks_to_pixels(np.asarray(landmarks), large)])
     meshes = meshes.reshape(-1, size, fold, size, fold).mean((2, 4))
     return np.stack([meshes, np.asarray(person_mask, np.float32)], axis=-1)

@@ -1,4 +1,4 @@
-"""Putting a generated square back into the frame that its crop came from."""
+"""Pasting of a generated square into the frame of its crop."""
 
 import functools
 
@@ -7,10 +7,9 @@ import numpy as np
 
 from avfr_jax.errors import ConfigError
 from avfr_jax.faces.crop import Crop
-from avfr_jax.landmarks import FACE_OVAL
 from avfr_jax.typing import Float, UInt8
 
-FEATHER = 0.08  # width of the blend along the border, as a share of the side
+FEATHER = 0.08  # width of the blend along the border, as a fraction of the side
 CORNER = 0.25  # radius of the rounded corners, likewise
 LOBES = 3  # of the Lanczos kernel
 
@@ -19,21 +18,18 @@ def paste_back(
     frame: UInt8[np.ndarray, "h w 3"],
     generated: UInt8[np.ndarray, "s t 3"],
     crop: Crop,
-    mask: Float[np.ndarray, "m n"] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A copy of `frame` with `generated` blended in at `crop`.
 
-    mask: the share of the generated square at each of its pixels, in [0, 1] (`face_mask`, or a person's mask);
-        None takes all of it. In either case the blend falls to zero at the square's border, along a feathered
-        rounded rectangle, so that no seam is left.
+    The weight falls to zero at the square's border, along a feathered rounded rectangle. Placed to subpixel precision
+    with a Lanczos kernel, widened where the square shrinks; parts outside the frame are dropped.
 
-    Placed to a fraction of a pixel with a Lanczos kernel, widened where the square shrinks. What lies outside the
-    frame is dropped. Raises ConfigError if the square or the mask has another shape.
+    Raises:
+      ConfigError: the image is not square.
     """
     size = generated.shape[0]
-    if generated.shape != (size, size, 3) or (mask is not None and mask.shape != (size, size)):
-        shapes = list(generated.shape) if mask is None else [list(generated.shape), list(mask.shape)]
-        raise ConfigError(f"a generated square must be [s, s, 3] and its mask [s, s], not {shapes}")
+    if generated.shape != (size, size, 3):
+        raise ConfigError(f"a generated square must be [s, s, 3], not {list(generated.shape)}")
     height, width = frame.shape[:2]
     x0, x1 = max(0, int(np.floor(crop.x))), min(width, int(np.ceil(crop.x + crop.side)))
     y0, y1 = max(0, int(np.floor(crop.y))), min(height, int(np.ceil(crop.y + crop.side)))
@@ -41,10 +37,7 @@ def paste_back(
     if x0 >= x1 or y0 >= y1:
         return result
     place = (crop.side / size, x0 - crop.x, x1 - x0, y0 - crop.y, y1 - y0)
-    if mask is None:
-        share = _placed_border(size, *place)
-    else:
-        share = _placed((_border(size) * np.clip(mask, 0, 1)).astype(np.float32), *place)
+    share = _placed_border(size, *place)
     pixels = np.ascontiguousarray(_placed(generated, *place))
     if pixels.dtype != np.uint8:
         pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
@@ -53,34 +46,15 @@ def paste_back(
     return result
 
 
-def face_mask(
-    landmarks: Float[np.ndarray, "478 3"], size: int, *, grow: float = 0.1, feather: float = 0.06
-) -> Float[np.ndarray, "{size} {size}"]:
-    """The face alone as a soft mask for `paste_back`, float32 in [0, 1].
-
-    landmarks: in pixels of the generated square, [size, size]. The face's oval is enlarged by `grow` and blurred by
-    `feather`, both shares of the face's height.
-    """
-    oval = landmarks[list(FACE_OVAL), :2].astype(np.float32)
-    extent = max(1.0, float(np.ptp(oval[:, 1])))
-    canvas = np.zeros((size, size), np.uint8)
-    outline = np.rint(np.clip(oval, -4 * size, 5 * size)).astype(np.int32)
-    cv2.fillPoly(canvas, [outline], 255, cv2.LINE_AA)
-    reach = 2 * round(grow * extent) + 1
-    grown = cv2.dilate(canvas, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
-    blurred = cv2.GaussianBlur(grown, (0, 0), max(0.5, feather * extent))
-    return blurred.astype(np.float32) / np.float32(255)
-
-
 @functools.lru_cache(maxsize=8)
 def _border(size: int) -> Float[np.ndarray, "{size} {size}"]:
-    """One inside a rounded rectangle, falling smoothly to zero at the border of the square."""
+    """Weight 1 inside a rounded rectangle, smoothly 0 at the border of the square."""
     position = np.abs((2 * np.arange(size) + 1) / size - 1)  # 0 in the middle, 1 at the border
     straight = 1 - 2 * CORNER
     x, y = np.meshgrid(*[np.maximum(position - straight, 0)] * 2)
     distance = (2 * CORNER - np.hypot(x, y)) / (2 * FEATHER)  # to the rounded border, in feathers
     ramp = np.clip(distance, 0, 1)
-    weight = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
+    weight: np.ndarray = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
     weight.setflags(write=False)
     return weight
 
@@ -102,8 +76,8 @@ def _placed(
     top: float,
     height: int,
 ) -> Float[np.ndarray, "{height} {width} *c"] | UInt8[np.ndarray, "{height} {width} *c"]:
-    """A square whose samples are `scale` pixels wide, seen at width x height pixels that begin (left, top) pixels
-    after its corner. A mask, [s, s], stays in [0, 1]."""
+    """Resample a square, of samples `scale` pixels wide, at width x height pixels from (left, top) pixels after its
+    corner on. A weight, [s, s], stays in [0, 1]."""
     size = image.shape[0]
     if scale >= 1:
         method = cv2.INTER_LINEAR if image.ndim == 2 else cv2.INTER_CUBIC
@@ -121,7 +95,7 @@ def _placed(
 
 @functools.lru_cache(maxsize=16)
 def _kernel(size: int, scale: float, offset: float, count: int) -> Float[np.ndarray, "{count} {size}"]:
-    """Weights of `size` samples, each `scale` pixels wide, at `count` pixels that begin `offset` after them."""
+    """Lanczos weights of `size` samples, each `scale` pixels wide, at `count` pixels that begin `offset` after them."""
     centres = (offset + np.arange(count) + 0.5) / scale - 0.5
     stretch = max(1.0, 1 / scale)  # more samples than pixels: average
     taps = np.arange(-int(np.ceil(LOBES * stretch)), int(np.ceil(LOBES * stretch)) + 2)
@@ -138,8 +112,8 @@ def _kernel(size: int, scale: float, offset: float, count: int) -> Float[np.ndar
 def _resample(
     image: Float[np.ndarray, "s t c"], down: Float[np.ndarray, "h s"], across: Float[np.ndarray, "w t"]
 ) -> Float[np.ndarray, "h w c"]:
-    """Columns by one matrix, rows by another."""
+    """Separable resampling by one matrix for rows and one for columns."""
     rows, columns, channels = image.shape
     wide = across @ image.transpose(1, 0, 2).reshape(columns, rows * channels)
     tall = wide.reshape(-1, rows, channels).transpose(1, 0, 2).reshape(rows, -1)
-    return (down @ tall).reshape(len(down), len(across), channels)
+    return np.asarray((down @ tall).reshape(len(down), len(across), channels))

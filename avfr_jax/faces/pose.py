@@ -1,7 +1,4 @@
-"""Head pose from the face mesh: perspective-n-point on an average face.
-
-Where Wang et al. (CVPR 2021) and others run a separate network for the pose, it is solved here from landmarks.
-"""
+"""Head pose from the face mesh: perspective-n-point on an average face."""
 
 import dataclasses
 
@@ -15,10 +12,10 @@ from avfr_jax.typing import Float
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeadPose:
-    """Where a head is and where it looks.
+    """Position and orientation of a head.
 
-    yaw, pitch, roll: degrees. yaw > 0: the head turns to the image's right (the subject's own left); pitch > 0:
-        it looks up; roll > 0: it is tilted clockwise in the image.
+    yaw, pitch, roll: degrees. yaw > 0: to the image's right (the subject's own left); pitch > 0: up; roll > 0:
+        clockwise in the image.
     rotation: float32 [3, 3], of the canonical face (x to the image's right, y down, z away from the camera):
         R_x(−pitch) · R_y(−yaw) · R_z(roll), the order of `avfr_jax.ops.rotations`.
     translation: float32 [3], of the point between the eyes, in centimetres for a face of average size, in the
@@ -38,7 +35,7 @@ def rotation_from_angles(yaw: float, pitch: float, roll: float) -> Float[np.ndar
     about_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
     about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
     about_z = np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]])
-    return about_x @ about_y @ about_z
+    return np.asarray(about_x @ about_y @ about_z)
 
 
 def angles_from_rotation(rotation: Float[np.ndarray, "3 3"]) -> tuple[float, float, float]:
@@ -56,18 +53,17 @@ def camera_matrix(width: int, height: int) -> Float[np.ndarray, "3 3"]:
 
 
 def head_pose(landmarks: Float[np.ndarray, "478 3"], width: int, height: int) -> HeadPose:
-    """The pose of the head whose landmarks were found in an image of this size, in its pixels.
+    """The head pose of landmarks in pixels of an image of this size.
 
-    Solved on the points that move with the skull (`topology.RIGID`): SQPnP (Terzakis and Lourakis, ECCV 2020),
-    refined by Levenberg-Marquardt. The focal length is not known and taken as the longer side of the image.
+    Solved on the points that move with the skull (`landmarks.RIGID`): SQPnP (Terzakis and Lourakis, ECCV 2020),
+    refined by Levenberg-Marquardt. The focal length is taken as the longer side of the image.
 
-    Angles are against the camera's axis: a face near the top of a tall frame that looks into the camera looks
-    down by that measure. For the pose as it appears, give landmarks in the pixels of a crop around the face
-    (`Crop.to_crop`). Raises FaceError for landmarks that are not finite.
+    Angles are relative to the camera's axis: for the pose as it appears, give landmarks in pixels of a crop around the
+    face (`Crop.to_crop`). Raises FaceError for landmarks that are not finite.
     """
     points = np.ascontiguousarray(landmarks[list(RIGID), :2], np.float64)
     if not np.isfinite(points).all():
-        raise FaceError("a head pose needs the landmarks of a face; these are of a frame where none was found")
+        raise FaceError("a head pose needs finite landmarks; these are of a frame without a face")
     model = canonical_face()[list(RIGID)].astype(np.float64)
     camera, distortion = camera_matrix(width, height), np.zeros(4)
     _, turn, shift = cv2.solvePnP(model, points, camera, distortion, flags=cv2.SOLVEPNP_SQPNP)

@@ -1,4 +1,4 @@
-"""Steadying of landmarks over time: less jitter on a still face, hardly any lag on a moving one."""
+"""Low-pass filtering of landmarks over time: less jitter on a still face, little lag on a moving one."""
 
 import math
 
@@ -12,12 +12,12 @@ from avfr_jax.typing import Float
 class LandmarkFilter:
     """A One-Euro filter (Casiez, Roussel and Vogel, CHI 2012) on each landmark, in units of the face's size.
 
-    Each landmark is low-passed with a cut-off that rises with its own speed: min_cutoff + beta · max(0, speed −
-    rest), in hertz, for speeds in face sizes a second. The speed is that of the vector (x, y, z), itself
-    low-passed; below `rest`, which the paper has not, it is taken for jitter.
+    The cut-off of the low-pass is min_cutoff + beta · max(0, speed − rest), in hertz, with the landmark's own
+    low-passed speed in face sizes a second; `rest`, not in the paper, is the speed of jitter. Causal: call it with the
+    landmarks of each frame, or None for a frame without a face, which resets it.
 
-    Causal and one frame at a time: call it with the landmarks of each frame, or None where no face was found,
-    which starts it afresh. Raises ConfigError for settings that are not positive.
+    Raises:
+      ConfigError: a setting is not positive.
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class LandmarkFilter:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the past."""
+        """Restart with the next frame."""
         self._smooth: np.ndarray | None = None
         self._raw: np.ndarray | None = None
         self._velocity: np.ndarray | None = None
 
     def __call__(self, landmarks: Float[np.ndarray, "478 3"] | None) -> Float[np.ndarray, "478 3"] | None:
-        """The steadied landmarks of the next frame, float32; None for None."""
+        """The filtered landmarks of the next frame, float32; None for None."""
         if landmarks is None or not np.isfinite(landmarks).all():
             self.reset()
             return None
@@ -62,16 +62,3 @@ class LandmarkFilter:
     def _share(self, cutoff: float | np.ndarray) -> float | np.ndarray:
         """Weight of the new value in a first-order low-pass with this cut-off in hertz."""
         return 1 / (1 + self.fps / (2 * math.pi * cutoff))
-
-
-def smooth_landmarks(
-    landmarks: Float[np.ndarray, "n 478 3"], fps: float = 25.0, **settings: float
-) -> Float[np.ndarray, "n 478 3"]:
-    """`LandmarkFilter` over a whole clip; NaN where there was no face stays NaN."""
-    steady = LandmarkFilter(fps, **settings)
-    result = np.full(landmarks.shape, np.nan, np.float32)
-    for index, frame in enumerate(landmarks):
-        smooth = steady(frame)
-        if smooth is not None:
-            result[index] = smooth
-    return result

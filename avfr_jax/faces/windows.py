@@ -1,4 +1,4 @@
-"""Square windows of an image: cut out with the border repeated outside, brought to a size, mapped back."""
+"""Square windows of an image: cut out with a replicated border, resized, mapped back."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ def check_image(image: np.ndarray) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A square of whole pixels: columns x … x+side-1, rows y … y+side-1. It may reach outside the image."""
+    """A square of whole pixels: columns x … x+side-1, rows y … y+side-1; it may extend outside the image."""
 
     x: int
     y: int
@@ -27,21 +27,19 @@ class Window:
 
     @classmethod
     def around(cls, centre: tuple[float, float], side: float) -> "Window":
-        """The window of about that side (at least one pixel) around a point in pixels.
-
-        A large side becomes a multiple of eight, since shrinking by a whole factor is several times faster.
-        """
+        """The window of about that side around a point in pixels. A large side becomes a multiple of eight, since
+        shrinking by a whole factor is several times faster."""
         whole = max(1, round(side)) if side < 256 else 8 * round(side / 8)
         return cls(round(centre[0] + 0.5 - whole / 2), round(centre[1] + 0.5 - whole / 2), whole)
 
     @classmethod
     def whole(cls, width: int, height: int, margin: float = 0.0) -> "Window":
-        """A centred square that holds an image of this size, enlarged by a share of its side."""
+        """A centred square that holds an image of this size, enlarged by a fraction of its side."""
         side = max(width, height) * (1 + 2 * margin)
         return cls.around(((width - 1) / 2, (height - 1) / 2), side if side < 256 else 8 * np.ceil(side / 8))
 
     def cut(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "s s 3"]:
-        """Its pixels, contiguous; the nearest border pixel stands for what lies outside."""
+        """Its pixels, contiguous, with the border replicated outside the image."""
         height, width = image.shape[:2]
         # A window wholly outside still needs one row and column to repeat.
         x0, x1 = min(max(self.x, 0), width - 1), max(min(self.x + self.side, width), 1)

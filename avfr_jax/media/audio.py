@@ -1,4 +1,4 @@
-"""Sound in and out (PyAV): any codec, rate and channel layout to float32, on the video's time line."""
+"""Audio in and out (PyAV): any codec, rate and channel layout to float32, on the video's time line."""
 
 import wave
 from collections.abc import Iterable, Iterator
@@ -15,9 +15,9 @@ from avfr_jax.media.files import PathLike, atomic_file, check_output
 from avfr_jax.typing import Float, Shaped
 
 _TOLERANCE = 0.03
-"""Seconds by which audio time stamps may jitter (containers round them) before silence is put in or samples cut."""
+"""Seconds of jitter of audio time stamps (containers round them) that is not corrected by silence or a cut."""
 _DISCONTINUITY = 10.0
-"""A jump of the time stamps by more than this many seconds inside a track is an error in the file, no pause."""
+"""Seconds from which on a jump of the time stamps inside a track is an error in the file, no pause."""
 
 
 def has_audio(path: PathLike) -> bool:
@@ -31,11 +31,10 @@ def has_audio(path: PathLike) -> bool:
 
 
 def read_audio(path: PathLike, rate: int = 16000) -> Float[np.ndarray, "t"]:
-    """The sound of an audio or video file as mono float32 [T] in [-1, 1].
+    """The audio of an audio or video file as mono float32 [T] in [-1, 1].
 
-    Sample 0 belongs to the first video frame: sound that starts later is preceded by silence, sound that starts
-    earlier is cut. In a file without video it is the first sample. Channels are averaged. Pauses in the time
-    stamps become silence.
+    Sample 0 is at the first video frame: audio that starts later is preceded by silence, audio that starts earlier is
+    cut. Channels are averaged. Gaps in the time stamps become silence.
 
     Args:
         path: audio or video file.
@@ -47,7 +46,7 @@ def read_audio(path: PathLike, rate: int = 16000) -> Float[np.ndarray, "t"]:
     blocks = list(audio_blocks(path, rate, channels=1))
     if not blocks:
         raise InputError(f"{path} has an audio track of which nothing can be decoded: give an intact file.")
-    return np.clip(np.concatenate([block[0] for block in blocks]), -1.0, 1.0)
+    return np.asarray(np.clip(np.concatenate([block[0] for block in blocks]), -1.0, 1.0))
 
 
 def write_wav(
@@ -83,10 +82,9 @@ def audio_format(path: PathLike) -> tuple[int, int]:
 
 
 def audio_blocks(path: PathLike, rate: int, channels: int) -> Iterator[Float[np.ndarray, "c t"]]:
-    """The sound of a file, block by block, as float32 [channels, T]; see `read_audio` for the time line.
+    """The audio of a file, block by block, as float32 [channels, T]; see `read_audio` for the time line.
 
-    Only a block at a time is in memory. `channels` is 1 (average) or 2 (more channels are mixed down).
-    """
+    `channels` is 1 (average) or 2 (more channels are mixed down)."""
     layout = "mono" if channels == 1 else "stereo"
     origin = video_origin(path)
     with open_input(path) as container:
@@ -119,14 +117,14 @@ def _require_audio(container: Any, path: PathLike) -> Any:
 def _aligned(
     frames: Iterator[Any], layout: str, origin: Fraction | None
 ) -> Iterator[tuple[Float[np.ndarray, "c t"], int]]:
-    """Decoded frames as float blocks with their rate, with silence and cuts so that sample 0 lies at `origin`."""
+    """Decoded frames as float blocks with their rate, padded with silence and cut so that sample 0 is at `origin`."""
     mixer, mixer_input = None, None
-    elapsed = Fraction(0)  # seconds handed out so far
+    elapsed = Fraction(0)  # seconds yielded so far
     started = False
     for frame in frames:
         rate = frame.sample_rate
         if mixer_input != (rate, frame.format.name, frame.layout.name):
-            # To floats it would mix with constant power: two equal channels 3 dB louder. To integers it averages.
+            # To floats it mixes with constant power (two equal channels 3 dB louder), to integers it averages.
             mixer = av.AudioResampler(format="s32p", layout=layout, rate=rate)
             mixer_input = (rate, frame.format.name, frame.layout.name)
         assert mixer is not None

@@ -1,4 +1,4 @@
-"""What the video and audio readers share: opening a file with PyAV and decoding it in spite of damage."""
+"""Opening and decoding of media files with PyAV, damaged ones included."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -15,16 +15,14 @@ _NOT_MEDIA = ("image2", "tty", "pipe", "bin", "xbin", "adf", "idf")
 
 
 def open_input(path: PathLike) -> Any:
-    """An open PyAV container of a media file on this machine.
-
-    Nothing but local files is followed, so that a playlist cannot fetch addresses.
+    """An open PyAV container of a local media file; a playlist cannot fetch addresses.
 
     Raises:
         InputError: no such file, or not a media file, or an MP4 whose index was never written.
     """
     found = check_input(path)
     try:
-        # The prefix keeps a colon in a file's name from being read as a protocol.
+        # With the prefix, a colon in a file's name is no protocol.
         return av.open(f"file:{found}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         with open(found, "rb") as stream:
@@ -56,7 +54,7 @@ def audio_stream(container: Any) -> Any | None:
 
 
 def decode(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames of one stream in display order. Damaged packets are passed over; a broken file simply ends."""
+    """Frames of one stream in display order. Damaged packets are skipped; a broken file ends early."""
     packets = container.demux(stream)
     while True:
         try:
@@ -71,17 +69,14 @@ def decode(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def frame_time(frame: Any) -> Fraction | None:
-    """When the file says a frame is to be shown or heard, in seconds, or None if it does not say."""
+    """Presentation time of a frame in seconds, or None without a time stamp."""
     if frame.pts is None or frame.time_base is None:
         return None
-    return Fraction(frame.pts) * frame.time_base
+    return Fraction(frame.pts) * Fraction(frame.time_base)
 
 
 def video_origin(path: PathLike) -> Fraction | None:
-    """Time stamp in seconds of a file's first video frame: time zero of all that is read from the file.
-
-    None for a file without video (or whose video has no time stamps).
-    """
+    """Time in seconds of a file's first video frame, time zero of its audio; None without video or time stamps."""
     with open_input(path) as container:
         stream = video_stream(container)
         if stream is None:

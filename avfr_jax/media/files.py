@@ -1,4 +1,4 @@
-"""Paths that come from a user: checked before any work is done, and written whole or not at all."""
+"""Checks of input and output paths, and atomic writing."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ PathLike = str | os.PathLike[str]
 
 
 def check_input(path: PathLike) -> pathlib.Path:
-    """The path, if a non-empty file that can be opened lies there.
+    """The path, if it is a readable, non-empty file.
 
     Raises:
         InputError: there is no such file, it is a folder, it is empty, or it may not be read.
@@ -34,18 +34,15 @@ def check_input(path: PathLike) -> pathlib.Path:
 
 
 def check_output(path: PathLike, overwrite: bool = False, suffixes: tuple[str, ...] | None = None) -> pathlib.Path:
-    """The path, if a file can be written there. Call it before the work whose result goes there.
-
-    A scratch file is really created in the folder and removed again, since permission bits say nothing to
-    an administrator's account or about a read-only file system.
+    """The path, if a file can be written there, which a scratch file in its folder proves. Call it before the work.
 
     Args:
-        path: where the result is to go.
+        path: of the result.
         overwrite: an existing file may be replaced.
-        suffixes: the file name endings that can be written, with the dot, in lower case.
+        suffixes: allowed endings, with the dot, in lower case.
 
     Raises:
-        OutputError: unknown ending, missing or unwritable folder, or something is in the way.
+        OutputError: another ending, a missing or unwritable folder, or an existing file.
     """
     target = pathlib.Path(path)
     try:
@@ -68,10 +65,8 @@ def check_output(path: PathLike, overwrite: bool = False, suffixes: tuple[str, .
 
 @contextlib.contextmanager
 def atomic_file(path: PathLike, overwrite: bool = False) -> Iterator[pathlib.Path]:
-    """A scratch path beside `path`, with its ending, that takes its place when the block ends well.
-
-    On any exception, an interruption from the keyboard too, the scratch file is removed and `path` is left
-    as it was.
+    """A scratch path beside `path`, with its ending, that replaces it when the block ends well; on any exception,
+    KeyboardInterrupt included, it is removed.
 
     Raises:
         OutputError: see `check_output`; also a disk that fills up meanwhile.
@@ -95,7 +90,7 @@ def scratch_beside(target: pathlib.Path) -> pathlib.Path:
 
 
 def publish(scratch: pathlib.Path, target: pathlib.Path, overwrite: bool) -> None:
-    """Give the finished scratch file its final name (atomic: same folder) and ordinary permissions.
+    """Rename the finished scratch file, atomically, with ordinary permissions.
 
     Raises:
         OutputError: a file of that name has appeared meanwhile and `overwrite` is false.
@@ -106,12 +101,12 @@ def publish(scratch: pathlib.Path, target: pathlib.Path, overwrite: bool) -> Non
         )
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(scratch, 0o666 & ~mask)  # mkstemp makes files private; a result follows the user's mask
+    os.chmod(scratch, 0o666 & ~mask)  # mkstemp's are private
     os.replace(scratch, target)
 
 
 def _reason(error: Exception) -> str:
-    """What the system said, in words and without the path, which our sentence names already."""
+    """The system's message without the path."""
     if isinstance(error, OSError) and error.errno is not None:
         if error.errno == errno.ENOSPC:
             return "the disk is full"

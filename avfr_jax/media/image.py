@@ -1,6 +1,7 @@
 """Pictures in and out (Pillow)."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -10,14 +11,14 @@ from avfr_jax.typing import UInt8
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 256_000_000
-"""Larger pictures are refused before they are decoded: 768 MB as RGB is an attack or a mistake."""
+"""Larger pictures (768 MB as RGB) are refused before they are decoded."""
 
 
 def read_image(path: PathLike) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture as uint8 RGB [H,W,3], upright.
+    """A picture as uint8 RGB [H, W, 3], upright.
 
-    The camera's EXIF orientation is applied, transparency is laid over white, 16-bit and floating-point grey
-    is scaled to 8 bits, palettes, grey and CMYK become RGB. Of an animated file the first frame is taken.
+    EXIF orientation is applied, transparency composited on white, 16-bit and floating-point grey scaled to 8 bits;
+    palettes, grey and CMYK become RGB. Of an animated file the first frame is taken.
 
     Raises:
         InputError: no such file, not a picture, a damaged one, or one of more than `MAX_PIXELS`.
@@ -26,7 +27,7 @@ def read_image(path: PathLike) -> UInt8[np.ndarray, "h w 3"]:
 
     found = check_input(path)
     try:
-        # Pillow warns from 89 megapixels on; the limit here is our own.
+        # Pillow's own warning starts at 89 megapixels.
         with warnings.catch_warnings(), Image.open(found) as opened:
             warnings.simplefilter("ignore")
             if opened.width * opened.height > MAX_PIXELS:
@@ -64,7 +65,7 @@ def write_image(path: PathLike, frame: UInt8[np.ndarray, "h w 3"], overwrite: bo
 
 
 def is_image(path: PathLike) -> bool:
-    """Whether the file's content is a still picture, whatever its name. False also where there is no file."""
+    """Whether a file is a still picture by its content. False for a missing file."""
     from PIL import Image
 
     try:
@@ -76,7 +77,7 @@ def is_image(path: PathLike) -> bool:
         return False
 
 
-def _to_rgb(picture) -> UInt8[np.ndarray, "h w 3"]:
+def _to_rgb(picture: Any) -> UInt8[np.ndarray, "h w 3"]:
     """Any Pillow mode to RGB; 16-bit and float grey scaled by their range rather than clipped."""
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""The mel spectrogram that lip-reading and audio-driven networks hear, as Wav2Lip defines it.
+"""Mel spectrogram of Wav2Lip, the input of lip-sync and audio-driven networks.
 
 Prajwal et al., "A Lip Sync Expert Is All You Need" (2020), `hparams.py` and `audio.py` of their program: 16 kHz,
 pre-emphasis 0.97, Hann windows of 800 samples every 200 (80 columns a second), magnitudes in 80 Slaney mel bands
@@ -14,13 +14,13 @@ from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.typing import Float, Int
 
 RATE = 16000
-"""Samples per second of the sound."""
+"""Samples per second of the audio."""
 BANDS = 80
 COLUMNS_PER_SECOND = 80
 WINDOW_COLUMNS = 16
 """Columns of the window around a video frame: 200 ms, which are five frames at 25 a second."""
 SILENCE = -4.0
-"""The spectrogram's value where nothing is heard."""
+"""The spectrogram's value for silence."""
 
 PadMode = Literal["reflect", "constant"]
 
@@ -31,18 +31,17 @@ _FLOOR, _REFERENCE, _RANGE, _PEAK = 1e-5, 20.0, 100.0, 4.0
 
 
 def mel_spectrogram(audio: Float[np.ndarray, "t"], pad_mode: PadMode = "reflect") -> Float[np.ndarray, "80 m"]:
-    """Sound to Wav2Lip's mel spectrogram, float32 [80, M] in [-4, 4], M = 1 + T // 200.
+    """Audio to Wav2Lip's mel spectrogram, float32 [80, M] in [-4, 4], M = 1 + T // 200.
 
-    Column m is centred on sample 200 m. No sound at all (T = 0) gives one column of silence.
+    Column m is centred on sample 200 m. Empty audio (T = 0) gives one column of silence.
 
     Args:
         audio: mono [T] in [-1, 1] at 16 kHz, as `avfr_jax.media.audio.read_audio` gives it.
-        pad_mode: what lies before the first and after the last sample. "reflect" is what librosa 0.7 did, on which
-            Wav2Lip's published weights were trained, and so the default; "constant" (zeros) is what the same program
-            computes with librosa 0.10 and later. Only the two or three columns at either end differ, by up to 0.6.
+        pad_mode: padding at both ends: "reflect" as by librosa 0.7, with which Wav2Lip's weights were trained;
+            "constant" (zeros) as by librosa 0.10 and later.
 
     Raises:
-        InputError: the sound holds NaN or infinity.
+        InputError: the audio has NaN or infinity.
         ConfigError: another pad mode.
     """
     if pad_mode not in ("reflect", "constant"):
@@ -55,34 +54,34 @@ def mel_spectrogram(audio: Float[np.ndarray, "t"], pad_mode: PadMode = "reflect"
     import librosa
 
     samples = audio.astype(np.float64)
-    samples[1:] -= _PREEMPHASIS * samples[:-1]  # the right side is computed before anything is written
+    samples[1:] -= _PREEMPHASIS * samples[:-1]
     padded = np.pad(samples, _WINDOW // 2, mode=pad_mode)
     spectrum = librosa.stft(padded, n_fft=_WINDOW, hop_length=_HOP, win_length=_WINDOW, window="hann", center=False)
     bands = _mel_basis() @ np.abs(spectrum)
     decibels = 20.0 * np.log10(np.maximum(_FLOOR, bands)) - _REFERENCE
     scaled = 2.0 * _PEAK * (decibels + _RANGE) / _RANGE - _PEAK
-    return np.clip(scaled, -_PEAK, _PEAK).astype(np.float32)
+    return np.asarray(np.clip(scaled, -_PEAK, _PEAK), np.float32)
 
 
 def mel_window(
     mel: Float[np.ndarray, "80 m"], frame: int, fps: float = 25.0, columns: int = WINDOW_COLUMNS
 ) -> Float[np.ndarray, "80 {columns}"]:
-    """The part of a spectrogram that is heard around one video frame: see `mel_windows`."""
-    return mel_windows(mel, np.array([frame]), fps, columns)[0]
+    """The window around one video frame: see `mel_windows`."""
+    return np.asarray(mel_windows(mel, np.array([frame]), fps, columns)[0])
 
 
 def mel_windows(
     mel: Float[np.ndarray, "80 m"], frames: Int[np.ndarray, "n"], fps: float = 25.0, columns: int = WINDOW_COLUMNS
 ) -> Float[np.ndarray, "n 80 {columns}"]:
-    """What is heard around video frames: [n, 80, columns], each with its frame in the middle.
+    """Windows of a spectrogram centred on video frames, [n, 80, columns].
 
     Frame i is on screen from i/fps to (i + 1)/fps; its window begins at column floor(80 (i + 1/2)/fps - columns/2).
     At 25 frames a second and 16 columns that is int(80 (i - 2)/25): Wav2Lip's window of the five frames of which i
-    is the third. Where a window reaches beyond the spectrogram, the border column is repeated.
+    is the third. Beyond the spectrogram the border column is repeated.
 
     Args:
         mel: [80, M] with M >= 1, whose column 0 belongs to the beginning of frame 0.
-        frames: numbers from 0 on; they may lie beyond the end.
+        frames: numbers from 0 on, also beyond the end.
         fps: frames per second of the video.
         columns: length of the window.
 
@@ -91,7 +90,7 @@ def mel_windows(
         ConfigError: a negative frame, or a rate or length that is not positive.
     """
     if mel.shape[1] == 0:
-        raise InputError("the mel spectrogram has no columns: give the one of a sound, or silence(1)")
+        raise InputError("the mel spectrogram has no columns: give that of a recording, or silence(1)")
     if not fps > 0 or columns < 1 or (len(frames) and frames.min() < 0):
         raise ConfigError(f"no mel window at frame {frames.min(initial=0)}, {fps} frames a second, {columns} columns")
     first = first_columns(frames, fps, columns)
@@ -102,7 +101,7 @@ def mel_windows(
 def first_columns(
     frames: Int[np.ndarray, "n"], fps: float = 25.0, columns: int = WINDOW_COLUMNS
 ) -> Int[np.ndarray, "n"]:
-    """Where the windows of `mel_windows` begin, int64; before the sound's beginning it is negative."""
+    """First columns of the windows of `mel_windows`, int64; negative before the audio's beginning."""
     return np.floor((COLUMNS_PER_SECOND * frames + COLUMNS_PER_SECOND / 2) / fps - columns / 2).astype(np.int64)
 
 

@@ -311,7 +311,7 @@ def _duration(container: Any, stream: Any, path: pathlib.Path) -> float:
         hours, minutes, seconds = tag.split(":")
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
     if container.duration and not container.streams.audio and not guessed:
-        return container.duration / av.time_base
+        return float(container.duration / av.time_base)
     return _walk(path)
 
 

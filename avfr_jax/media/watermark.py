@@ -1,16 +1,15 @@
-"""Marks that say that a frame is generated: one to see, and one to find by measurement.
+"""Watermarks of generated frames: a visible label and an invisible spread-spectrum code.
 
 The visible mark is the text "AI-generated" in a corner. The invisible mark is a spread-spectrum code in luma
 (Cox et al., "Secure spread spectrum watermarking for multimedia", IEEE TIP 1997; cancellation of the host's
 interference as in Malvar and Florencio, "Improved spread spectrum", IEEE TSP 2003): 32 bits of payload and a
-24-bit CRC, each bit spread over some forty cosines of mid frequency of the whole frame. The frame is looked at on
-a grid of 256×256 whatever its size, so scaling does not matter; reading adds up many frames.
+24-bit CRC, each bit spread over some forty cosines of mid frequency of the whole frame, resampled to 256×256, so that
+it survives scaling; reading averages many frames.
 
-Measured on 41 clips of talking heads, 224 to 910 pixels a side, 25 frames each, H.264: it is read back after CRF 23
-and 28 from 40 of them, after CRF 23 and again 28 from 39, the same with scaling to 480 lines in between from 40, after
-CRF 32 from 35. A finely textured, moving background can drown it. Cropping by 5 %, and with it rotation and mirroring,
-destroys it. None of 71 unmarked clips and 31 pictures was taken for marked. It is a label for honest use and no
-protection against someone who wants to remove it.
+Measured on 41 clips of talking heads, 224 to 910 pixels a side, 25 frames each, H.264: decoded after CRF 23 and 28 from
+40 of them, after CRF 23 and again 28 from 39, the same with scaling to 480 lines in between from 40, after CRF 32 from
+35. Finely textured, moving backgrounds can mask it; cropping by 5 %, rotation and mirroring destroy it. No false
+positive in 71 unmarked clips and 31 pictures. It is a label, not a protection against deliberate removal.
 """
 
 import dataclasses
@@ -36,30 +35,29 @@ TEXT = "AI-generated"
 GRID = 256
 """Side of the square grid on which every frame is marked and read."""
 STRENGTH, LEAST_STRENGTH = 1.4, 1.15
-"""Root mean square of the invisible mark, in grey levels of 255, where the masking is 1: at 256 pixels a side, and
-from 380 on, where codecs remove less of it."""
+"""Root mean square of the invisible mark in grey levels of 255 at masking 1: at 256 pixels a side, and from 380 on."""
 _MASK_FLOOR, _MASK_SLOPE, _MASK_TOP = 0.6, 0.5, 1.5
 """Masking: relative strength in flat areas, gain per grey level of local contrast, and upper bound (PSNR > 41 dB)."""
 LOWEST, HIGHEST = 22.0, 60.0
 """Radius of the marked band in half cycles a frame: below it faces interfere, above it codecs remove the mark."""
 _CLIP = 1.0
-"""Grey levels at which the high-passed frame is clipped for measuring, so that edges do not outvote the mark."""
+"""Grey levels at which the high-passed frame is clipped for detection, so that edges do not dominate."""
 _PAYLOAD_BITS, _CHECK_BITS = 32, 24
 _BITS = _PAYLOAD_BITS + _CHECK_BITS
-_SEED = 0x41564652  # the key: one for all, so that anybody can read the mark
+_SEED = 0x41564652  # a public key, so that anybody can read the mark
 _MOST_FRAMES = 1600
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What `read_invisible` found.
+    """Result of `read_invisible`.
 
     Attributes:
-        present: a code word with a valid 24-bit check sum was found.
+        present: a code word with a valid 24-bit check sum was decoded.
         payload: its 32 bits, or None.
-        confidence: estimated probability that every bit was read reliably, from the spread of the bits' evidence;
-            0 where no mark is present.
+        confidence: estimated probability that every bit is right, from the spread of the bits' correlations; 0 without
+            a mark.
     """
 
     present: bool
@@ -68,7 +66,7 @@ class Reading:
 
 
 def payload_from_text(text: str) -> int:
-    """32 bits that stand for a text (a version, a model's hash): the start of its SHA-256."""
+    """The first 32 bits of a text's SHA-256."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
@@ -79,12 +77,12 @@ def provenance(model: str | None = None) -> dict[str, str]:
 
 
 class Watermark:
-    """Marks frames, uint8 RGB [H,W,3] of any size.
+    """Adds the marks to frames, uint8 RGB [H, W, 3] of any size.
 
     Args:
         kind: "visible", "invisible", "both" or "none".
         payload: 32 bits that the invisible mark carries; see `payload_from_text`.
-        corner: "right" or "left": where at the bottom the visible mark stands.
+        corner: bottom corner of the visible mark, "right" or "left".
 
     Raises:
         ConfigError: another kind or corner, or a payload outside of [0, 2**32).
@@ -103,11 +101,8 @@ class Watermark:
         self._word = _encode(payload)
 
     def apply(self, frame: UInt8[np.ndarray, "h w 3"], index: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-        """A marked copy of a frame (the frame itself if the kind is "none").
-
-        `index`, the frame's number, has no influence at present: the mark stands still, since video codecs keep
-        what stands still.
-        """
+        """A marked copy of a frame (the frame itself if the kind is "none"). The frame's number has no influence: a
+        static mark survives video codecs best."""
         if self.kind in ("visible", "both"):
             frame = _stamp(frame, self.corner)
         if self.kind in ("invisible", "both"):
@@ -116,29 +111,28 @@ class Watermark:
 
 
 def read_invisible(frames: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Reading:
-    """Look for the invisible mark in frames of one video, uint8 RGB [H,W,3], or in a single picture.
+    """Decode the invisible mark of frames of one video, uint8 RGB [H, W, 3], or of a single picture.
 
-    At most 1600 frames are taken, and no more than are needed: the evidence is examined after 25, 50, 100, ...
-    frames and at the end. That is at most eight examinations, each of which takes the check sum of random bits for
-    valid with probability 2**-24, so an unmarked video is taken for a marked one with probability below 5e-7.
+    Decoding is tried after 25, 50, 100, … frames and at the end, at most 1600: eight trials, each with a probability of
+    2**-24 of a valid check sum of random bits, so a false positive has a probability below 5e-7.
     """
     total = np.zeros((GRID, GRID), np.float32)
-    count, examine_at = 0, 25
+    count, decode_at = 0, 25
     for frame in frames:
         total += _measured(_luma(frame))
         count += 1
-        if count == examine_at:
-            reading = _examine(total / count)
+        if count == decode_at:
+            reading = _decode(total / count)
             if reading.present:
                 return reading
-            examine_at *= 2
+            decode_at *= 2
         if count == _MOST_FRAMES:
             break
-    return _examine(total / count) if count else Reading(False, None, 0.0)
+    return _decode(total / count) if count else Reading(False, None, 0.0)
 
 
 def describe(path: PathLike) -> dict[str, Any]:
-    """Facts about a video or picture as plain values: kind, size, codec, rate, length, sound, tags, watermark.
+    """Properties of a video or picture as plain values: kind, size, codec, rate, length, audio, tags, watermark.
 
     Raises:
         InputError: see `avfr_jax.media.video.VideoReader` and `avfr_jax.media.image.read_image`.
@@ -168,7 +162,7 @@ def describe(path: PathLike) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Code:
-    """Which cosines carry which bit.
+    """Assignment of cosines to bits.
 
     Attributes:
         cosines: orthonormal DCT-II basis, [frequencies, GRID].
@@ -183,7 +177,7 @@ class _Code:
 
 @functools.cache
 def _code() -> _Code:
-    """The code, the same for everyone. Every bit gets its equal share of each ring of frequencies."""
+    """The public code. Every bit has an equal share of each ring of frequencies."""
     rng = np.random.Generator(np.random.Philox(_SEED))
     size = math.ceil(HIGHEST)
     order, place = np.arange(size)[:, None], np.arange(GRID)[None, :]
@@ -210,7 +204,7 @@ def _encode(payload: int) -> Float[np.ndarray, "bits"]:
     """Payload and check sum as scrambled signs."""
     word = (payload << _CHECK_BITS) | _crc24(payload.to_bytes(4, "big"))
     bits = np.array([word >> (_BITS - 1 - place) & 1 for place in range(_BITS)])
-    return (1.0 - 2.0 * bits) * _scrambler()
+    return np.asarray((1.0 - 2.0 * bits) * _scrambler())
 
 
 def _crc24(data: bytes) -> int:
@@ -228,7 +222,7 @@ def _crc24(data: bytes) -> int:
 def _luma(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "n n"]:
     """Luma in [0,255] on the grid."""
     height, width = frame.shape[:2]
-    if min(height, width) >= 2 * GRID:  # averaging makes up for the rounding, and one channel is faster than three
+    if min(height, width) >= 2 * GRID:  # one channel is faster than three
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         return cv2.resize(grey, (GRID, GRID), interpolation=cv2.INTER_AREA).astype(np.float32)
     shrinks = height >= GRID and width >= GRID
@@ -237,25 +231,25 @@ def _luma(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "n n"]:
 
 
 def _measured(luma: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-    """High-passed and clipped: a robust detector for a weak mark under strong edges."""
+    """High-pass and clip, for robustness of the detection against strong edges."""
     return np.clip(luma - cv2.GaussianBlur(luma, (0, 0), 2.0), -_CLIP, _CLIP)
 
 
-def _evidence(measured: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "bits"]:
-    """For every bit the sum over its cosines, signed."""
+def _correlate(measured: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "bits"]:
+    """Correlation with the cosines of every bit, signed."""
     code = _code()
-    return code.spread @ (code.cosines @ measured @ code.cosines.T).ravel()
+    return np.asarray(code.spread @ (code.cosines @ measured @ code.cosines.T).ravel())
 
 
 def _pattern(gains: Float[np.ndarray, "bits"]) -> Float[np.ndarray, "n n"]:
     """Sum of all bits' cosines, each bit with its signed amplitude."""
     code = _code()
     spectrum = (gains.astype(np.float32) @ code.spread).reshape(code.cosines.shape[0], -1)
-    return code.cosines.T @ spectrum @ code.cosines
+    return np.asarray(code.cosines.T @ spectrum @ code.cosines)
 
 
 def _spread(frame: UInt8[np.ndarray, "h w 3"], word: Float[np.ndarray, "bits"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Add the mark: equal amplitudes at first, then more for the bits that the picture speaks against."""
+    """Add the mark: equal amplitudes at first, then more for bits with which the picture interferes."""
     height, width = frame.shape[:2]
     luma = _luma(frame)
     mask = _masking(luma)
@@ -263,9 +257,9 @@ def _spread(frame: UInt8[np.ndarray, "h w 3"], word: Float[np.ndarray, "bits"]) 
     even = max(LEAST_STRENGTH, strength) * GRID / math.sqrt(_BITS * _code().share)
     gains = np.full(_BITS, even)
     for _ in range(2):
-        evidence = _evidence(_measured(luma + mask * _pattern(gains * word))) * word
-        response = max(float(evidence.mean()) / even, 1e-3)
-        gains = np.clip(gains + (evidence.mean() - evidence) / response, 0.4 * even, 3.0 * even)
+        correlation = _correlate(_measured(luma + mask * _pattern(gains * word))) * word
+        response = max(float(correlation.mean()) / even, 1e-3)
+        gains = np.clip(gains + (correlation.mean() - correlation) / response, 0.4 * even, 3.0 * even)
         gains *= even / math.sqrt(float(np.mean(gains**2)))
     shrinks = height < GRID or width < GRID
     scaled = cv2.resize(
@@ -278,26 +272,26 @@ def _spread(frame: UInt8[np.ndarray, "h w 3"], word: Float[np.ndarray, "bits"]) 
 
 
 def _masking(luma: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-    """How strong the mark may be where: the eye misses in hair and edges what it sees on a wall."""
+    """Local strength of the mark, by visual masking."""
     high = luma - cv2.GaussianBlur(luma, (0, 0), 2.0)
     contrast = np.sqrt(np.maximum(cv2.GaussianBlur(high * high, (0, 0), 4.0), 0.0))
     return np.clip(_MASK_FLOOR + _MASK_SLOPE * contrast, _MASK_FLOOR, _MASK_TOP)
 
 
-def _examine(measured: Float[np.ndarray, "n n"]) -> Reading:
-    """Decide every bit by its sign and accept the word if its check sum is right."""
-    evidence = _evidence(measured) * _scrambler()
-    strength = np.abs(evidence)
-    if not strength.min() > 0:  # a blank frame says nothing
+def _decode(measured: Float[np.ndarray, "n n"]) -> Reading:
+    """Decide every bit by its sign and accept the word if its check sum is valid."""
+    correlation = _correlate(measured) * _scrambler()
+    strength = np.abs(correlation)
+    if not strength.min() > 0:  # a blank frame
         return Reading(False, None, 0.0)
     word = 0
-    for value in evidence:
+    for value in correlation:
         word = word << 1 | int(value < 0)
     payload, check = word >> _CHECK_BITS, word & (1 << _CHECK_BITS) - 1
     if check != _crc24(payload.to_bytes(4, "big")):
         return Reading(False, None, 0.0)
     ratio = float(strength.mean() / (strength.std() + 1e-9))
-    wrong = 0.5 * math.erfc(ratio / math.sqrt(2.0))  # a bit's error, its evidence being normally distributed
+    wrong = 0.5 * math.erfc(ratio / math.sqrt(2.0))  # bit error rate for normally distributed correlations
     return Reading(True, payload, (1.0 - wrong) ** _BITS)
 
 
@@ -305,7 +299,7 @@ def _examine(measured: Float[np.ndarray, "n n"]) -> Reading:
 
 
 def _stamp(frame: UInt8[np.ndarray, "h w 3"], corner: str) -> UInt8[np.ndarray, "h w 3"]:
-    """Blend the text's patch into a bottom corner."""
+    """Blend the label into a bottom corner."""
     height, width = frame.shape[:2]
     colour, alpha = _label(height, width)
     rows, columns = alpha.shape[:2]
@@ -334,7 +328,7 @@ def _label(height: int, width: int) -> tuple[Float[np.ndarray, "r c 1"], Float[n
     letters = np.asarray(text, np.float32) / 255.0
     alpha = np.maximum(0.85 * letters, 0.40 * np.asarray(plate, np.float32) / 255.0)
     grey = 255.0 * 0.85 * letters / np.maximum(alpha, 1e-6)
-    if rows > height or columns > width:  # a frame too small for the text gets what fits
+    if rows > height or columns > width:  # shrink the text to a small frame
         scale = min(height / rows, width / columns)
         fitted = (max(1, int(columns * scale)), max(1, int(rows * scale)))
         alpha = cv2.resize(alpha, fitted, interpolation=cv2.INTER_AREA)

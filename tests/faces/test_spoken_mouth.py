@@ -85,7 +85,7 @@ def test_numbers_come_back_from_a_file(tmp_path):
     mel = mel_spectrogram(sound)
     np.testing.assert_array_equal(again.numbers(mel, np.arange(25)), mouth.numbers(mel, np.arange(25)))
     (tmp_path / "b.npz").write_bytes(b"nothing of the kind")
-    with pytest.raises(CheckpointError, match="does not hold a mouth that speaks"):
+    with pytest.raises(CheckpointError, match="no file of an audio-driven mouth"):
         load(tmp_path / "b.npz")
     assert isinstance(again, SpokenMouth)
 
