@@ -167,8 +167,8 @@ def wrapped(change: Any, period: Float[np.ndarray, "c"]) -> Any:
     """Reduce changes of angles to the shortest arc; `period` is infinite for other numbers."""
     cyclic = np.isfinite(period)
     if cyclic.any():
-        half = period / 2
-        change = np.where(cyclic, (change + half) % np.where(cyclic, period, 1) - half, change).astype(np.float32)
+        full, change = period[cyclic], np.array(change, np.float32)
+        change[..., cyclic] = (change[..., cyclic] + full / 2) % full - full / 2
     return change
 
 

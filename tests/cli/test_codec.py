@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import av
 import numpy as np
@@ -6,12 +7,16 @@ import pytest
 from PIL import Image
 
 from avfr_jax.cli.main import main
-from avfr_jax.codec.bitstream import Kind, read_index, read_stream
+from avfr_jax.codec.bitstream import Kind
+from avfr_jax.codec.container import read_index, read_stream
 from avfr_jax.codec.files import decode_frames
+from avfr_jax.codec.header import Header
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.media.video import VideoReader
+from avfr_jax.model_store import load_model, save_model
 from tests.cli.test_cli import refused
 from tests.media_fixtures import astronaut, write_clip
+from tests.models.test_avfr import CONFIG, lively
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +50,14 @@ def test_a_clip_goes_there_and_back(stream, driving, tmp_path, capsys):
         assert np.abs(np.concatenate(blocks)).max() > 0.1  # the tone is heard
 
 
-def test_the_file_holds_the_very_symbols_that_were_sent(stream):
-    """Reading it twice, and packet by packet as a call would, draws the same pictures bit for bit."""
+def test_the_file_decodes_as_a_call_does(stream):
+    """Bit for bit, packet by packet."""
     data = stream.read_bytes()
     first = np.stack(list(decode_frames(data)))
     end = Receiver()
     for packet in read_stream(data):
         end.push_bytes(packet.to_bytes())
-    np.testing.assert_array_equal(np.stack(list(end.draw(len(first)))), first)
+    np.testing.assert_array_equal(np.stack(list(end.render(len(first)))), first)
 
 
 def test_as_many_frames_come_out_as_went_in_whatever_the_container_says(driving, tmp_path):
@@ -65,7 +70,7 @@ def test_as_many_frames_come_out_as_went_in_whatever_the_container_says(driving,
                 packet.stream = ours[packet.stream.index]
                 copy.mux(packet)
     assert VideoReader(long).info.frames > 13
-    assert main(["encode", str(long), str(stream), "--crop", "none", "--between", "2"]) == 0
+    assert main(["encode", str(long), str(stream), "--crop", "none", "--skip-frames", "2"]) == 0
     count = len(list(VideoReader(long)))
     assert read_index(stream.read_bytes()).frames == count < VideoReader(long).info.frames
     assert main(["decode", str(stream), str(out)]) == 0
@@ -105,8 +110,10 @@ def test_what_cannot_be_coded(tmp_path, driving, stream, capsys):
     assert "bit rate" in refused(capsys, "encode", driving, out, "--audio-bitrate", "1")
     assert "bit rate must be 300" in refused(capsys, "encode", driving, out, "--bitrate", "20")
     assert "--pivot-background must be 0" in refused(capsys, "encode", driving, out, "--pivot-background", "-1")
-    assert "--pivot-quality-check" in refused(capsys, "encode", driving, out, "--pivot-quality-check", "nan")
-    assert "every" in refused(capsys, "encode", driving, out, "--pivot-every", "0")
+    threshold = "--pivot-distortion-threshold"
+    assert threshold in refused(capsys, "encode", driving, out, threshold, "nan")
+    assert threshold in refused(capsys, "encode", driving, out, "--pivot-quality-check", "-1")
+    assert "check_interval" in refused(capsys, "encode", driving, out, "--pivot-check-interval", "0")
     assert "1000 bits" in refused(capsys, "encode", driving, out, "--pivot-bitrate", "5")
     assert "vgg19" in refused(capsys, "encode", driving, out, "--pivot-network", "vgg19")
     assert "no sound" in refused(capsys, "encode", driving, out, "--audio", blank)
@@ -132,15 +139,23 @@ def test_what_cannot_be_decoded(tmp_path, driving, stream, capsys):
     assert "--plot" in refused(capsys, "inspect", picture, "--plot", tmp_path / "p.png")
 
 
-def test_pivots_that_are_repairs(driving, tmp_path, capsys):
-    """By the network in the package: the drawn frame comes nearer to the true one for a few bytes, there and back."""
+def test_residual_coded_pivots(driving, tmp_path, capsys):
+    """The shipped residual codec reduces the distortion at a few bytes a frame."""
     plain, mended, out = (tmp_path / name for name in ("plain.avfr", "mended.avfr", "out.mp4"))
     words = ["--crop", "none", "--audio", "none", "--pivot-quality", "0"]
-    often = ["--faithful", "--residual-codec", "residual256", "--pivot-quality-check", "0.005", "--pivot-every", "3"]
+    often = [
+        "--faithful",
+        "--residual-codec",
+        "residual256",
+        "--pivot-distortion-threshold",
+        "0.005",
+        "--pivot-check-interval",
+        "3",
+    ]
     assert main(["encode", str(driving), str(mended), *words, *often]) == 0
-    repairs = [p for p in read_stream(mended.read_bytes()) if p.kind is Kind.RESIDUAL]
-    assert repairs
-    assert max(len(p.to_bytes()) for p in repairs) < 1100
+    residuals = [p for p in read_stream(mended.read_bytes()) if p.kind is Kind.RESIDUAL]
+    assert residuals
+    assert max(len(p.to_bytes()) for p in residuals) < 1100
     assert main(["encode", str(driving), str(plain), *words]) == 0
     seen = np.stack(list(VideoReader(driving))).astype(float)
     far = [np.abs(np.stack(list(decode_frames(path.read_bytes()))) - seen).mean() for path in (plain, mended)]
@@ -149,6 +164,28 @@ def test_pivots_that_are_repairs(driving, tmp_path, capsys):
     assert main(["inspect", str(mended)]) == 0
     assert "residual256 (" in capsys.readouterr().out
     assert main(["decode", str(mended), str(out)]) == 0
-    assert "needed here codes what a drawn frame lacks" in refused(
+    assert "a model that codes the residual of generated frames" in refused(
         capsys, "encode", str(driving), str(tmp_path / "x.avfr"), "--residual-codec", "mesh-fomm"
     )
+
+
+def test_a_stream_finds_its_model_by_fingerprint(driving, tmp_path, capsys, monkeypatch):
+    """A model of a folder is found by no name, but passed to decode; under another name it is found as well."""
+    monkeypatch.setenv("AVFR_MODELS", str(tmp_path / "models"))
+    folder = tmp_path / "mine"
+    save_model(folder, "avfr", CONFIG, lively(CONFIG))
+    stream, out = tmp_path / "clip.avfr", tmp_path / "out.mp4"
+    words = ["--model", str(folder), "--crop", "none", "--audio", "none"]
+    assert main(["encode", str(driving), str(stream), *words]) == 0
+    header = Header.from_packet(next(read_stream(stream.read_bytes())))
+    assert header.fingerprint == load_model(folder).fingerprint
+    assert f"'mine' of fingerprint {header.fingerprint.hex()}" in refused(capsys, "decode", stream, out)
+    assert "the model landmark-warp here is another" in refused(
+        capsys, "decode", stream, out, "--model", "landmark-warp"
+    )
+    assert not out.exists()
+    assert main(["decode", str(stream), str(out), "--model", str(folder)]) == 0
+    shutil.copytree(folder, tmp_path / "models" / "renamed")
+    assert main(["decode", str(stream), str(tmp_path / "again.mp4")]) == 0
+    frames = [np.stack(list(VideoReader(path))) for path in (out, tmp_path / "again.mp4")]
+    np.testing.assert_array_equal(*frames)

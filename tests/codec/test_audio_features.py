@@ -11,10 +11,12 @@ from avfr_jax import model_store
 from avfr_jax.codec import files
 from avfr_jax.codec.audio_coding import decode_sound, encode_sound
 from avfr_jax.codec.audio_features import AudioFeatureBuffer
-from avfr_jax.codec.bitstream import Kind, Packet, read_stream
+from avfr_jax.codec.bitstream import Kind, Packet
 from avfr_jax.codec.channel import Channel, play_call
+from avfr_jax.codec.container import read_stream
 from avfr_jax.codec.receiver import Receiver
-from avfr_jax.codec.sender import Sender, SenderSettings, send_all
+from avfr_jax.codec.sender import Sender, send_all
+from avfr_jax.codec.settings import SenderSettings
 from avfr_jax.media.audio import read_audio
 from avfr_jax.media.mel import mel_spectrogram, mel_windows
 from avfr_jax.media.video import VideoReader
@@ -132,7 +134,7 @@ def test_a_receiver_gives_its_model_the_sound(speech, network):
     if network is None:
         for packet in packets:
             end.push(packet)
-        out = np.stack(list(end.draw(len(FRAMES))))
+        out = np.stack(list(end.render(len(FRAMES))))
     else:
         out = np.stack(list(play_call(packets, network, 25, len(FRAMES), receiver=end)))
     want = (heard(spoken(speech)).mean((1, 2)) + 4) / 8 * 255

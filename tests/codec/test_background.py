@@ -7,10 +7,11 @@ from avfr_jax.codec.background import Background, BackgroundEmbedder
 from avfr_jax.codec.bitstream import Kind
 from avfr_jax.codec.mesh_basis import shipped
 from avfr_jax.codec.pivots import PivotSettings
-from avfr_jax.codec.sender import Sender, SenderSettings
+from avfr_jax.codec.sender import Sender
+from avfr_jax.codec.settings import SenderSettings
 from avfr_jax.errors import ConfigError, MissingBackendError
 from avfr_jax.landmarks import normalise_landmarks
-from tests.codec.test_call import Mover
+from tests.codec.stubs import Mover
 from tests.media_fixtures import astronaut
 
 SIZE = 128
@@ -66,7 +67,7 @@ def test_another_room_asks_for_a_pivot_and_the_first_one_for_its_own_again(embed
         image_size = SIZE
 
     face = normalise_landmarks(shipped().mean, 256, 256)
-    settings = SenderSettings(pivots=PivotSettings(apart=0.2, every=4), refresh=12)
+    settings = SenderSettings(pivots=PivotSettings(min_interval=0.2, check_interval=4), refresh=12)
     sender = Sender(Portrait(), settings, background=embedder)
     taken = []
     for i in range(72):
@@ -74,7 +75,7 @@ def test_another_room_asks_for_a_pivot_and_the_first_one_for_its_own_again(embed
         taken += [(i, p.pivot) for p in sender.push(frame, face) if p.kind is Kind.PIVOT and p.payload[0] == 0]
     assert [number for _, number in taken] == [0, 1]
     assert 24 <= taken[1][0] < 28
-    assert sender._pivot == 0
+    assert sender._motion.pivot == 0
 
 
 def test_networks_that_are_not_known():

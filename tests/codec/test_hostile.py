@@ -1,4 +1,4 @@
-"""Streams that are broken on purpose: `benchmarks.fuzz_stream` in short, and what it rests on."""
+"""Hostile streams: `benchmarks.fuzz_stream` in short, and the bounds of a reader."""
 
 import io
 
@@ -6,43 +6,28 @@ import numpy as np
 import pytest
 
 from avfr_jax.codec.audio_coding import decode_sound
-from avfr_jax.codec.bitstream import (
-    LARGEST_PAYLOAD,
-    LARGEST_RUN,
-    MAGIC,
-    PICTURES,
-    BitstreamError,
-    Kind,
-    Packet,
-    largest_length,
-    largest_run,
-    padded,
-    put_number,
-    read_index,
-    read_stream,
-)
+from avfr_jax.codec.bitstream import BitstreamError, Kind, LARGEST_PAYLOAD, LARGEST_RUN, MAGIC, Packet, REFERENCES, ReferenceCoding, largest_run, padded, put_number
+from avfr_jax.codec.container import largest_length, read_index, read_stream
 from avfr_jax.codec.files import Stream, decode_frames
-from avfr_jax.codec.inter_coding import NEXT
-from avfr_jax.codec.intra_coding import ImageCodec, decode_image, encode_image
+from avfr_jax.codec.intra_coding import decode_image, encode_image
 from avfr_jax.codec.receiver import Receiver
-from avfr_jax.codec.residual_coding import REPAIRED
 from benchmarks import fuzz_stream
 
 
 @pytest.fixture(scope="module")
 def bases():
     made = fuzz_stream.bases()
-    forms = [[p.payload[1] for p in base.packets if p.kind in PICTURES and p.payload[0] == 0] for base in made]
-    assert forms[-2].count(NEXT) >= 3
-    assert forms[-1].count(REPAIRED) >= 2
+    forms = [[p.payload[1] for p in base.packets if p.kind in REFERENCES and p.payload[0] == 0] for base in made]
+    assert forms[-2].count(ReferenceCoding.AV1_INTER) >= 3
+    assert forms[-1].count(ReferenceCoding.RESIDUAL) >= 2
     return made
 
 
 def test_mutated_streams_give_pictures_or_a_clear_error(bases):
     numbers = [*range(0, 400, 3), *range(1000, 2201)]
-    tallies, findings = fuzz_stream.run(numbers, 1, bases, fuzz_stream.by_stand_in, 5.0)
-    assert findings == []
-    assert len(tallies) == len(fuzz_stream.CHEAP) + len(fuzz_stream.DEAR)
+    tallies, failures = fuzz_stream.run(numbers, 1, bases, fuzz_stream.render_stream, 5.0)
+    assert failures == []
+    assert len(tallies) == len(fuzz_stream.CHEAP) + len(fuzz_stream.COSTLY)
     for name, tally in tallies.items():
         assert tally.refused > 0, name
     assert sum(tally.frames > 0 for tally in tallies.values()) >= 7
@@ -51,19 +36,19 @@ def test_mutated_streams_give_pictures_or_a_clear_error(bases):
 def test_sound_streams_are_read(bases):
     """What the mutations begin with is whole, or nothing they show would mean anything."""
     for base in bases:
-        stream = Stream.of(base.data)
+        stream = Stream.parse(base.data)
         assert (stream.frames, stream.skipped, stream.sound) == (24, 0, True)
         if not stream.template:
             assert len(list(decode_frames(base.data, receiver=_receiver(base)))) == 24
-    assert sum(Stream.of(base.data).template for base in bases) == 2
+    assert sum(Stream.parse(base.data).template for base in bases) == 2
 
 
 def _receiver(base) -> Receiver:
-    return Receiver(lambda name: fuzz_stream.StandIn(base.family), lambda name: fuzz_stream.REPAIRING)
+    return base.receiver()
 
 
 def _counted(packets) -> int:
-    base = fuzz_stream.Base(packets, "fomm")
+    base = fuzz_stream.Base(packets, "keypoints")
     return sum(1 for _ in decode_frames(base.data, receiver=_receiver(base)))
 
 
@@ -84,7 +69,7 @@ def test_frames_far_ahead_of_the_bytes_are_not_waited_for(bases):
     base = bases[0]
     start = [p for p in base.packets if p.kind in (Kind.HEADER, Kind.PIVOT)]
     jumps = [Packet(Kind.MOTION, 8000 * i, b"x", 1, True, 0) for i in range(100)]
-    data = fuzz_stream.Base([*start, *jumps], "fomm").data
+    data = fuzz_stream.Base([*start, *jumps], "keypoints").data
     assert 8000 < _counted([*start, *jumps]) <= largest_length(len(data)) < 20_000
 
 
@@ -104,14 +89,14 @@ def test_a_face_that_rests_is_drawn_once(bases):
 
     class Counting(fuzz_stream.StandIn):
         def animate(self, source, source_keypoints, driving, mel=None):
-            drawn.append(len(driving.value))
+            drawn.append(len(driving))
             return super().animate(source, source_keypoints, driving, mel)
 
     base = bases[0]
     packets = [p for p in base.packets if p.kind in (Kind.HEADER, Kind.PIVOT)]
     packets += [Packet(Kind.MOTION, 8 * i, b"", 8, i == 0) for i in range(40)]  # nothing but zeros
-    receiver = Receiver(lambda name: Counting("fomm"))
-    shown = np.stack(list(decode_frames(fuzz_stream.Base(packets, "fomm").data, receiver=receiver)))
+    receiver = Receiver(Counting("keypoints"))
+    shown = np.stack(list(decode_frames(fuzz_stream.Base(packets, "keypoints").data, receiver=receiver)))
     assert len(shown) == 320
     assert len(drawn) == 1
     assert (shown == shown[:1]).all()
@@ -119,7 +104,7 @@ def test_a_face_that_rests_is_drawn_once(bases):
 
 def test_pivots_hold_one_picture_of_the_stated_size():
     flat = np.full((64, 64, 3), 90, np.uint8)
-    for form in (ImageCodec.AV1, ImageCodec.HEVC):
+    for form in (ReferenceCoding.AV1, ReferenceCoding.HEVC):
         with pytest.raises(BitstreamError, match="one picture"):
             decode_image(encode_image(flat, form) * 2, form, 64)
         with pytest.raises(BitstreamError):
@@ -130,11 +115,11 @@ def test_pivots_hold_one_picture_of_the_stated_size():
     frames = [Image.fromarray(flat), Image.fromarray(flat // 2)]
     frames[0].save(out, "webp", save_all=True, append_images=frames[1:])
     with pytest.raises(BitstreamError, match="lossy WebP"):
-        decode_image(out.getvalue(), ImageCodec.WEBP, 64)
+        decode_image(out.getvalue(), ReferenceCoding.WEBP, 64)
 
 
 def test_another_header_and_another_models_motion_are_refused(bases):
-    mesh, points = (next(b for b in bases if b.family == family) for family in ("landmark-warp", "fomm"))
+    mesh, points = (next(b for b in bases if b.motion == kind) for kind in ("mesh", "keypoints"))
     receiver = _receiver(points)
     receiver.push(points.packets[0])
     receiver.push(points.packets[0])

@@ -5,25 +5,19 @@ import pytest
 
 from avfr_jax.codec import mesh_basis as mesh
 from avfr_jax.codec.bitstream import Kind
+from avfr_jax.codec.entropy import RANGE_CODER
 from avfr_jax.codec.motion import MotionFormat, MotionReader, MotionWriter, Precision
 from avfr_jax.codec.pivots import PivotSettings
-from avfr_jax.codec.range_coder import Reader, Writer
 from avfr_jax.codec.rate import RateControl
 from avfr_jax.codec.receiver import Receiver
-from avfr_jax.codec.sender import FOR_FILES, Sender, SenderSettings, send_all
+from avfr_jax.codec.sender import Sender, send_all
+from avfr_jax.codec.settings import FOR_FILES, SenderSettings
 from avfr_jax.errors import ConfigError
 from avfr_jax.landmarks import normalise_landmarks
-from tests.codec.test_call import Mover, frames, receiver, sent
-from tests.codec.test_motion import _walk
-
-
-@pytest.mark.parametrize("precision", [Precision(0, 4), Precision(-32, 64), Precision(31, 12), Precision(5, 8)])
-def test_a_precision_comes_back(precision):
-    writer = Writer()
-    precision.put(writer)
-    data = writer.finish()
-    assert len(data) <= 2
-    assert Precision.get(Reader(data)) == precision
+from avfr_jax.motion import KeypointSpec
+from tests.codec.stubs import Mover
+from tests.codec.test_call import frames, receiver, sent
+from tests.codec.test_motion import random_walk
 
 
 def _adaptive(meshes: int, others: int) -> MotionFormat:
@@ -34,15 +28,15 @@ def _adaptive(meshes: int, others: int) -> MotionFormat:
 
 
 def test_every_refresh_has_its_own_precision():
-    motion, form = _walk(60, 14), _adaptive(10, 4)
+    motion, form = random_walk(60, 14), _adaptive(10, 4)
     sender, receiver = MotionWriter(form), MotionReader(form)
     errors = []
     for at, precision in ((0, Precision(-8, 64)), (20, Precision(8, 64)), (40, Precision(0, 4))):
         sender.refresh(precision)
         receiver.refresh()
-        writer = Writer()
+        writer = RANGE_CODER.writer()
         held = np.stack([sender.put(writer, vector) for vector in motion[at : at + 20]])
-        reader = Reader(writer.finish())
+        reader = RANGE_CODER.reader(writer.finish())
         np.testing.assert_array_equal(np.stack([receiver.get(reader) for _ in range(20)]), held)
         errors.append(np.abs(held - motion[at : at + 20]).mean(0))
     assert errors[0].mean() * 3 < errors[1].mean()
@@ -50,19 +44,10 @@ def test_every_refresh_has_its_own_precision():
     assert (errors[2][10:] < 1.5).all()  # not the mesh's: never left out
 
 
-def test_any_bytes_give_a_precision_and_a_vector():
-    random = np.random.default_rng(0)
-    for _ in range(50):
-        reader = MotionReader(_adaptive(48, 6))
-        out = reader.get(Reader(random.integers(0, 256, 60, np.uint8).tobytes()))
-        assert out.shape == (54,)
-        assert np.isfinite(out).all()
-
-
 class Turner(Mover):
     """Ten keypoints, so that there is something to spend on."""
 
-    num_keypoints = 10
+    motion_spec = KeypointSpec(10, jacobians=False)
 
     def keypoints(self, frames, priors=None):
         at = np.asarray(frames)[:, :1, :5, :2].reshape(len(frames), -1, 2)
@@ -85,10 +70,10 @@ def test_a_bit_rate_is_held(preset, bitrate):
     packets = list(send_all(sender, ((frame, None) for frame in clip)))
     bits = 8 * sum(len(packet.to_bytes()) for packet in packets)
     assert abs(bits / 60 / bitrate - 1) < 0.1
-    end = Receiver(find_model=lambda name: Turner())
+    end = Receiver(Turner())
     for packet in packets:
         end.push(packet)
-    np.testing.assert_array_equal(end.vectors[1499][1], sender.last)
+    np.testing.assert_array_equal(end._motion.frames[1499].vector, sender.last)
 
 
 def test_little_motion_costs_little_whatever_is_asked():
@@ -157,21 +142,23 @@ def _checked(pivots: PivotSettings, clip: np.ndarray) -> tuple[Sender, list[list
 
 def test_a_picture_that_no_longer_fits_asks_for_a_pivot():
     clip = _textured(60)
-    plain = PivotSettings(background=None, apart=0, every=4)
+    plain = PivotSettings(background=None, min_interval=0, check_interval=4)
     sender, _ = _checked(plain, clip)
     assert list(sender.pivots) == [0]
-    sender, _ = _checked(dataclasses.replace(plain, excess=0.05), clip)
+    sender, _ = _checked(dataclasses.replace(plain, distortion_threshold=0.05), clip)
     assert list(sender.pivots) == [0, 1]
     # Back to the first picture: its pivot is kept.
     for frame in clip[:8]:
         sender.push(frame, FACE)
-    assert (list(sender.pivots), sender._pivot) == ([0, 1], 0)
+    assert (list(sender.pivots), sender._motion.pivot) == ([0, 1], 0)
 
 
 def test_a_pivot_is_sent_beside_the_motion_at_its_rate():
     clip = _textured(100)
     pace = 20000
-    _, pushed = _checked(PivotSettings(background=None, apart=0, every=4, excess=0.05, bitrate=pace), clip)
+    _, pushed = _checked(
+        PivotSettings(background=None, min_interval=0, check_interval=4, distortion_threshold=0.05, bitrate=pace), clip
+    )
     late = [(i, p) for i, packets in enumerate(pushed) for p in packets if p.kind is Kind.PIVOT and p.pivot == 1]
     assert len(late) > 2
     first, last = late[0][0], late[-1][0]
@@ -181,17 +168,23 @@ def test_a_pivot_is_sent_beside_the_motion_at_its_rate():
     motion = [p for packets in pushed for p in packets if p.kind is Kind.MOTION]
     assert all(p.pivot == (0 if p.frame < last else 1) for p in motion if p.refresh)
     assert any(first < p.frame < last for p in motion)
-    end = Receiver(find_model=lambda name: Heads())
+    end = Receiver(Heads())
     for packets in pushed:
         for packet in packets:
             end.push(packet)
-    drawn = np.stack(list(end.draw(end.known)))
+    drawn = np.stack(list(end.render(end.known)))
     assert np.abs(drawn[-1].astype(int) - clip[-1]).mean() < np.abs(drawn[first].astype(int) - clip[-1]).mean()
     assert end.received.missing_pivots == set()
 
 
 def test_what_pivots_cannot_be_asked():
-    for wrong in ({"every": 0}, {"bitrate": 10}, {"excess": 0}, {"angle": -1.0}, {"background": 0}):
+    for wrong in (
+        {"check_interval": 0},
+        {"bitrate": 10},
+        {"distortion_threshold": 0},
+        {"angle": -1.0},
+        {"background": 0},
+    ):
         with pytest.raises(ConfigError, match=next(iter(wrong)).replace("bitrate", "bits a second")):
             PivotSettings(**wrong)
 

@@ -7,22 +7,25 @@ import jax
 import numpy as np
 import pytest
 
-from avfr_jax.codec.bitstream import BitstreamError, Header, Kind, Packet
+from avfr_jax.codec.bitstream import BitstreamError, Kind, Packet
 from avfr_jax.codec.channel import Channel, play_call
+from avfr_jax.codec.header import Header
 from avfr_jax.codec.mesh_basis import shipped
 from avfr_jax.codec.pivots import PivotSettings
-from avfr_jax.codec.sender import Sender, SenderSettings, send_all
+from avfr_jax.codec.sender import Sender, send_all
+from avfr_jax.codec.settings import SenderSettings
 from avfr_jax.errors import ConfigError
 from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.models import interpolation
-from tests.codec.test_call import SIZE, Mover, behind, frames, receiver, sent, shown
+from tests.codec.stubs import SIZE, Mover
+from tests.codec.test_call import behind, frames, receiver, sent, shown
 from tests.models.test_interpolation import CONFIG
 
 COUNT = 61
 
 
-def left_out(between: int, **settings) -> list[Packet]:
-    return sent(SenderSettings(between=between, **settings), frames(COUNT))
+def left_out(skipped: int, **settings) -> list[Packet]:
+    return sent(SenderSettings(skipped_frames=skipped, **settings), frames(COUNT))
 
 
 def painter():
@@ -61,23 +64,21 @@ def test_fewer_frames_take_fewer_bytes_and_refreshes_come_as_often():
 
 def test_drawing_frame_by_frame_is_drawing_at_once():
     for painted in (None, painter()):
-        packets, ends = left_out(2), [receiver(), receiver()]
+        packets, ends = left_out(2), [receiver(interpolator=painted) for _ in range(2)]
         for end in ends:
-            end.interpolator = painted
             for packet in packets:
                 end.push(packet)
-        whole = np.stack(list(ends[0].draw(COUNT)))
-        pieces = np.stack([frame for i in range(COUNT) for frame in ends[1].draw(i + 1)])
+        whole = np.stack(list(ends[0].render(COUNT)))
+        pieces = np.stack([frame for i in range(COUNT) for frame in ends[1].render(i + 1)])
         np.testing.assert_array_equal(pieces, whole)
 
 
 @pytest.mark.parametrize("between", [0, 1, 2, 3])
 def test_pictures_between_pictures(between):
-    end = receiver()
-    end.interpolator = painter()
+    end = receiver(interpolator=painter())
     for packet in left_out(between):
         end.push(packet)
-    out = np.stack(list(end.draw(COUNT))).astype(int)[:, 0, 0, 0]
+    out = np.stack(list(end.render(COUNT))).astype(int)[:, 0, 0, 0]
     moved = shown(left_out(between), COUNT).astype(int)[:, 0, 0, 0]
     np.testing.assert_array_equal(out[:: between + 1], moved[:: between + 1])
     # The frames here change in brightness alone: the mean of two pictures is the picture of the mean motion, and of
@@ -85,7 +86,7 @@ def test_pictures_between_pictures(between):
     off = np.abs(np.diff(moved[:: between + 1])).max() / 12 if between == 2 else 0
     assert np.abs(out - moved).max() <= off + 2
     assert end.received.held == 0
-    assert len(end._pictures) < 40
+    assert len(end._renderer.images) < 40
 
 
 def test_the_end_of_a_clip_holds_and_nothing_is_called_lost():
@@ -93,10 +94,10 @@ def test_the_end_of_a_clip_holds_and_nothing_is_called_lost():
     for packet in left_out(3)[:-1]:
         end.push(packet)
     known = end.known
-    out = np.stack(list(end.draw(known + 3)))
+    out = np.stack(list(end.render(known + 3)))
     np.testing.assert_array_equal(out[known:], np.stack([out[known - 1]] * 3))
     assert end.received.held == 0
-    list(end.draw(known + 5))
+    list(end.render(known + 5))
     assert end.received.held == 2
 
 
@@ -111,13 +112,13 @@ def test_a_gap_is_crossed_in_equal_steps_and_is_counted():
     for packet in packets:
         if packet not in lost:
             end.push(packet)
-    list(end.draw(60))
+    list(end.render(60))
     assert end.received.held == 3
 
 
 def test_another_pivot_between_two_frames_is_no_jump():
     """Two pivots that a pose is told from: between them it goes as straight as between two frames of one."""
-    settings = SenderSettings(between=3, pivots=PivotSettings(angle=None, background=None))
+    settings = SenderSettings(skipped_frames=3, pivots=PivotSettings(angle=None, background=None))
     sender, end = Sender(Mover(), settings), receiver()
     for i, frame in enumerate(frames(40)):
         if i == 20:  # as the policy does when the head has turned
@@ -126,22 +127,21 @@ def test_another_pivot_between_two_frames_is_no_jump():
             end.push(packet)
     for packet in sender.finish():
         end.push(packet)
-    level = np.stack(list(end.draw(37)))[:, 0, 0, 0].astype(int)
-    assert {number for number, _ in end.vectors.values()} == set()
-    assert len(end._pivots) == 2
+    level = np.stack(list(end.render(37)))[:, 0, 0, 0].astype(int)
+    assert not end._motion.frames
+    assert len(end._references.kept) == 2
     assert np.abs(level - frames(37)[:, 0, 0, 0]).max() <= 8
 
 
 @pytest.mark.parametrize("painted", [False, True])
 def test_a_call_waits_for_the_frame_after(painted):
-    end = receiver()
-    end.interpolator = painter() if painted else None
+    network = painter() if painted else None
+    end = receiver(interpolator=network)
     out = np.stack(list(play_call(left_out(3), Channel(), 25, COUNT, receiver=end)))
-    assert end.ahead == pytest.approx(0.12)
+    assert end.lookahead == pytest.approx(0.12)
     assert np.abs(out.astype(int) - frames(COUNT)[-len(out) :]).max() <= 8
     assert end.received.held <= 4
-    lossy = receiver()
-    lossy.interpolator = end.interpolator
+    lossy = receiver(interpolator=network)
     out = np.stack(list(play_call(left_out(1), Channel(0.3, 0.04), 25, COUNT, receiver=lossy)))
     assert len(out) >= COUNT - 10
     assert lossy.received.held > 0
@@ -153,8 +153,8 @@ def test_poses_are_what_is_drawn():
     for packet in packets:
         drawn.push(packet)
         posed.push(packet)
-    pictures = np.stack(list(drawn.draw(COUNT)))[:, 0, 0, 0].astype(int)
-    levels = [255 * pose.value[0, 0] for pose in posed.poses(COUNT)]
+    pictures = np.stack(list(drawn.render(COUNT)))[:, 0, 0, 0].astype(int)
+    levels = [255 * pose["keypoints"][0, 0] for pose in posed.poses(COUNT)]
     assert np.abs(pictures - levels).max() < 5  # a pivot's keypoints are those of its picture before it was coded
     assert posed.received.held == drawn.received.held > 0
 
@@ -166,8 +166,8 @@ def test_frames_left_out_do_not_slow_a_pivot():
     levels = itertools.count(1.0)
     took = []
     for between in (0, 3):
-        pivots = PivotSettings(angle=None, apart=0.1, every=1, bitrate=20000)
-        settings = SenderSettings(between=between, quality=90, pivots=pivots)
+        pivots = PivotSettings(angle=None, min_interval=0.1, check_interval=1, bitrate=20000)
+        settings = SenderSettings(skipped_frames=between, quality=90, pivots=pivots)
         sender = Sender(Mover(), settings, background=lambda frame: behind(next(levels)))
         packets = [p for p in send_all(sender, ((frame, face) for frame in clip)) if p.kind is Kind.PIVOT]
         second = [p.frame for p in packets if p.pivot == 1]
@@ -177,12 +177,12 @@ def test_frames_left_out_do_not_slow_a_pivot():
 
 
 def test_what_cannot_be_between():
-    with pytest.raises(ConfigError, match="between"):
-        SenderSettings(between=4)
-    header = Header.of(left_out(3)[0])
-    assert header.between == 3
+    with pytest.raises(ConfigError, match="skipped_frames"):
+        SenderSettings(skipped_frames=4)
+    header = Header.from_packet(left_out(3)[0])
+    assert header.skipped_frames == 3
     with pytest.raises(BitstreamError):
-        Header.of(dataclasses.replace(header, between=4).to_packet())
+        Header.from_packet(dataclasses.replace(header, skipped_frames=4).to_packet())
     end = receiver()
     end.push(left_out(3)[0])
     with pytest.raises(BitstreamError, match="cannot hold 16384 frames"):

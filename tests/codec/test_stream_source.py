@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from avfr_jax.cli.main import main
-from avfr_jax.codec.bitstream import Kind, read_stream, write_stream
+from avfr_jax.codec.bitstream import Kind, ReferenceCoding
+from avfr_jax.codec.container import read_stream, write_stream
 from avfr_jax.codec.files import Stream, decode_frames, encode_file
-from avfr_jax.codec.intra_coding import ImageCodec, form_of
-from avfr_jax.codec.sender import FOR_TEMPLATES
+from avfr_jax.codec.settings import FOR_TEMPLATES
 from avfr_jax.codec.stream_source import StreamSource
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.landmarks import landmarks_to_pixels
@@ -49,10 +49,10 @@ def test_a_template_holds_no_picture(template):
     data = template.read_bytes()
     pivots = [p for p in read_stream(data) if p.kind is Kind.PIVOT]
     # Form none, no bytes of a picture, and the rest is the pose, which is no larger than a pose.
-    assert {p.payload[:3] for p in pivots if form_of(p) is not None} == {bytes([0, ImageCodec.NONE, 0])}
+    assert {p.payload[:3] for p in pivots if form_of(p) is not None} == {bytes([0, ReferenceCoding.NONE, 0])}
     assert sum(len(p.payload) for p in pivots) < 700 * len(pivots)
     assert {p.kind for p in read_stream(data)} == {Kind.HEADER, Kind.PIVOT, Kind.MOTION, Kind.SOUND}
-    assert Stream.of(data).template
+    assert Stream.parse(data).template
 
 
 def test_it_tells_the_poses_that_were_tracked(template, clip, reenactor):

@@ -5,8 +5,8 @@ import pytest
 
 from avfr_jax import model_store
 from avfr_jax.codec import files
-from avfr_jax.codec.bitstream import write_stream
-from avfr_jax.codec.sender import SenderSettings
+from avfr_jax.codec.container import write_stream
+from avfr_jax.codec.settings import SenderSettings
 from avfr_jax.errors import ConfigError
 from avfr_jax.media.video import VideoReader
 from avfr_jax.models.interpolation import Interpolator
@@ -21,7 +21,7 @@ def stream(tmp_path, monkeypatch):
     monkeypatch.setattr("avfr_jax.codec.files.Receiver", receiver)
     path = tmp_path / "clip.avfr"
     with open(path, "wb") as file:
-        write_stream(file, sent(SenderSettings(between=2), frames(18)), lambda: 18)
+        write_stream(file, sent(SenderSettings(skipped_frames=2), frames(18)), lambda: 18)
     return path
 
 
@@ -67,35 +67,35 @@ def test_frames_go_to_the_network_a_few_at_a_time_where_they_grow(stream, tmp_pa
 
 
 def test_a_network_is_used_where_there_is_one_else_bicubic(shelf):
-    assert files.choose_super_resolver(None) is files.choose_super_resolver("bicubic") is None
-    folder = _save(shelf / files.SUPER_RESOLVER, "super-resolution", test_super_resolution)
-    found = files.choose_super_resolver(None)
+    assert upscaling.choose_super_resolver(None) is upscaling.choose_super_resolver("bicubic") is None
+    folder = _save(shelf / upscaling.SUPER_RESOLVER, "super-resolution", test_super_resolution)
+    found = upscaling.choose_super_resolver(None)
     assert found is not None
-    assert found.name == files.SUPER_RESOLVER
-    assert files.choose_super_resolver("bicubic") is None
+    assert found.name == upscaling.SUPER_RESOLVER
+    assert upscaling.choose_super_resolver("bicubic") is None
     picture = (test_super_resolution.picture(32, 32) * 255).astype(np.uint8)
-    by_folder = files.choose_super_resolver(str(folder))
+    by_folder = upscaling.choose_super_resolver(str(folder))
     assert by_folder is not None
     np.testing.assert_array_equal(by_folder(picture, 48, 48), found(picture, 48, 48))
-    assert np.abs(found(picture, 48, 48)[0].astype(int) - files.resized(picture[0], 48, 48)).max() > 5
+    assert np.abs(found(picture, 48, 48)[0].astype(int) - upscaling.resize_bicubic(picture[0], 48, 48)).max() > 5
     with pytest.raises(ConfigError, match="no model 'other'"):
-        files.choose_super_resolver("other")
+        upscaling.choose_super_resolver("other")
     with pytest.raises(ConfigError, match="upscales frames"):
-        files.choose_super_resolver("landmark-warp")
+        upscaling.choose_super_resolver("landmark-warp")
 
 
 def test_which_network_makes_frames_between(shelf):
-    assert files.choose_interpolator("motion", None) is None
+    assert upscaling.choose_interpolator("motion", None) is None
     with pytest.raises(ConfigError, match="--interpolator"):
-        files.choose_interpolator("pictures", None)
+        upscaling.choose_interpolator("pictures", None)
     with pytest.raises(ConfigError, match="--interpolate pictures"):
-        files.choose_interpolator("motion", "some")
-    _save(shelf / files.INTERPOLATOR, "interpolation", test_interpolation)
-    found = files.choose_interpolator("pictures", None)
+        upscaling.choose_interpolator("motion", "some")
+    _save(shelf / upscaling.INTERPOLATOR, "interpolation", test_interpolation)
+    found = upscaling.choose_interpolator("pictures", None)
     assert found is not None
-    assert found.name == files.INTERPOLATOR
+    assert found.name == upscaling.INTERPOLATOR
     with pytest.raises(ConfigError, match="interpolates frames"):
-        files.choose_interpolator("pictures", "landmark-warp")
+        upscaling.choose_interpolator("pictures", "landmark-warp")
 
 
 def test_pictures_between_are_those_of_the_network(stream):
