@@ -28,22 +28,22 @@ class Mover:
 
 
 class HeadMover(Mover):
-    """Yaw, from 90 to 270 degrees, is a frame's brightness; canonical keypoints are the source's corner pixels."""
+    """Roll, from 90 to 270 degrees, is a frame's brightness; canonical keypoints are the source's corner pixels."""
 
     name, fingerprint, motion_spec = "head-mover", b"headmove", HeadSpec(2)
 
     def keypoints(self, frames, priors=None):
         frames = np.asarray(frames, np.float32)
-        yaw = 90 + 180 * frames.mean((1, 2, 3))
-        none = np.zeros(len(yaw), np.float32)
-        small = np.zeros((len(yaw), 2, 3), np.float32)
+        roll = 90 + 180 * frames.mean((1, 2, 3))
+        none = np.zeros(len(roll), np.float32)
+        small = np.zeros((len(roll), 2, 3), np.float32)
         canonical = frames[:, [0, -1], [0, -1]]
-        return HeadMotion(canonical, np.asarray(euler_to_matrix(yaw, none, none)), small[:, 0] + 0.1, small - 0.01)
+        return HeadMotion(canonical, np.asarray(euler_to_matrix(none, none, roll)), small[:, 0] + 0.1, small - 0.01)
 
     def animate(self, source, source_keypoints, driving, mel=None):
         numbers = [np.asarray(self.motion_spec.flatten(motion)) for motion in (source_keypoints, driving)]
         np.testing.assert_allclose(driving.canonical, np.repeat(source_keypoints.canonical, len(driving), 0))
-        change = ((numbers[1][:, 0] - numbers[0][0, 0] + 180) % 360 - 180) / 180
+        change = ((numbers[1][:, 2] - numbers[0][0, 2] + 180) % 360 - 180) / 180
         return source.image[None] + change[:, None, None, None]
 
 

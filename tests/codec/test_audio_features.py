@@ -1,5 +1,6 @@
 """Models that listen, at the receiver: the sound around each frame, of what has come."""
 
+import io
 import wave
 from fractions import Fraction
 
@@ -13,15 +14,17 @@ from avfr_jax.codec.audio_coding import decode_sound, encode_sound
 from avfr_jax.codec.audio_features import AudioFeatureBuffer
 from avfr_jax.codec.bitstream import Kind, Packet
 from avfr_jax.codec.channel import Channel, play_call
-from avfr_jax.codec.container import read_stream
+from avfr_jax.codec.container import read_stream, write_stream
 from avfr_jax.codec.receiver import Receiver
 from avfr_jax.codec.sender import Sender, send_all
 from avfr_jax.codec.settings import SenderSettings
 from avfr_jax.media.audio import read_audio
 from avfr_jax.media.mel import mel_spectrogram, mel_windows
 from avfr_jax.media.video import VideoReader
+from avfr_jax.models.base import Capabilities
 from avfr_jax.reenact import Reenactor
-from tests.codec.test_call import Mover, frames
+from tests.codec.stubs import Mover
+from tests.codec.stubs import grey_frames as frames
 from tests.models.test_avfr import CONFIG, lively
 
 SECONDS = 3
@@ -93,7 +96,7 @@ def test_a_call_hears_what_has_come(speech):
         while packets and packets[0].frame + 3 <= i + 3:  # its 120 ms are over three frames before the frame is shown
             ear.push(packets.pop(0))
         out.append(ear.windows(np.array([i]))[0])
-        assert len(ear._heard) + len(ear._waiting) < 40
+        assert len(ear._decoded) + len(ear._waiting) < 40
     whole = heard(spoken(speech))
     np.testing.assert_allclose(np.stack(out)[:, :, :8], whole[:, :, :8], atol=1e-4)  # the past is all there
 
@@ -114,7 +117,7 @@ def test_more_sound_than_can_be_kept_is_refused_and_strange_packets_are_survived
 class Listener(Mover):
     """It draws how loud it is."""
 
-    needs = frozenset({"audio"})
+    capabilities = Capabilities(audio=True)
 
     def animate(self, source, source_keypoints, driving, mel=None):
         loud = np.zeros(len(driving.value)) if mel is None else (mel.mean((1, 2)) + 4) / 8
@@ -130,7 +133,7 @@ def called(speech, length: float) -> list[Packet]:
 @pytest.mark.parametrize("network", [None, Channel(), Channel(jitter=0.04)])
 def test_a_receiver_gives_its_model_the_sound(speech, network):
     packets = called(speech, 0.12)
-    end = Receiver(find_model=lambda name: Listener())
+    end = Receiver(Listener())
     if network is None:
         for packet in packets:
             end.push(packet)
@@ -146,8 +149,9 @@ def test_a_receiver_gives_its_model_the_sound(speech, network):
 
 def drawn(packets, end):
     """As a file is."""
-    length = max(p.frame + p.count for p in packets if p.kind is Kind.MOTION)
-    return files._drawn(packets, length, files.Decoded(0, end.received, 0), end)
+    file = io.BytesIO()
+    write_stream(file, sorted(packets, key=lambda p: p.kind is not Kind.HEADER))
+    return files.decode_frames(file.getvalue(), receiver=end)
 
 
 def test_a_file_waits_for_its_sound_but_not_forever(speech):
@@ -155,9 +159,9 @@ def test_a_file_waits_for_its_sound_but_not_forever(speech):
     motion = [p for p in packets if p.kind is not Kind.SOUND]
     want = (heard(spoken(speech, 0.5)).mean((1, 2)) + 4) / 8 * 255
     for order in (packets, motion[:2] + spoken(speech, 0.5) + motion[2:]):
-        out = np.stack(list(drawn(order, Receiver(find_model=lambda name: Listener()))))
+        out = np.stack(list(drawn(order, Receiver(Listener()))))
         assert np.abs(out[:, 0, 0, 0] - want).max() <= 1
-    end = Receiver(find_model=lambda name: Listener())
+    end = Receiver(Listener())
     for packet in motion:
         end.push(packet)
     assert (end.known, end.ready) == (75, 0)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from avfr_jax.codec.bitstream import BitstreamError, Kind, LARGEST_PAYLOAD, MAGIC, Packet, put_number, read_packet
+from avfr_jax.codec.bitstream import LARGEST_PAYLOAD, MAGIC, BitstreamError, Kind, Packet, put_number, read_packet
 from avfr_jax.codec.container import Damage, read_index, read_stream, write_stream
 from avfr_jax.codec.header import Header, PartHeader
 from avfr_jax.codec.receiver import Receiver

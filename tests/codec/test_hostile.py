@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from avfr_jax.codec.audio_coding import decode_sound
-from avfr_jax.codec.bitstream import BitstreamError, Kind, LARGEST_PAYLOAD, LARGEST_RUN, MAGIC, Packet, REFERENCES, ReferenceCoding, largest_run, padded, put_number
+from avfr_jax.codec.bitstream import (
+    LARGEST_PAYLOAD,
+    LARGEST_RUN,
+    MAGIC,
+    REFERENCES,
+    BitstreamError,
+    Kind,
+    Packet,
+    ReferenceCoding,
+    largest_run,
+    padded,
+    put_number,
+)
 from avfr_jax.codec.container import largest_length, read_index, read_stream
 from avfr_jax.codec.files import Stream, decode_frames
 from avfr_jax.codec.intra_coding import decode_image, encode_image

@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from avfr_jax.codec.bitstream import BitstreamError, Cursor, Kind, MAX_SKIPPED, Packet, REFERENCES, largest_run, padded, put_number, read_packet
+from avfr_jax.codec.bitstream import (
+    MAX_SKIPPED,
+    REFERENCES,
+    BitstreamError,
+    Cursor,
+    Kind,
+    Packet,
+    largest_run,
+    padded,
+    put_number,
+    read_packet,
+)
 from avfr_jax.codec.container import Index, read_index, read_stream, write_stream
 from avfr_jax.codec.entropy import RANGE_CODER, entropy_coder
 from avfr_jax.codec.header import Header, PartHeader

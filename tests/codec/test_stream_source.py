@@ -49,7 +49,7 @@ def test_a_template_holds_no_picture(template):
     data = template.read_bytes()
     pivots = [p for p in read_stream(data) if p.kind is Kind.PIVOT]
     # Form none, no bytes of a picture, and the rest is the pose, which is no larger than a pose.
-    assert {p.payload[:3] for p in pivots if form_of(p) is not None} == {bytes([0, ReferenceCoding.NONE, 0])}
+    assert {p.payload[:3] for p in pivots if p.coding is not None} == {bytes([0, ReferenceCoding.NONE, 0])}
     assert sum(len(p.payload) for p in pivots) < 700 * len(pivots)
     assert {p.kind for p in read_stream(data)} == {Kind.HEADER, Kind.PIVOT, Kind.MOTION, Kind.SOUND}
     assert Stream.parse(data).template

@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 
 from avfr_jax import model_store
-from avfr_jax.codec import files
+from avfr_jax.codec import files, upscaling
 from avfr_jax.codec.container import write_stream
 from avfr_jax.codec.settings import SenderSettings
 from avfr_jax.errors import ConfigError
 from avfr_jax.media.video import VideoReader
 from avfr_jax.models.interpolation import Interpolator
 from tests.cli.test_cli import refused
+from tests.codec.stubs import Mover
 from tests.codec.test_call import frames, receiver, sent
 from tests.models import test_interpolation, test_super_resolution
 
 
 @pytest.fixture
-def stream(tmp_path, monkeypatch):
+def stream(tmp_path):
     """18 frames of 32 × 32 pixels, every third of which was sent."""
-    monkeypatch.setattr("avfr_jax.codec.files.Receiver", receiver)
     path = tmp_path / "clip.avfr"
     with open(path, "wb") as file:
         write_stream(file, sent(SenderSettings(skipped_frames=2), frames(18)), lambda: 18)
@@ -44,7 +44,7 @@ def _arguments(case):
 
 
 class Recorder:
-    """An super_resolver that paints white, and remembers what it was asked for."""
+    """A super-resolver that returns white and records its arguments."""
 
     def __init__(self):
         self.asked = []
@@ -56,13 +56,13 @@ class Recorder:
 
 def test_frames_go_to_the_network_a_few_at_a_time_where_they_grow(stream, tmp_path):
     larger = Recorder()
-    done = files.decode_file(stream, tmp_path / "a.mp4", size=(64, 48), super_resolver=larger)
+    done = files.decode_file(stream, tmp_path / "a.mp4", model=Mover(), size=(64, 48), super_resolver=larger)
     assert done.frames == 18
     assert larger.asked == [((n, 32, 32, 3), 48, 64) for n in (4, 4, 4, 4, 2)]
     assert np.min(list(VideoReader(tmp_path / "a.mp4"))) > 240
     for size in (None, 32, 16):
         larger.asked.clear()
-        files.decode_file(stream, tmp_path / "a.mp4", size=size, super_resolver=larger, overwrite=True)
+        files.decode_file(stream, tmp_path / "a.mp4", model=Mover(), size=size, super_resolver=larger, overwrite=True)
         assert not larger.asked
 
 
@@ -101,8 +101,7 @@ def test_which_network_makes_frames_between(shelf):
 def test_pictures_between_are_those_of_the_network(stream):
     network = Interpolator(test_interpolation.CONFIG, test_interpolation.drawn(test_interpolation.CONFIG))
     data = stream.read_bytes()
-    ends = receiver(), receiver()
-    ends[1].interpolator = network
+    ends = receiver(), receiver(interpolator=network)
     moved, painted = (np.stack(list(files.decode_frames(data, receiver=end))) for end in ends)
     np.testing.assert_array_equal(moved[::3], painted[::3])
     np.testing.assert_array_equal(painted[4:6], network(moved[3], moved[6], 2))
@@ -115,5 +114,6 @@ def test_the_command_says_what_is_missing(stream, shelf, tmp_path, capsys):
     assert "trained model" in refused(capsys, "decode", stream, out, "--interpolate", "pictures")
     assert "'none'" in refused(capsys, "decode", stream, out, "--interpolate", "pictures", "--interpolator", "none")
     assert "'none'" in refused(capsys, "decode", stream, out, "--super-resolver", "none")
-    assert "between" in refused(capsys, "encode", stream, tmp_path / "o.avfr", "--between", "4")
+    for option in ("--skip-frames", "--between"):  # the old spelling is an alias
+        assert "skipped_frames" in refused(capsys, "encode", stream, tmp_path / "o.avfr", option, "4")
     assert not out.exists()
