@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tests.codec.stubs import Mover, grey_frames
 
 import avfr_jax
 from avfr_jax.model_store import load_model
 from experiments import packet_loss
 from experiments.packet_loss import Loss, main
+from tests.codec.stubs import Mover, grey_frames
 from tests.media_fixtures import write_clip
 
 DRIVER = pathlib.Path(avfr_jax.__file__).with_name("assets") / "driver.mp4"
