@@ -137,6 +137,8 @@ def animate(
     """Animate a source by frames and sound, at their size, without cropping; the first frame has the source's pose.
     `mouth` applies to models that can be dubbed, others take the driver's."""
 
+    from avfr_jax.reenact import Reenactor
+
     size, own = source.shape[0], model.image_size
     moved_by: Literal["driver", "sound"] = mouth if model.capabilities.dubbing else "driver"
     reenactor = Reenactor(model, crop="none", best_frame="first", motion=motion, mouth=moved_by)
