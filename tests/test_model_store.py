@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_a_saved_model_comes_back_whole(folder):
+def test_save_and_load(folder):
     info = model_store.describe_model(folder)
     assert info.family == "fomm"
     assert info.provenance["source"] == "random"
@@ -38,7 +38,7 @@ def test_a_saved_model_comes_back_whole(folder):
     assert {path.name for path in folder.iterdir()} == {"model.json", "weights.safetensors"}
 
 
-def test_the_front_door_has_the_promised_shapes(folder):
+def test_shapes_of_keypoints_and_frames(folder):
     model = avfr_jax.load_model(folder)
     frames = np.random.default_rng(0).random((3, 64, 64, 3), np.float32)
     kp = model.keypoints(frames)
@@ -50,7 +50,7 @@ def test_the_front_door_has_the_promised_shapes(folder):
     np.testing.assert_allclose(out, cached, atol=1e-6)
 
 
-def test_nothing_is_traced_again_for_another_frame(folder):
+def test_frames_of_one_shape_are_traced_once(folder):
     model = avfr_jax.load_model(folder)
     traces = []
 
@@ -74,7 +74,7 @@ def test_models_are_found_by_name(folder, monkeypatch):
         avfr_jax.load_model("litle")
 
 
-def test_an_existing_folder_is_not_replaced_unasked(folder):
+def test_existing_folder_is_replaced_on_request_only(folder):
     config = small()
     variables = weights(config, 1)
     with pytest.raises(OutputError, match="--overwrite"):
@@ -155,7 +155,7 @@ def test_unknown_fingerprint_is_refused_in_one_sentence():
 
 
 @pytest.mark.parametrize("damage", ["json", "weights", "missing", "shape", "changed", "newer", "setting", "family"])
-def test_a_broken_folder_says_so_in_one_sentence(folder, tmp_path, damage):
+def test_broken_folder_is_refused_in_one_sentence(folder, tmp_path, damage):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     about, weights_file = json.loads((broken / "model.json").read_text()), broken / "weights.safetensors"
@@ -188,7 +188,7 @@ def test_a_broken_folder_says_so_in_one_sentence(folder, tmp_path, damage):
     assert sentence in str(caught.value)
 
 
-def test_a_folder_of_another_family_names_both(folder, tmp_path):
+def test_weights_of_another_family_name_both(folder, tmp_path):
     """Of a changed model.json, and of the weights of format 1, which do not name their family."""
     other = mesh_fomm.MeshFommConfig()
     for path in (shutil.copytree(folder, tmp_path / "new"), format_1(tmp_path / "old")):

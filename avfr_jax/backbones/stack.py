@@ -55,8 +55,9 @@ class Stack(nn.Module):
         number, out = 0, []
         for layer in self.plan:
             if isinstance(layer, Pool):
-                disjoint = layer.size == layer.stride
-                x = max_pool(x, layer.size) if disjoint else nn.max_pool(x, (layer.size,) * 2, (layer.stride,) * 2)
+                pool: Any = nn.max_pool  # untyped
+                window, strides = (layer.size,) * 2, (layer.stride,) * 2
+                x = max_pool(x, layer.size) if window == strides else pool(x, window, strides)
                 number += 1
             else:
                 conv = Conv(

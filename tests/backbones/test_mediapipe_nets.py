@@ -41,7 +41,7 @@ node {{ calculator: "TensorsToFloatsCalculator" input_stream: "TENSORS:first" ou
 
 
 def _interpreter(name: str, image: np.ndarray) -> np.ndarray:
-    """What mediapipe itself computes from a square uint8 image, flat."""
+    """Output of mediapipe's interpreter for a square uint8 image, flat."""
     import mediapipe
     from mediapipe.python._framework_bindings import resource_util
 
@@ -75,21 +75,21 @@ def _has_a_gradient(function, image):
 
 
 @needs_wheel
-def test_face_landmarks_equal_the_interpreter():
+def test_face_landmarks_match_the_interpreter():
     image = astronaut(192)
     theirs = _interpreter("face_landmark", image).reshape(468, 3) / 96
     theirs[:, :2] -= 1
     read = jax.jit(nets.face_landmarks)
     ours = np.asarray(read(_float(image))[0])
     assert np.abs(ours - theirs).max() < 0.01 * _width(theirs)
-    # It is the face and not some constant: its mirror image has mirrored landmarks, right and left exchanged.
+    # The mirror image has mirrored landmarks, right and left exchanged.
     mirrored = np.asarray(read(_float(image[:, ::-1]))[0])
     assert np.abs(mirrored[[33, 263], 0] + ours[[263, 33], 0]).max() < 0.1 * _width(theirs)
 
 
 @needs_wheel
-def test_face_landmarks_follow_as_mediapipe_does():
-    """mediapipe's tracker reads each frame in the region of the landmarks before; so do we, from the same landmarks."""
+def test_tracked_face_landmarks_match_mediapipe():
+    """Both take the crop from the landmarks of the frame before."""
     from mediapipe.python.solutions.face_mesh import FaceMesh
 
     image = np.ascontiguousarray(astronaut(320)[:240])
@@ -133,8 +133,7 @@ def test_pose_points():
     raw, mesh, points = (np.asarray(x) for x in read(_float(image)))
     theirs = _interpreter("pose_landmark", image).reshape(39, 5)
     assert np.abs(raw[:, :2] - theirs[:, :2]).max() < 0.01 * 256
-    # The points lie near the mesh's, though another network found them: it is shown a square eight faces wide, in
-    # which it places them to a third of a face.
+    # In a crop eight faces wide the network places points to a third of a face.
     assert points.shape == (len(nets.POSE_POINTS), 3)
     places = {"nose": 1, "left eye outer": 263, "right eye outer": 33, "mouth left": 291, "mouth right": 61}
     for name, at in places.items():
@@ -159,8 +158,8 @@ def test_selfie_mask():
     _has_a_gradient(nets.selfie_mask, _float(astronaut(96)))
 
 
-def test_a_region_is_cut_and_points_go_back():
-    """The landmarks' box gives the region, turned with the line of the eyes; NaN gives the whole frame."""
+def test_region_crop_and_points():
+    """The region comes from the landmarks' box, rotated with the line of the eyes; NaN gives the whole frame."""
     turn = 0.3
     rng = np.random.default_rng(0)
     box = np.concatenate([[[-0.2, -0.3], [0.2, 0.3]], rng.uniform(-0.2, 0.2, (466, 2))])
@@ -174,13 +173,13 @@ def test_a_region_is_cut_and_points_go_back():
     frame = rng.random((1, 8, 8, 3)).astype(np.float32)
     half = nets.Region(jnp.zeros((1, 2)), jnp.full(1, 0.5), jnp.zeros(1))
     np.testing.assert_allclose(nets.crop(frame, half, 4), frame[:, 2:6, 2:6], atol=1e-6)
-    # A quarter of a turn clockwise as seen: the region's upper edge is the frame's right one.
+    # Rotated by 90° clockwise: the region's upper edge is the frame's right one.
     quarter = nets.Region(jnp.zeros((1, 2)), jnp.ones(1), jnp.full(1, jnp.pi / 2))
     np.testing.assert_allclose(nets.crop(frame, quarter, 8)[0], np.rot90(frame[0]), atol=1e-4)
 
 
 @needs_wheel
-def test_copies_serve_where_there_is_no_mediapipe(tmp_path, monkeypatch):
+def test_converted_copies_replace_the_wheel(tmp_path, monkeypatch):
     monkeypatch.setenv("AVFR_HOME", str(tmp_path))
     image = _float(astronaut(64))
     features = jax.jit(nets.face_features)
@@ -197,7 +196,7 @@ def test_copies_serve_where_there_is_no_mediapipe(tmp_path, monkeypatch):
         nets.load_network("selfie_segmentation")
 
 
-def test_without_mediapipe_the_sentence_says_what_to_do(tmp_path, monkeypatch):
+def test_missing_networks_are_reported_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("AVFR_HOME", str(tmp_path))
     monkeypatch.setattr(nets, "wheel_file", lambda name: None)
     for name in nets.FILES:

@@ -1,4 +1,4 @@
-"""The networks behind perceptual losses, by name."""
+"""Networks of perceptual losses, by name."""
 
 import importlib.util
 
@@ -40,13 +40,13 @@ def test_names():
     assert nothing(images) == []
 
 
-def test_vgg19_without_its_weights_says_what_to_fetch():
+def test_missing_vgg19_weights_name_the_file_to_fetch():
     with pytest.raises(MissingBackendError, match=r"fetch https://\S+/vgg19-dcbb9e9d\.pth and run avfr import vgg19"):
         perceptual_network("vgg19")
 
 
 @needs_wheel
-def test_auto_takes_the_face_network_where_there_is_no_vgg19(tmp_path):
+def test_auto_falls_back_to_the_face_network(tmp_path):
     assert perceptual_network("auto").name == "face"
     source = _import_vgg19(tmp_path)
     network = perceptual_network("auto")
@@ -56,15 +56,15 @@ def test_auto_takes_the_face_network_where_there_is_no_vgg19(tmp_path):
     np.testing.assert_array_equal(network.variables["params"]["features_0"]["bias"], np.ones(64))
 
 
-def test_auto_without_anything_says_what_to_do(monkeypatch):
+def test_auto_without_any_network_is_reported(monkeypatch):
     monkeypatch.setattr(mediapipe_nets, "wheel_file", lambda name: None)
     with pytest.raises(MissingBackendError, match="avfr import mediapipe-nets"):
         perceptual_network("auto")
 
 
 @needs_wheel
-def test_the_face_network_s_loss():
-    """Nothing for equal pictures, more for a face turned further, and a gradient; the network is an argument."""
+def test_face_network_loss():
+    """Zero for equal images, more for a larger rotation, and a finite gradient; the network is an argument."""
     face = astronaut(64)
     target, near, far = (jnp.asarray(moved(face, step)[None] / 255, jnp.float32) for step in (0, 1, 4))
     settings = {"scales": (1.0, 0.5), "normalise": True}
@@ -81,7 +81,7 @@ def test_the_face_network_s_loss():
     assert np.abs(gradient).max() > 0
 
 
-def test_random_vgg19_is_the_same_for_the_same_seed():
+def test_random_vgg19_depends_on_the_seed_alone():
     first, again, other = (perceptual_network("vgg19-random", seed=seed) for seed in (3, 3, 4))
     assert "random weights (seed 3)" in first.description
     a, b, c = (network.variables["params"]["features_28"]["kernel"] for network in (first, again, other))

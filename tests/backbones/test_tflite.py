@@ -1,4 +1,4 @@
-"""The TFLite reader: every operator against a loop in NumPy, through a file whose every field is known."""
+"""Every operator of the TFLite reader against a loop in NumPy, from files with known fields."""
 
 import json
 import struct
@@ -122,7 +122,7 @@ def test_pools(tmp_path, same, strides, taps):
 @pytest.mark.parametrize(
     ("padding", "taps", "stride"), [(1, 2, 2), (1, 3, 2), (1, 4, 2), (2, 3, 2), (2, 2, 3), (1, 3, 1)]
 )
-def test_the_transposed_convolution_of_mediapipe(tmp_path, padding, taps, stride):
+def test_transposed_convolution_of_mediapipe(tmp_path, padding, taps, stride):
     """Its kernel is painted `stride` apart; SAME cuts the edges to size times stride."""
     x, kernel, bias = _random(2, 4, 5, 3), _random(2, taps, taps, 3), _random(2)
     full = np.zeros((2, 3 * stride + max(taps, stride), 4 * stride + max(taps, stride), 2))
@@ -241,7 +241,7 @@ def test_taps_half_weights_and_gradients(tmp_path):
         run(graph, graph.constants, x, ("nowhere",))
 
 
-def test_a_copy_is_the_same_graph(tmp_path):
+def test_copy_round_trip(tmp_path):
     graph = _small_graph(tmp_path)
     again = load_graph(save_graph(graph, tmp_path / "copies" / "small.json", {"source": "a test"}))
     assert again == graph
@@ -253,7 +253,7 @@ def test_a_copy_is_the_same_graph(tmp_path):
     assert sorted(p.name for p in (tmp_path / "copies").iterdir()) == ["small.json", "small.npz"]
 
 
-def test_a_damaged_copy_says_so(tmp_path):
+def test_damaged_copy_is_refused(tmp_path):
     path = save_graph(_small_graph(tmp_path), tmp_path / "small.json")
     values, arrays = json.loads(path.read_text()), path.with_suffix(".npz")
     path.write_text(json.dumps(values | {"format": 99}))
@@ -285,7 +285,7 @@ def test_unknown_operators_are_named(tmp_path):
         run(fused, fused.constants, x)
 
 
-def test_files_that_are_no_graphs_say_so(tmp_path):
+def test_files_of_other_kinds_are_refused(tmp_path):
     with pytest.raises(InputError, match="no network file"):
         load_graph(tmp_path / "none.tflite")
     path = tmp_path / "text.tflite"
@@ -300,7 +300,7 @@ def test_files_that_are_no_graphs_say_so(tmp_path):
             load_graph(path)
 
 
-def test_without_the_schema_package_the_sentence_says_what_to_do(tmp_path, monkeypatch):
+def test_missing_schema_package_is_reported_with_the_remedy(tmp_path, monkeypatch):
     _small_graph(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "tflite", None)
     with pytest.raises(MissingBackendError, match="pip install tflite"):

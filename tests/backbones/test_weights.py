@@ -1,4 +1,4 @@
-"""Weights of frozen networks on disk: found, checked, and asked for in one sentence where they are not there."""
+"""Weights of frozen networks on disk."""
 
 import json
 
@@ -26,7 +26,7 @@ def source(tmp_path):
 
 
 @pytest.mark.parametrize("name", list(weights.SOURCES))
-def test_absent_weights_are_asked_for_in_one_sentence(home, name):
+def test_absent_weights_name_the_file_to_fetch(home, name):
     assert not weights.is_imported(name)
     with pytest.raises(MissingBackendError) as caught:
         weights.load_weights(name)
@@ -37,7 +37,7 @@ def test_absent_weights_are_asked_for_in_one_sentence(home, name):
     assert "\n" not in message
 
 
-def test_saved_weights_come_back(home, source):
+def test_weights_round_trip(home, source):
     folder = weights.save_weights("vgg19", TREE, source)
     assert folder == home / "backbones" / "vgg19"
     assert sorted(path.name for path in folder.iterdir()) == ["about.json", "weights.npz"]
@@ -52,7 +52,7 @@ def test_saved_weights_come_back(home, source):
     assert facts["source_sha256"] == weights.sha256(source)
 
 
-def test_saving_again_replaces(source):
+def test_saving_replaces(source):
     weights.save_weights("vgg19", TREE, source)
     weights.save_weights("vgg19", {"params": {"other": np.zeros(2)}}, source)
     assert list(weights.load_weights("vgg19")["params"]) == ["other"]
@@ -69,7 +69,7 @@ def test_changed_weights_are_refused(source):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", json.dumps({"source": "x"}), None])
-def test_a_damaged_record_is_refused(source, content):
+def test_damaged_record_is_refused(source, content):
     path = weights.save_weights("vgg19", TREE, source) / "about.json"
     if content is None:
         path.unlink()
@@ -79,13 +79,13 @@ def test_a_damaged_record_is_refused(source, content):
         weights.load_weights("vgg19")
 
 
-def test_a_folder_that_cannot_be_written_says_so(home, source):
+def test_unwritable_folder_is_refused(home, source):
     home.write_text("a file where the folder should be")
     with pytest.raises(OutputError, match="cannot be written to"):
         weights.save_weights("vgg19", TREE, source)
 
 
-def test_lpips_asks_for_what_it_lacks(source):
+def test_lpips_names_the_missing_weights(source):
     with pytest.raises(MissingBackendError, match="avfr import alexnet"):
         load_lpips("alex")
     weights.save_weights("alexnet", TREE, source)

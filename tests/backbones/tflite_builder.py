@@ -1,4 +1,4 @@
-"""Writes TFLite files of one operator, so that the reader is tested with files whose every field is known."""
+"""TFLite files of one operator with known fields, for tests of the reader."""
 
 import pathlib
 from typing import Any

@@ -14,7 +14,7 @@ from avfr_jax.models import fomm
 
 
 @pytest.mark.shared
-def test_both_pytorch_formats_hold_the_same_weights(shared_dir):
+def test_both_pytorch_formats_give_the_same_weights(shared_dir):
     golden = shared_dir / "golden"
     new, old = (
         convert.import_checkpoint(golden / name, golden / "fomm_tiny.yaml", align_corners=False)
@@ -25,7 +25,7 @@ def test_both_pytorch_formats_hold_the_same_weights(shared_dir):
 
 
 @pytest.mark.shared
-def test_a_wrong_config_lists_every_misfit_in_one_sentence(shared_dir):
+def test_wrong_config_lists_every_misfit(shared_dir):
     with pytest.raises(CheckpointError) as caught:
         convert.import_checkpoint(shared_dir / "golden" / "fomm_tiny.pth.tar")
     message = str(caught.value)
@@ -45,7 +45,7 @@ def test_missing_and_extra_tensors_are_named(shared_dir):
 
 
 @pytest.mark.shared
-def test_the_published_sampling_is_the_default(shared_dir):
+def test_published_sampling_is_the_default(shared_dir):
     golden = shared_dir / "golden"
     config, _ = convert.import_checkpoint(golden / "fomm_tiny.pth.tar", golden / "fomm_tiny.yaml")
     assert config.align_corners is True
@@ -62,7 +62,7 @@ class _Evil:
         return (print, ("this must never be printed",))
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, capsys):
+def test_checkpoint_with_code_is_refused(tmp_path, capsys):
     evil = pickle.dumps({"generator": _Evil()}, protocol=2)
     legacy = io.BytesIO()
     for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
@@ -76,20 +76,20 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02K\x01.", pickle.dumps([1, 2])])
-def test_files_that_are_no_checkpoints_say_so(tmp_path, content):
+def test_files_of_other_kinds_are_refused(tmp_path, content):
     path = tmp_path / "weights.pth.tar"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"weights\.pth\.tar"):
         read_torch_file(path)
 
 
-def test_a_missing_file_says_so(tmp_path):
+def test_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="no checkpoint file"):
         read_torch_file(tmp_path / "nowhere.pth")
 
 
 @pytest.mark.shared
-def test_truncated_checkpoints_say_so(shared_dir, tmp_path):
+def test_truncated_checkpoints_are_refused(shared_dir, tmp_path):
     for name in ("fomm_tiny.pth.tar", "fomm_tiny_legacy.pth.tar"):
         whole = (shared_dir / "golden" / name).read_bytes()
         cut = tmp_path / name
@@ -99,7 +99,7 @@ def test_truncated_checkpoints_say_so(shared_dir, tmp_path):
                 read_torch_file(cut)
 
 
-def test_a_good_file_without_the_networks_is_no_fomm(tmp_path):
+def test_checkpoint_of_another_network_is_refused(tmp_path):
     path = _zip_checkpoint(tmp_path / "other.pth", pickle.dumps(collections.OrderedDict(model={}), protocol=2))
     with pytest.raises(CheckpointError, match="not a FOMM checkpoint"):
         convert.import_checkpoint(path)
@@ -119,7 +119,7 @@ def test_yaml_of_another_kind_is_refused(tmp_path):
         convert.config_from_yaml(path)
 
 
-def test_a_checkpoint_without_a_discriminator_loads():
+def test_checkpoint_without_a_discriminator():
     config = fomm.FommConfig()
     shapes = jax.eval_shape(lambda k: fomm.init(config, k), jax.random.key(0))
     guess = convert.guess_config({"kp_detector": {}, "generator": {}})

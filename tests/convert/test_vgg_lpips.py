@@ -1,4 +1,4 @@
-"""Files as torchvision and LPIPS publish them, through `avfr import`."""
+"""Files in the layout of torchvision and LPIPS, through `avfr import`."""
 
 import pickle
 import sys
@@ -103,7 +103,7 @@ def test_vgg19_is_imported(tmp_path, home, save, capsys):
     np.testing.assert_allclose(first["bias"], state["features.0.bias"], rtol=1e-6)
 
 
-def test_a_wrong_file_is_one_sentence(tmp_path, save, capsys):
+def test_wrong_file_is_refused(tmp_path, save, capsys):
     assert "no checkpoint file" in _refused(capsys, "import", "vgg19", tmp_path / "nowhere.pth")
     text = tmp_path / "text.pth"
     text.write_text("hello, these are no weights")
@@ -118,7 +118,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path, save, capsys):
     assert not weights.is_imported("vgg19")
 
 
-def test_a_published_name_promises_its_checksum(tmp_path, save, capsys):
+def test_checksum_of_published_names(tmp_path, save, capsys):
     path = save(tmp_path / "vgg19-dcbb9e9d.pth", {"features.0.bias": np.zeros(64)})
     assert "is not the published file of that name" in _refused(capsys, "import", "vgg19", path)
     true = path.with_name(f"vgg19-{weights.sha256(path)[:8]}.pth")
@@ -129,7 +129,7 @@ def test_a_published_name_promises_its_checksum(tmp_path, save, capsys):
 
 
 @pytest.mark.parametrize("kind", list(CHANNELS))
-def test_lpips_heads_are_told_apart(tmp_path, home, save, capsys, kind):
+def test_lpips_variant_is_recognised(tmp_path, home, save, capsys, kind):
     heads = {f"lin{i}.model.1.weight": np.full((1, c, 1, 1), i + 1.0) for i, c in enumerate(CHANNELS[kind])}
     path = save(tmp_path / "heads.pth", heads)
     assert main(["import", "lpips", str(path)]) == 0

@@ -1,4 +1,4 @@
-"""Landmark metrics on tracks whose distances are known."""
+"""Landmark metrics on tracks of known distance."""
 
 import jax.numpy as jnp
 import jaxtyping
@@ -15,7 +15,7 @@ def track():
     return jnp.asarray(rng.normal(0, 0.3, (1, 478, 3)) + rng.normal(0, 0.05, (6, 478, 3)), jnp.float32)
 
 
-def test_a_shift_counts_in_the_landmarks_and_not_in_the_mouth(track):
+def test_translation_affects_landmarks_only(track):
     moved = track + jnp.array([3 / 128, 4 / 128, 7.0])
     np.testing.assert_allclose(faces.landmark_distance(track, moved), 5.0, rtol=1e-4)
     np.testing.assert_allclose(faces.mouth_distance(track, moved), 0.0, atol=1e-3)
@@ -29,7 +29,7 @@ def test_moving_the_lips_alone(track):
     np.testing.assert_allclose(faces.mouth_distance(track, moved), 2 * (1 - share), rtol=1e-3)
 
 
-def test_irises_do_not_count(track):
+def test_irises_are_ignored(track):
     moved = track.at[:, 468:].add(0.5)
     np.testing.assert_allclose(faces.landmark_distance(track, moved), 0.0)
 

@@ -1,4 +1,4 @@
-"""Picture metrics against the reference values and scikit-image."""
+"""Image metrics against the reference values and scikit-image."""
 
 import dm_pix
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def _ms_ssim_by_the_book(a, b, weights):
     return result
 
 
-def test_ms_ssim_by_the_book():
+def test_ms_ssim_equals_its_definition():
     from skimage.data import astronaut
 
     published = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])

@@ -1,4 +1,4 @@
-"""Rates by hand, and Bjøntegaard's differences of curves whose distance is known."""
+"""Rates by hand, and Bjøntegaard deltas of curves of known distance."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_rates_by_hand():
         rate.kbits_per_second(1, 5, 0)
 
 
-def test_equal_curves_differ_by_nothing():
+def test_equal_curves():
     assert rate.bd_rate(RATES, QUALITIES, RATES, QUALITIES) == pytest.approx(0)
     assert rate.bd_quality(RATES, QUALITIES, RATES, QUALITIES) == pytest.approx(0)
 
@@ -44,7 +44,7 @@ def test_straight_lines_by_hand():
     assert ours == pytest.approx(100 * (10**-0.75 - 1))
 
 
-def test_smooth_curves_as_one_cubic_has_it():
+def test_smooth_curves_match_one_cubic():
     """Four points on smooth curves leave little to the manner of interpolation."""
     anchor = [686.76, 309.58, 157.11, 85.95], [40.28, 37.18, 34.24, 31.42]
     codec = [893.34, 407.8, 204.93, 112.75], [40.39, 37.21, 34.17, 31.24]
@@ -62,7 +62,7 @@ def _by_cubic(anchor, codec) -> float:
     return 100 * (np.exp((areas[1] - areas[0]) / (high - low)) - 1)
 
 
-def test_order_and_dominated_points_do_not_count():
+def test_order_and_dominated_points_are_ignored():
     expected = rate.bd_rate(RATES, QUALITIES, [r / 2 for r in RATES], QUALITIES)
     shuffled = [40.0, 5.0, 30.0, 20.0, 10.0, 0.0, 15.0], [32.0, 25.0, 29.0, 30.5, 28.0, 20.0, float("nan")]
     assert rate.rising_points(*shuffled)[0].tolist() == RATES  # 30 is dearer than 20 and worse; 0 has no logarithm
