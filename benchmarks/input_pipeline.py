@@ -1,14 +1,14 @@
-"""Training samples a second out of the input pipeline, beside the official FOMM data loader on the same frames.
+"""Throughput of the input pipeline in samples per second, beside the official FOMM data loader.
 
-    python -m benchmarks.input_pipeline                         # on made clips of a moving portrait
+    python -m benchmarks.input_pipeline                         # on generated clips of a moving portrait
     python -m benchmarks.input_pipeline --dataset PREPARED      # on the first frames of a prepared dataset's clips
     python -m benchmarks.input_pipeline --peer CHECKOUT --peer-python PYTHON   # official program, its PyTorch
 
-A sample is a pair of 256 × 256 frames, read, decoded, paired, flipped and colour-jittered, in a batch in memory. Every
-program gets the same frames in the form it is made for: ours the prepared dataset, the official loader (`vox-adv-256`)
-a folder of PNG files a clip and, as its preprocessing writes by default, MP4 files. What counts is samples per second
-of processor time, that is by one busy core, whatever else the machine does: threads, children and XLA's threads are
-all charged. Rounds of all cases take turns; the table holds medians.
+A sample is a pair of 256 × 256 frames, read, decoded, paired, flipped and colour-jittered, in a batch in memory. Each
+program reads the same frames in its own format: ours the prepared dataset, the official loader (`vox-adv-256`) a folder
+of PNG files per clip and, as its preprocessing writes by default, MP4 files. Measured are samples per second of
+processor time, that is per busy core: threads, children and XLA's threads included. Rounds of all cases are
+interleaved; the table holds medians.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from avfr_jax.nn.allocator import keep_freed_memory
 from benchmarks.fomm_inference import processor
 from benchmarks.peer import PeerProcess
 from benchmarks.peer_fomm_data import processor_seconds
+from pipelines import record
 from pipelines.augment import AugmentConfig, augment
 from pipelines.loader import DataConfig, PairLoader
 from pipelines.sources import ClipDataset, open_dataset
@@ -41,33 +42,33 @@ SETTLE = 0.5  # seconds
 
 
 def make_dataset(folder: pathlib.Path, clips: int = 8, frames: int = 120) -> pathlib.Path:
-    """A prepared dataset without real people's clips: a portrait that is shifted and turned."""
+    """Write a prepared dataset of a shifted and rotated portrait."""
     from skimage.data import astronaut
 
     portrait = cv2.cvtColor(np.ascontiguousarray(astronaut()[:320, 60:380]), cv2.COLOR_RGB2BGR)
     entries = []
     for clip in range(clips):
-        place = folder / "clips" / f"clip-{clip:03d}" / "frames"
-        place.mkdir(parents=True)
+        place = record.clip_folder(folder, f"clip-{clip:03d}")
+        (place / "frames").mkdir(parents=True)
         for frame in range(frames):
             turn = cv2.getRotationMatrix2D((160, 160), 8 * np.sin(0.1 * frame + clip), 0.9 + 0.02 * clip)
             turn[:, 2] += 6 * np.sin([0.07 * frame, 0.05 * frame + clip]) - 32
             moved = cv2.warpAffine(portrait, turn, (256, 256), borderMode=cv2.BORDER_REFLECT)
-            cv2.imwrite(str(place / f"{frame:06d}.jpg"), moved, [cv2.IMWRITE_JPEG_QUALITY, 95])
+            cv2.imwrite(str(place / record.frame_file("image", frame)), moved, [cv2.IMWRITE_JPEG_QUALITY, 95])
         entries.append({"name": f"clip-{clip:03d}", "identity": f"person-{clip // 2}", "frames": frames})
-    head = {"format": "avfr-clips", "version": 1, "storage": "folder", "size": 256, "fps": 25, "priors": False}
-    (folder / "dataset.json").write_text(json.dumps({**head, "clips": entries}))
+    head = {"format": record.FORMAT, "version": record.VERSION, "storage": "folder", "size": 256, "fps": 25}
+    (folder / record.INDEX).write_text(json.dumps({**head, "priors": False, "clips": entries}))
     return folder
 
 
 def shortened(dataset: ClipDataset, clips: int, frames: int) -> ClipDataset:
-    """The first frames of the first clips."""
+    """Keep the first frames of the first clips."""
     kept = (dataclasses.replace(clip, frames=min(clip.frames, frames)) for clip in dataset.clips[:clips])
     return dataclasses.replace(dataset, clips=tuple(kept))
 
 
 def write_peer_forms(dataset: ClipDataset, folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The same frames as the official loader reads them, `IDENTITY#CLIP.mp4`: PNG folders and MP4 files."""
+    """Write the frames for the official loader, `IDENTITY#CLIP.mp4`: PNG folders and MP4 files."""
     forms = {"png": folder / "png", "mp4": folder / "mp4"}
     for form in forms.values():
         (form / "train").mkdir(parents=True)
@@ -86,11 +87,11 @@ def write_peer_forms(dataset: ClipDataset, folder: pathlib.Path) -> dict[str, pa
 
 
 def clocked(step: Callable[[], int]) -> Clock:
-    """A call that takes at least so many samples and says what one costs, in seconds of processor and of the clock."""
+    """A function that takes at least so many samples and returns processor and wall-clock seconds per sample."""
 
     def run(samples: int) -> dict[str, float]:
         count = 0
-        time.sleep(SETTLE)  # what is read ahead is there, before and after: as much is made as is taken
+        time.sleep(SETTLE)  # buffers are full before and after, so that as many samples are produced as taken
         cpu, wall = processor_seconds(), time.perf_counter()
         while count < samples:
             count += step()
@@ -102,7 +103,7 @@ def clocked(step: Callable[[], int]) -> Clock:
 
 
 def our_cases(dataset: ClipDataset, batch_size: int, threads: int) -> dict[str, Clock]:
-    """Our loader alone, with augmentation, and with everything that can be read beside the frames."""
+    """Our loader alone, with augmentation, and with all other entries."""
     plain = DataConfig(batch_size=batch_size, size=dataset.size, threads=threads)
     change = jax.jit(augment, static_argnums=2)
     settings = AugmentConfig()
@@ -133,20 +134,20 @@ def peer_case(peer: PeerProcess, form: str) -> Clock:
 
 
 def measure(cases: dict[str, tuple[Clock, int]], rounds: int) -> dict[str, dict[str, float]]:
-    """Interleaved rounds of every case, each of so many samples; medians of what a sample costs."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+    """Median costs per sample over interleaved rounds of all cases."""
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     for _ in range(rounds):
         for name, (run, samples) in cases.items():
-            found[name].append(run(samples))
+            measured[name].append(run(samples))
     return {
         name: {unit: float(np.median([cost[unit] for cost in costs])) for unit in ("cpu", "wall")}
-        for name, costs in found.items()
+        for name, costs in measured.items()
     }
 
 
 def table(costs: dict[str, dict[str, float]], ours: str) -> str:
-    """The results in Markdown; ratios are how many times the samples of `ours` a core makes."""
-    head = ["", "samples/s a core", "samples/s here", f"“{ours}”, times"]
+    """Format as Markdown; ratios are samples per core of `ours` over those of the row."""
+    head = ["", "samples/s per core", "samples/s here", f"“{ours}”, times"]
     lines = [head, ["---"] * len(head)]
     for name, cost in costs.items():
         ratio = f"{cost['cpu'] / costs[ours]['cpu']:.1f}" if name.startswith("official") else ""
@@ -156,7 +157,7 @@ def table(costs: dict[str, dict[str, float]], ours: str) -> str:
 
 @contextlib.contextmanager
 def opened(options: argparse.Namespace) -> Iterator[tuple[ClipDataset, pathlib.Path]]:
-    """The dataset, and a folder for other forms of it."""
+    """Open the dataset, and a folder for its other formats."""
     with tempfile.TemporaryDirectory() as scratch:
         path = pathlib.Path(options.dataset) if options.dataset else make_dataset(pathlib.Path(scratch) / "made")
         yield shortened(open_dataset(path), options.clips, options.frames), pathlib.Path(scratch)
@@ -194,12 +195,12 @@ def report(options: argparse.Namespace) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Input pipeline: samples a second")
+    parser = argparse.ArgumentParser(description="Input pipeline: samples per second")
     parser.add_argument("--dataset", metavar="FOLDER", help="a prepared dataset of 256 × 256 clips")
-    parser.add_argument("--clips", type=int, default=8, help="use the first so many clips")
-    parser.add_argument("--frames", type=int, default=180, help="use the first so many frames of each")
+    parser.add_argument("--clips", type=int, default=8, help="number of clips, the first ones")
+    parser.add_argument("--frames", type=int, default=180, help="frames of each clip, the first ones")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--samples", type=int, default=256, help="in a round; the official program makes an eighth")
+    parser.add_argument("--samples", type=int, default=256, help="per round; an eighth for the official program")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peer", metavar="FOLDER", default=os.environ.get("AVFR_PEER_FOMM"))
     parser.add_argument("--peer-python", metavar="PYTHON", default=os.environ.get("AVFR_PEER_PYTHON", sys.executable))

@@ -1,4 +1,4 @@
-"""Every benchmark that needs nothing but the locked packages; `make bench`.
+"""Run every benchmark that needs the locked packages alone; `make bench`.
 
 Set `AVFR_PEER_FOMM` to a checkout of the official first-order-model program and `AVFR_PEER_PYTHON` to a Python with
 PyTorch (and that program's other imports) for the columns that compare with it.
@@ -10,7 +10,7 @@ import sys
 
 
 def main() -> int:
-    """Each benchmark in its own process, so that none inherits another's memory or thread pools."""
+    """Run each benchmark in its own process, with its own memory and thread pools."""
     fomm = ["benchmarks.fomm_inference"]
     if os.environ.get("AVFR_PEER_FOMM"):
         fomm += ["--peer", os.environ["AVFR_PEER_FOMM"]]

@@ -156,9 +156,7 @@ def _with_mask(
 
 
 def encode(
-    image: UInt8[np.ndarray, "s s 3"],
-    landmarks: Float[np.ndarray, "478 3"],
-    mask: Float[np.ndarray, "s s"] | None,
+    image: UInt8[np.ndarray, "s s 3"], landmarks: Float[np.ndarray, "478 3"], mask: Float[np.ndarray, "s s"] | None
 ) -> EncodedFrame:
     """Encode a frame: JPEG of quality 95 without chroma subsampling, mesh image and mask as grey PNG.
 

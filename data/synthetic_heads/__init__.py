@@ -5,13 +5,7 @@
 `render_photo_clip` animates that photograph itself.
 """
 
-from data.synthetic_heads.identity import (
-    IdentityParams,
-    Scene,
-    astronaut_identity,
-    sample_identity,
-    sample_scene,
-)
+from data.synthetic_heads.identity import IdentityParams, Scene, astronaut_identity, sample_identity, sample_scene
 from data.synthetic_heads.motion import MotionTrack, sample_motion, still_motion
 from data.synthetic_heads.photo import PhotoRenderer, render_photo_clip, sample_photo_motion
 from data.synthetic_heads.render import Renderer, SyntheticClip, SyntheticFrame, iter_clip, render_clip

@@ -343,9 +343,7 @@ def _teeth(rng: np.random.Generator) -> np.ndarray:
     return rgb * (1 - gum[..., None]) + gum[..., None] * np.array([0.66, 0.33, 0.33])
 
 
-def build_atlas(
-    identity: IdentityParams,
-) -> tuple[Float[np.ndarray, "1024 1024 3"], Float[np.ndarray, "1024 1024"]]:
+def build_atlas(identity: IdentityParams) -> tuple[Float[np.ndarray, "1024 1024 3"], Float[np.ndarray, "1024 1024"]]:
     """(linear RGB, alpha) of one person's atlas; the tiles are named in `geometry`."""
 
     rng = np.random.default_rng([identity.seed, 21])

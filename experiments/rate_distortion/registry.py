@@ -8,11 +8,7 @@ from experiments.rate_distortion import ours
 from experiments.rate_distortion.base import VideoCodec
 from experiments.rate_distortion.rivals import RIVALS, Copy
 
-CODECS: dict[str, Callable[[], Sequence[VideoCodec]]] = {
-    "copy": lambda: [Copy()],
-    **ours.CURVES,
-    **RIVALS,
-}
+CODECS: dict[str, Callable[[], Sequence[VideoCodec]]] = {"copy": lambda: [Copy()], **ours.CURVES, **RIVALS}
 """Factories of a codec's points, from the lowest rate to the highest; MissingBackendError where it cannot run here."""
 
 ON_REQUEST = ("x264-fast", "av1-fast", "avfr-table3.1", "avfr-table3.2", "avfr-table3.3", "avfr-table3.4")

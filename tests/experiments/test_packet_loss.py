@@ -89,11 +89,7 @@ def test_calls_are_compared_by_poses_without_rendering(tmp_path, monkeypatch, ca
 def test_poses_are_compared_with_faces():
     landmarks = np.random.default_rng(0).uniform(-1, 1, (478, 3)).astype(np.float32)
     seen = [SimpleNamespace(landmarks=points) for points in (landmarks, None, landmarks)]
-    shown = [
-        {"mesh": landmarks},
-        {"mesh": landmarks * 9},
-        {"mesh": landmarks + np.float32([3, 4, 0]) / 128},
-    ]
+    shown = [{"mesh": landmarks}, {"mesh": landmarks * 9}, {"mesh": landmarks + np.float32([3, 4, 0]) / 128}]
     result = packet_loss.PoseReference(seen).score(shown)
     assert result["lmd"] == pytest.approx(2.5, abs=1e-3)  # the second frame shows no face
     assert result["mouth"] == pytest.approx(0, abs=1e-3)

@@ -13,7 +13,7 @@ from PIL import Image
 from avfr_jax.media import mel as mel_scale
 
 SIZE = 32
-# name -> identity, frames; who has more clips must not be seen more often
+# name -> identity, frames; the number of clips must not change an identity's frequency
 CLIPS = {"ann-1": ("ann", 9), "ann-2": ("ann", 5), "ann-3": ("ann", 1), "bob-1": ("bob", 12), "cy-1": ("cy", 7)}
 
 
@@ -24,7 +24,7 @@ def _encoded(image: np.ndarray, kind: str) -> bytes:
 
 
 def frame_files(clip: int, frame: int, size: int = SIZE) -> dict[str, bytes]:
-    """JPEG and PNGs of a frame: a smooth picture whose red tells the clip, green the frame."""
+    """JPEG and PNGs of a frame: a smooth picture whose red encodes the clip, green the frame."""
     ramp = np.linspace(0, 60, size, dtype=np.float32)
     red, green = np.full((size, size), 20 + 40 * clip), np.full((size, size), 20 + 15 * frame)
     image = np.stack([red, green, ramp[None, :] + ramp[:, None]], -1).astype(np.uint8)
@@ -34,20 +34,17 @@ def frame_files(clip: int, frame: int, size: int = SIZE) -> dict[str, bytes]:
 
 
 def clip_arrays(clip: int, frames: int, size: int = SIZE) -> dict[str, np.ndarray]:
-    """Landmarks in pixels (none found in frame 2) and the mel of a clip."""
+    """Landmarks in pixels (no face in frame 2) and the mel of a clip."""
     rng = np.random.default_rng(clip)
     landmarks = rng.uniform(0, size - 1, (frames, 478, 3)).astype(np.float32)
     landmarks[2:3] = np.nan
-    return {
-        "landmarks": landmarks,
-        "mel": rng.uniform(-4, 4, (80, int(80 * frames / 25) + 1)).astype(np.float32),
-    }
+    return {"landmarks": landmarks, "mel": rng.uniform(-4, 4, (80, int(80 * frames / 25) + 1)).astype(np.float32)}
 
 
 def write_dataset(
     path: pathlib.Path, storage: str = "folder", clips: dict[str, tuple[str, int]] = CLIPS
 ) -> pathlib.Path:
-    """A dataset in either form with the same content; the last clip is silent."""
+    """Write a dataset with the same content in either storage; the last clip is silent."""
     path.mkdir(parents=True)
     listing: list[dict[str, Any]] = []
     records = []

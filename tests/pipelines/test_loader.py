@@ -1,4 +1,4 @@
-"""Batches: the same for any number of workers, processes and interruptions; what cannot be read is replaced."""
+"""Batches: independent of workers, processes and interruptions; unreadable pairs are replaced."""
 
 import collections
 import dataclasses
@@ -43,7 +43,7 @@ def check_equal(left: list[Batch], right: list[Batch]) -> None:
 
 
 def shown(batch: Batch) -> list[tuple[int, int, int]]:
-    """Clip and frames of each pair, read from the colours that `prepared` paints them in."""
+    """Clip and frames of each pair, decoded from the colours of `prepared`."""
     means = {name: batch[name][..., :2].astype(float).mean((1, 2)) for name in ("source", "driving")}
     clips = np.rint((means["source"][:, 0] - 20) / 40).astype(int)
     return list(
@@ -51,7 +51,7 @@ def shown(batch: Batch) -> list[tuple[int, int, int]]:
     )
 
 
-def test_batches_hold_what_was_asked_for(stored):
+def test_contents_of_batches(stored):
     plain = next(open_pairs(make_config(stored)))
     assert {name: (x.shape, x.dtype.name) for name, x in plain.items()} == {
         "source": ((6, SIZE, SIZE, 3), "uint8"),
@@ -88,7 +88,7 @@ def test_epochs_are_balanced_and_differ(folder):
     assert set(collections.Counter(clip for clip, _, _ in order).values()) == {20}
 
 
-def test_workers_do_not_change_the_batches_nor_does_an_interruption(folder):
+def test_batches_are_independent_of_workers_and_interruptions(folder):
     config = make_config(folder, landmarks=True)
     alone = open_pairs(config)
     expected = take(alone, 9)
@@ -105,14 +105,14 @@ def test_workers_do_not_change_the_batches_nor_does_an_interruption(folder):
         check_equal(take(alone, 9 - stop), expected[stop:])
 
 
-def test_state_is_small_readable_and_of_the_last_batch_handed_out(folder):
+def test_state_is_that_of_the_last_batch_returned(folder):
     loader = open_pairs(make_config(folder))
     take(loader, 4)
     state = loader.state()
     assert len(state) < 300
     assert json.loads(state.decode())["batches"] == 4
     assert loader.get_state() == state
-    # It serves any number of processes.
+    # It is valid for any number of processes.
     third = open_pairs(make_config(folder), process_index=2, process_count=3)
     third.set_state(state)
     check_equal(take(third, 2), [{k: x[4:] for k, x in batch.items()} for batch in take(loader, 2)])
@@ -151,7 +151,7 @@ def test_states_of_other_runs_are_refused(folder):
     for broken in (b"", b"{}", b"[1]", b"\xff"):
         with pytest.raises(CheckpointError, match="data state is broken"):
             open_pairs(make_config(folder)).set_state(broken)
-    open_pairs(make_config(folder, workers=3, threads=7, priors=True)).set_state(state)  # do not touch the order
+    open_pairs(make_config(folder, workers=3, threads=7, priors=True)).set_state(state)  # settings outside the order
 
 
 def damage(path: pathlib.Path, clip: str, frames: range) -> None:
@@ -160,7 +160,7 @@ def damage(path: pathlib.Path, clip: str, frames: range) -> None:
         file.write_bytes(file.read_bytes()[:-40])
 
 
-def test_a_corrupt_frame_is_replaced_counted_and_named(tmp_path, folder, caplog):
+def test_a_corrupt_frame_is_replaced_counted_and_logged(tmp_path, folder, caplog):
     path = write_dataset(tmp_path / "data")
     damage(path, "bob-1", range(4, 5))
     config = make_config(path, repeats=20)
@@ -197,7 +197,7 @@ def test_too_many_corrupt_frames_fail_the_run(tmp_path):
     assert loader.skipped > 20  # a hundredth of the window of 2000 draws
     patient = open_pairs(make_config(path, repeats=40, max_corrupt=1.0))
     clips = {clip for batch in take(patient, 20) for clip, _, _ in shown(batch)}
-    assert list(CLIPS).index("cy-1") not in clips  # after a few attempts, someone else stands in
+    assert list(CLIPS).index("cy-1") not in clips  # after a few attempts, another identity
 
 
 def test_nothing_readable_fails_at_once(tmp_path):
@@ -208,8 +208,8 @@ def test_nothing_readable_fails_at_once(tmp_path):
         next(open_pairs(make_config(path, max_corrupt=1.0)))
 
 
-def test_old_failures_are_forgotten(tmp_path, monkeypatch):
-    """The share counts within a window, not since the beginning."""
+def test_old_failures_leave_the_window(tmp_path, monkeypatch):
+    """The share of failures is that of a window."""
     monkeypatch.setattr("pipelines.loader.WINDOW", 60)
     path = write_dataset(tmp_path / "data")
     loader = open_pairs(make_config(path, max_corrupt=0.1))

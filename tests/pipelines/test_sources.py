@@ -1,4 +1,4 @@
-"""Reading prepared datasets: both forms give the same, and each thing that can be wrong has its own sentence."""
+"""Reading prepared datasets: both storages are equal, and each fault has its own message."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from tests.pipelines.prepared import CLIPS, SIZE, clip_arrays, frame_files, writ
 EVERYTHING = ("image", "priors", "landmarks", "mel")
 
 
-def test_both_forms_give_what_was_prepared(stored):
+def test_both_storages_return_the_prepared_frames(stored):
     dataset = open_dataset(stored)
     assert dataset.identities == ("ann", "bob", "cy")
     assert dataset.frames == sum(frames for _, frames in CLIPS.values())
@@ -35,8 +35,8 @@ def test_both_forms_give_what_was_prepared(stored):
             pixels = ((frame["landmarks"] + [1, 1, 0]) * SIZE - [1, 1, 0]) / 2
             np.testing.assert_allclose(pixels, arrays["landmarks"][index], atol=1e-4)
             silent = number == len(CLIPS) - 1
-            heard = mel_scale.silence() if silent else mel_scale.mel_window(arrays["mel"], index)
-            np.testing.assert_array_equal(frame["mel"], heard)
+            window = mel_scale.silence() if silent else mel_scale.mel_window(arrays["mel"], index)
+            np.testing.assert_array_equal(frame["mel"], window)
             assert {name: x.dtype.name for name, x in frame.items()} == {
                 "image": "uint8",
                 "landmarks": "float32",
@@ -139,7 +139,7 @@ def test_corrupt_frames(tmp_path, file, damage, reason):
     dataset.read_frame(dataset.clips[1], 1, EVERYTHING)
 
 
-def test_several_datasets_as_one(tmp_path):
+def test_concatenated_datasets(tmp_path):
     ours = write_dataset(tmp_path / "ours")
     more = write_dataset(tmp_path / "more", "arrayrecord", {"dee-1": ("dee", 4), "ann-4": ("ann", 6)})
     config = DataConfig(path=f"{ours}, {more}", size=SIZE, exclude_clips=("bob-1",))

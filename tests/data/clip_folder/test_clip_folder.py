@@ -1,4 +1,4 @@
-"""Raw videos into datasets: what is stored, restarts, rejections, processes, the command."""
+"""Preparation of videos: stored data, restarts, rejections, processes, the command."""
 
 import dataclasses
 import json
@@ -62,7 +62,7 @@ def prepared(videos, tmp_path_factory) -> pathlib.Path:
 
 
 def content(folder: pathlib.Path) -> dict[str, bytes]:
-    """Every file of a dataset but the notes of its preparation, whose order in time may differ."""
+    """Files of a dataset without the notes of its preparation."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if ".prepare" not in path.parts}
 
@@ -82,7 +82,7 @@ def test_listing(prepared):
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_frames_mesh_mask_and_landmarks_show_the_head(prepared, rendered, number):
+def test_frames_mesh_mask_and_landmarks_match_the_rendered_head(prepared, rendered, number):
     dataset, truth = open_dataset(prepared), rendered[number]
     clip = dataset.clips[number]
     x, y, side = clip.crop
@@ -91,8 +91,8 @@ def test_frames_mesh_mask_and_landmarks_show_the_head(prepared, rendered, number
         image, mesh, mask = read["image"][..., :3], read["image"][..., 3], read["image"][..., 4]
         where = (truth.landmarks[index] + 0.5) * SCALE - 0.5 + (LEFT, 0)
         where = (where + 0.5 - (x, y)) * SIZE / side - 0.5
-        found = (read["landmarks"][:, :2] + 1) * (SIZE - 1) / 2
-        assert np.linalg.norm(found - where, axis=-1).mean() < 0.04 * SIZE
+        points = (read["landmarks"][:, :2] + 1) * (SIZE - 1) / 2
+        assert np.linalg.norm(points - where, axis=-1).mean() < 0.04 * SIZE
         # The same square of the rendered frame, and of its person mask.
         place = np.float32([[side / SIZE / SCALE, 0, 0], [0, side / SIZE / SCALE, 0]])
         place[:, 2] = (np.array([x - LEFT, y]) + side / SIZE / 2) / SCALE - 0.5
@@ -104,10 +104,10 @@ def test_frames_mesh_mask_and_landmarks_show_the_head(prepared, rendered, number
         person = person > 0.5
         assert np.abs(picture.astype(int) - image).mean() < 6
         assert ((mask > 127) & person).sum() > 0.8 * ((mask > 127) | person).sum()
-        drawn = np.argwhere(mesh > 0)[:, ::-1]
-        assert len(drawn) > 200
-        assert (drawn >= found.min(0) - 3).all()
-        assert (drawn <= found.max(0) + 3).all()
+        lit = np.argwhere(mesh > 0)[:, ::-1]
+        assert len(lit) > 200
+        assert (lit >= points.min(0) - 3).all()
+        assert (lit <= points.max(0) + 3).all()
         assert read["mel"].shape == (80, 16)
 
 
@@ -121,7 +121,7 @@ def test_sound_and_mel_belong_to_the_frames(prepared, rendered):
     np.testing.assert_allclose(np.load(folder / "mel.npy"), mel_spectrogram(samples), atol=1e-5)
 
 
-def test_array_records_hold_the_same(videos, prepared, tmp_path):
+def test_array_records_equal_folders(videos, prepared, tmp_path):
     report = prepare(videos, tmp_path / "records", dataclasses.replace(CONFIG, storage="arrayrecord"))
     assert report.clips == 2
     files, records = open_dataset(prepared), open_dataset(tmp_path / "records")
@@ -132,22 +132,19 @@ def test_array_records_hold_the_same(videos, prepared, tmp_path):
             a, b = files.read_frame(one, index, what), records.read_frame(other, index, what)
             for name in a:
                 np.testing.assert_array_equal(a[name], b[name])
-    # A shard that is gone is made again.
+    # A missing shard is written again.
     (tmp_path / "records" / "shard-00000.arrayrecord").unlink()
     again = prepare(videos, tmp_path / "records", dataclasses.replace(CONFIG, storage="arrayrecord"))
     assert again.taken_over == 0
     assert open_dataset(tmp_path / "records").clips == records.clips
 
 
-def test_processes_give_what_one_gives(videos, prepared, tmp_path):
+def test_two_processes_equal_one(videos, prepared, tmp_path):
     prepare(videos, tmp_path / "clips", dataclasses.replace(CONFIG, workers=2))
     assert content(tmp_path / "clips") == content(prepared)
 
 
-# -- restarts --
-
-
-def test_finished_videos_are_taken_over(videos, prepared, tmp_path):
+def test_finished_videos_are_kept(videos, prepared, tmp_path):
     out = tmp_path / "clips"
     shutil.copytree(prepared, out)
     before = {path: path.stat().st_mtime_ns for path in out.glob("clips/*/frames/*")}
@@ -157,8 +154,8 @@ def test_finished_videos_are_taken_over(videos, prepared, tmp_path):
     assert content(out) == content(prepared)
 
 
-def test_a_run_that_was_killed_goes_on(videos, prepared, tmp_path):
-    """Killed while one clip was being written, and after another took its place but before that was noted."""
+def test_a_killed_run_resumes(videos, prepared, tmp_path):
+    """Killed while one clip was written, and after another was moved to its place but before it was noted."""
     out = tmp_path / "clips"
     shutil.copytree(prepared, out)
     (out / ".prepare" / "done" / "more_bob.json").unlink()
@@ -177,7 +174,7 @@ def test_a_run_that_was_killed_goes_on(videos, prepared, tmp_path):
     assert content(out) == content(prepared)
 
 
-def test_ctrl_c_leaves_whole_clips_only(videos, prepared, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_leaves_complete_clips_only(videos, prepared, tmp_path, monkeypatch, capsys):
     from data.clip_folder import clip
 
     written = []
@@ -202,7 +199,7 @@ def test_ctrl_c_leaves_whole_clips_only(videos, prepared, tmp_path, monkeypatch,
     assert content(out) == content(prepared)
 
 
-def test_lost_clips_and_changed_videos_are_done_again(videos, prepared, tmp_path):
+def test_missing_clips_and_changed_videos_are_prepared_again(videos, prepared, tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "clips"
     shutil.copytree(videos, raw)
     shutil.copytree(prepared, out)
@@ -215,9 +212,6 @@ def test_lost_clips_and_changed_videos_are_done_again(videos, prepared, tmp_path
     assert (changed.taken_over, changed.clips, changed.unusable) == (1, 1, 1)
     assert not (out / "clips" / "more_bob").exists()
     assert len(open_dataset(out).clips) == 1
-
-
-# -- what cannot be used --
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +228,7 @@ def bad_videos(videos, rendered, tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def test_rejections_are_named_with_a_reason(bad_videos, tmp_path, capsys):
+def test_rejections_have_reasons(bad_videos, tmp_path, capsys):
     call = [str(bad_videos), str(tmp_path / "clips"), "--size", str(SIZE), "--min-frames", "12", "--workers", "1"]
     assert main(call) == 2
     printed = capsys.readouterr()
@@ -252,7 +246,7 @@ def test_rejections_are_named_with_a_reason(bad_videos, tmp_path, capsys):
     assert str(bad_videos) not in "".join(reasons.values())
 
 
-def test_the_share_that_may_be_rejected(bad_videos, tmp_path):
+def test_largest_share_of_rejections(bad_videos, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     shutil.copy(bad_videos / "noise.mp4", raw)
@@ -265,7 +259,7 @@ def test_the_share_that_may_be_rejected(bad_videos, tmp_path):
         ClipConfig(max_rejected=1.5)
 
 
-def test_a_process_that_dies_takes_only_its_video_along(tmp_path):
+def test_a_dying_process_loses_only_its_video(tmp_path):
     jobs = [Job(key, pathlib.Path(key), [0]) for key in ("a", "bad", "c")]
     report = run_jobs(jobs, {}, tmp_path / "out", ClipConfig(workers=2, max_rejected=1.0), one_dies)
     assert report.rejected == [
@@ -276,26 +270,26 @@ def test_a_process_that_dies_takes_only_its_video_along(tmp_path):
 
 
 def test_one_sentence_for_a_wrong_request(videos, prepared, tmp_path, capsys):
-    def says(*call: object) -> str:
+    def error_of(*call: object) -> str:
         assert main([str(part) for part in call]) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1
         return said
 
     (tmp_path / "none").mkdir()
-    assert "holds no video" in says(tmp_path / "none", tmp_path / "out")
-    assert "is not a folder" in says(tmp_path / "missing", tmp_path / "out")
+    assert "holds no video" in error_of(tmp_path / "none", tmp_path / "out")
+    assert "is not a folder" in error_of(tmp_path / "missing", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    assert "holds something else" in says(videos, videos / "more")
-    assert "was prepared with size 96, not 64" in says(videos, prepared, "--size", 64)
-    assert "size must be" in says(videos, tmp_path / "out", "--size", 8)
+    assert "holds something else" in error_of(videos, videos / "more")
+    assert "was prepared with size 96, not 64" in error_of(videos, prepared, "--size", 64)
+    assert "size must be" in error_of(videos, tmp_path / "out", "--size", 8)
     (tmp_path / "file").write_text("x")
-    assert "cannot be written to" in says(videos, tmp_path / "file")
+    assert "cannot be written to" in error_of(videos, tmp_path / "file")
     (tmp_path / "people.csv").write_text("file,who\nann#1.mp4,Ann\n")
-    assert "columns" in says(videos, tmp_path / "out", "--identities", tmp_path / "people.csv")
+    assert "columns" in error_of(videos, tmp_path / "out", "--identities", tmp_path / "people.csv")
 
 
-def test_a_full_disk_stops_the_run_and_leaves_nothing_half(videos, prepared, tmp_path, monkeypatch):
+def test_a_full_disk_stops_the_run_without_partial_clips(videos, prepared, tmp_path, monkeypatch):
     out = tmp_path / "clips"
     frame_file, count = record.frame_file, []
 
@@ -313,7 +307,7 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half(videos, prepared, tmp
     assert not list(out.glob(".prepare/partial-*"))
 
 
-def test_identities_from_a_table(videos, prepared, tmp_path):
+def test_identities_from_a_csv_file(videos, prepared, tmp_path):
     out, table = tmp_path / "clips", tmp_path / "people.csv"
     shutil.copytree(prepared, out)
     table.write_text("file,identity\nann#1.mp4,Ann\nmore/bob.mkv,Ann\n")

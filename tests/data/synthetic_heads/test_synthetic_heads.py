@@ -1,3 +1,6 @@
+"""Synthetic heads: exact ground truth, motion, voice, the command."""
+
+import concurrent.futures
 import dataclasses
 
 import numpy as np
@@ -5,6 +8,7 @@ import pytest
 
 from avfr_jax.errors import ConfigError
 from data.synthetic_heads import (
+    MotionTrack,
     Renderer,
     Scene,
     astronaut_identity,
@@ -45,11 +49,10 @@ def test_clip_shapes_and_ranges(clip):
     assert clip.frames.std() > 20
 
 
-def test_same_seed_same_clip_and_other_seed_other_clip(clip):
-    again = render_clip(4, frames=FRAMES, size=256)
-    np.testing.assert_array_equal(again.frames, clip.frames)
-    np.testing.assert_array_equal(again.audio, clip.audio)
-    np.testing.assert_array_equal(again.landmarks, clip.landmarks)
+def test_clips_are_pure_functions_of_the_seed(clip):
+    one, again = (render_clip(4, frames=3, size=64) for _ in range(2))
+    for name in ("frames", "audio", "landmarks", "person_mask"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(one, name))
     assert sample_identity(4) == sample_identity(4) != sample_identity(5)
     assert sample_scene(4) == sample_scene(4) != sample_scene(5)
     other = next(iter_clip(5, frames=1))
@@ -57,34 +60,39 @@ def test_same_seed_same_clip_and_other_seed_other_clip(clip):
 
 
 def test_streamed_frames_equal_the_clip(clip):
-    for i, frame in zip(range(3), iter_clip(4, frames=FRAMES), strict=False):
+    for i, frame in zip(range(2), iter_clip(4, frames=FRAMES), strict=False):
         np.testing.assert_array_equal(frame.image, clip.frames[i])
+
+
+def chosen(track: MotionTrack, frames: list[int]) -> MotionTrack:
+    """Some frames of a track."""
+    return MotionTrack(**{field.name: getattr(track, field.name)[frames] for field in dataclasses.fields(track)})
 
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_flow_carries_one_frame_onto_another(seed):
-    """Frame j sampled at p + flow[p] is frame i wherever the flow says it can be seen."""
+    """The second frame sampled at p + flow[p] is the first one wherever it is visible."""
     import cv2
 
     light = Scene(seed=seed, key=0.0, fill=0.0, rim=0.0, ambient=0.9, noise=0.0, blur=0.5)
     motion = sample_motion(seed, 30)
-    clip = render_clip(seed, motion, light)
-    i, j = int(np.argmin(motion.yaw)), int(np.argmax(motion.yaw))
-    flow, visible = clip.flow(i, j)
+    extremes = [int(np.argmin(motion.yaw)), int(np.argmax(motion.yaw))]
+    clip = render_clip(seed, chosen(motion, extremes), light)
+    flow, visible = clip.flow(0, 1)
     assert np.linalg.norm(flow[visible], axis=-1).max() > 5
     y, x = np.mgrid[0:256, 0:256].astype(np.float32)
-    second = clip.frames[j].astype(np.float32)
+    second = clip.frames[1].astype(np.float32)
     warped = cv2.remap(second, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
-    first = clip.frames[i].astype(np.float32)
+    first = clip.frames[0].astype(np.float32)
     face = np.zeros((256, 256), np.uint8)
-    hull = cv2.convexHull(np.round(clip.landmarks[i]).astype(np.int32))
+    hull = cv2.convexHull(np.round(clip.landmarks[0]).astype(np.int32))
     cv2.fillConvexPoly(face, hull, 1)
     where = visible & (face > 0)
     assert where.sum() > 3000
     error, unmoved = np.abs(warped - first)[where].mean(), np.abs(second - first)[where].mean()
     assert error < 8.0
     assert error < 0.45 * unmoved
-    still, all_seen = clip.flow(i, i)
+    still, all_seen = clip.flow(0, 0)
     assert np.abs(still).max() < 1e-2
     assert all_seen.all()
 
@@ -110,8 +118,8 @@ def test_signs_of_the_pose():
     assert np.allclose(rotation(20, -7, 11) @ rotation(20, -7, 11).T, np.eye(3))
 
 
-def test_pose_is_found_again_from_the_landmarks():
-    """Perspective-n-point on the rig's own rigid points gives back the angles that posed it."""
+def test_pose_is_recovered_from_the_landmarks():
+    """Perspective-n-point on the rig's rigid points recovers the driving angles."""
     import cv2
 
     scene = Scene(seed=2)
@@ -126,8 +134,8 @@ def test_pose_is_found_again_from_the_landmarks():
         _, turn, _ = cv2.solvePnP(
             (rest @ flip).astype(np.float64), points.astype(np.float64), camera, None, flags=cv2.SOLVEPNP_SQPNP
         )
-        found = flip @ cv2.Rodrigues(turn)[0] @ flip
-        np.testing.assert_allclose(found, head_rotation(yaw, pitch, roll), atol=0.01)
+        recovered = flip @ cv2.Rodrigues(turn)[0] @ flip
+        np.testing.assert_allclose(recovered, head_rotation(yaw, pitch, roll), atol=0.01)
 
 
 def test_jaw_opens_the_mouth_and_blink_closes_the_eyes():
@@ -143,9 +151,9 @@ def test_jaw_opens_the_mouth_and_blink_closes_the_eyes():
     assert np.max(np.abs(lids[-1])) < 0.12
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(4))
 def test_no_hole_in_the_head(seed):
-    """No background shows through the face, however it turns, opens or shuts."""
+    """No background is visible through the face in extreme poses."""
     import cv2
 
     renderer = Renderer(sample_identity(seed), sample_scene(seed), 128)
@@ -161,13 +169,13 @@ def test_no_hole_in_the_head(seed):
         face = cv2.erode(face, np.ones((3, 3), np.uint8))
         _, labels, stats, _ = cv2.connectedComponentsWithStats((frame.person_mask < 0.5).astype(np.uint8))
         outside = np.unique(np.concatenate([labels[0], labels[:, 0], labels[:, -1]]))
-        # Background that the frame's edge does not reach is a hole; a pixel or two between strands is hair.
+        # A hole is background unconnected to the border; one or two pixels are gaps between strands.
         holes = [k for k in np.unique(labels[face > 0]) if k not in outside and k > 0 and stats[k, 4] > 2]
         assert not holes
         assert frame.person_mask[face > 0].mean() > 0.97
 
 
-def test_motion_is_smooth_and_alive():
+def test_motion_is_smooth_with_blinks_and_syllables():
     track = sample_motion(11, 250)
     assert len(track) == 250
     assert np.abs(np.diff(track.yaw)).max() < 6
@@ -194,6 +202,10 @@ def test_voice_follows_the_jaw():
         assert loud[track.voicing < 0.01].max(initial=0) < 0.05 * loud.max()
 
 
+def test_voice_of_a_single_frame():
+    assert synthesise(sample_identity(0), still_motion(1)).shape == (RATE // 25,)
+
+
 def test_voice_has_the_identitys_pitch():
     person = dataclasses.replace(sample_identity(0), voice_pitch=120.0)
     sound = synthesise(person, still_motion(50, jaw=0.6, voicing=1.0))
@@ -201,8 +213,8 @@ def test_voice_has_the_identitys_pitch():
     spectrum = np.fft.rfft(part, 1 << 16)
     correlation = np.fft.irfft(np.abs(spectrum) ** 2)
     lags = slice(RATE // 300, RATE // 60)
-    found = RATE / (lags.start + np.argmax(correlation[lags]))
-    assert found == pytest.approx(120 * 1.06, rel=0.05)
+    pitch = RATE / (lags.start + np.argmax(correlation[lags]))
+    assert pitch == pytest.approx(120 * 1.06, rel=0.05)
 
 
 def test_template_is_symmetric_and_its_mouth_is_closed():
@@ -213,7 +225,7 @@ def test_template_is_symmetric_and_its_mouth_is_closed():
     assert len(np.unique(base.triangles)) == 468
 
 
-def test_command_renders_then_skips_what_is_there(tmp_path, capsys):
+def test_command_renders_then_skips_finished_clips(tmp_path, capsys):
     from avfr_jax.media.video import VideoReader
 
     call = [str(tmp_path / "set"), "--clips", "1", "--seconds", "0.2", "--size", "64", "--seed", "3"]
@@ -238,7 +250,8 @@ def test_command_renders_then_skips_what_is_there(tmp_path, capsys):
         finished(tmp_path / "set", 3, 9, 64)
 
 
-def test_command_with_workers_gives_the_same_clips(tmp_path):
+def test_command_with_workers_renders_the_same_clips(tmp_path, monkeypatch):
+    monkeypatch.setattr("data.synthetic_heads.__main__.worker_pool", concurrent.futures.ThreadPoolExecutor)
     common = ["--clips", "2", "--seconds", "0.08", "--size", "64"]
     assert main([str(tmp_path / "a"), *common]) == 0
     assert main([str(tmp_path / "b"), *common, "--workers", "2"]) == 0
@@ -249,7 +262,7 @@ def test_command_with_workers_gives_the_same_clips(tmp_path):
                 np.testing.assert_array_equal(one[key], two[key])
 
 
-def test_command_refuses_nonsense(tmp_path, capsys):
+def test_command_refuses_bad_options(tmp_path, capsys):
     assert main([str(tmp_path), "--clips", "0"]) == 2
     assert main([str(tmp_path), "--size", "33"]) == 2
     (tmp_path / "file").write_text("x")
@@ -258,24 +271,24 @@ def test_command_refuses_nonsense(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_mediapipe_sees_the_faces_where_they_are():
+def test_mediapipe_detects_the_faces_at_their_places():
     mediapipe = pytest.importorskip("mediapipe")
     if not hasattr(mediapipe, "solutions"):
         pytest.skip("this mediapipe carries no models")
     people = [astronaut_identity(), *(sample_identity(k) for k in range(4))]
-    found, errors, gaps, truth = 0, [], [], []
+    detected, errors, gaps, truth = 0, [], [], []
     for k, person in enumerate(people):
-        clip = render_clip(person, sample_motion(k, 15), sample_scene(k))
+        clip = render_clip(person, chosen(sample_motion(k, 15), [0, 2, 5, 8, 11, 14]), sample_scene(k))
         with mediapipe.solutions.face_mesh.FaceMesh(refine_landmarks=True) as mesh:
             for i, frame in enumerate(clip.frames):
                 faces = mesh.process(frame).multi_face_landmarks
                 if not faces:
                     continue
-                found += 1
+                detected += 1
                 points = np.array([[p.x, p.y] for p in faces[0].landmark]) * 256 - 0.5
                 errors.append(np.linalg.norm(points - clip.landmarks[i], axis=-1).mean())
                 gaps.append(np.linalg.norm(points[13] - points[14]))
                 truth.append(clip.mouth_opening[i])
-    assert found >= 0.95 * 15 * len(people)
+    assert detected >= 0.95 * 6 * len(people)
     assert np.mean(errors) < 4.0
     assert np.corrcoef(gaps, truth)[0, 1] > 0.9
