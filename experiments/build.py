@@ -21,7 +21,8 @@ from avfr_jax.training.stopping import say
 from avfr_jax.training.validation import Pair, Validator
 from experiments.experiment import Experiment, build_objective, check, fixed_settings, with_schedule
 from pipelines.augment import augment
-from pipelines.loader import DataConfig, PairLoader, choose_clips
+from pipelines.config import DataConfig
+from pipelines.loader import PairLoader, choose_clips
 from pipelines.prefetch import DevicePrefetch
 from pipelines.sources import ClipDataset, CorruptFrameError
 

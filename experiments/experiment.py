@@ -22,7 +22,7 @@ from avfr_jax.training.step import StepConfig
 from avfr_jax.training.terms import FOMM_TERMS, Term
 from avfr_jax.training.validation import ValidationConfig
 from pipelines.augment import AugmentConfig
-from pipelines.loader import DataConfig
+from pipelines.config import DataConfig
 from pipelines.sources import ClipDataset
 
 

@@ -106,12 +106,14 @@ def override(config: T, values: Mapping[str, str]) -> T:
     Raises:
       ConfigError: an unknown name (the nearest one is given), or a value of another type.
     """
-    return _replaced(config, _present(config, values), list(leaves(config)))
+    changed: T = _replaced(config, _present(config, values), list(leaves(config)))
+    return changed
 
 
 def _present(config: Any, values: Mapping[str, str]) -> dict[str, str]:
     """Former names replaced; one that has become several is applied to those which the config has."""
-    known, present = leaves(config), {}
+    known: dict[str, Any] = leaves(config)
+    present: dict[str, str] = {}
     for key, text in values.items():
         targets = getattr(config, "FORMER", {}).get(key, (key,))
         present |= dict.fromkeys([t for t in targets if t in known] if len(targets) > 1 else targets, text)
@@ -144,9 +146,9 @@ def _replaced(config: Any, values: Mapping[str, str], known: Sequence[str], grou
     for name, texts in inside.items():
         rest = next(iter(texts))
         full = group + name + (f".{rest}" if rest else "")
-        value = getattr(config, name, None) if name in type(config).__dataclass_fields__ else dataclasses.MISSING
-        if value is dataclasses.MISSING:
+        if name not in type(config).__dataclass_fields__:
             raise ConfigError(_unknown(full, known))
+        value: Any = getattr(config, name)
         if terms := _terms(type(config), name):
             new[name] = _replaced_terms(value, terms, texts, known, f"{group}{name}.")
         elif dataclasses.is_dataclass(value) and "" not in texts:

@@ -106,7 +106,8 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """Step of the newest checkpoint."""
-        return self._manager.latest_step()
+        step: int | None = self._manager.latest_step()
+        return step
 
     def best(self) -> int | None:
         """Step of the checkpoint with the best validation metric; the newest where none was validated."""
@@ -146,19 +147,11 @@ class Checkpoints:
         self._writing(lambda: self._manager.save(step, args=items, metrics=dict(metrics or {}), force=True), step)
 
     def wait(self) -> None:
-        """Wait until the last save is on the disk.
-
-        Raises:
-          OutputError: it could not be written.
-        """
+        """Wait until the last save is on the disk, or raise OutputError."""
         self._writing(self._manager.wait_until_finished, None)
 
     def close(self) -> None:
-        """Wait, and release threads.
-
-        Raises:
-          OutputError: the last save could not be written.
-        """
+        """`wait`, and release threads."""
         self._writing(self._manager.close, None)
 
     def abandon(self) -> None:
@@ -213,7 +206,7 @@ class Checkpoints:
             kept = max((int(p.name) for p in self.folder.glob("[0-9]*") if p.name.isdigit()), default=None)
             about = "a checkpoint" if step is None else f"a checkpoint at or before step {step}"
             intact = "there is none before it" if kept is None else f"that of step {kept} is intact"
-            hint = "free some space" if _is_full(error) else "see to the disk"
+            hint = "free some space" if _full(error) else "see to the disk"
             raise OutputError(
                 f"Saving {about} to {self.folder} failed ({_reason(error)}); {intact}: {hint} and start again."
             ) from None
@@ -238,20 +231,21 @@ def _chain(error: BaseException) -> list[BaseException]:
 _FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
-def _is_full(error: BaseException) -> bool:
-    return any(words in str(e) for e in _chain(error) for words in _FULL)
+def _full(error: BaseException) -> str | None:
+    """The system's words for a full disk, where they are the cause of an error."""
+    return next((words for words in _FULL if any(words in str(e) for e in _chain(error))), None)
 
 
 def _reason(error: BaseException) -> str:
     """A short reason from a long message."""
-    for words in _FULL:
-        if any(words in str(e) for e in _chain(error)):
-            return words
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+    return (
+        _full(error)
+        or next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+    )
 
 
 def load_variables(folder: str | os.PathLike[str], shapes: Variables) -> Variables:
-    """Weights to start from: those of the networks that a model folder holds, as host arrays.
+    """Load the weights of those networks that a model folder holds, as host arrays.
 
     Args:
       folder: a model folder, as `avfr_jax.model_store.save_model` writes.
@@ -267,4 +261,5 @@ def load_variables(folder: str | os.PathLike[str], shapes: Variables) -> Variabl
         raise CheckpointError(f"{folder} is no model folder to start from: it has no readable model.json.") from None
     if not (wanted := {name: shapes[name] for name in shapes if name in held}):
         raise CheckpointError(f"{folder} holds none of the networks to train ({', '.join(shapes)}).")
-    return jax.tree.map(np.asarray, load_weights(folder, wanted))
+    variables: Variables = jax.tree.map(np.asarray, load_weights(folder, wanted))
+    return variables

@@ -1,9 +1,10 @@
 """Metric writers: JSON lines, TensorBoard, and Weights & Biases where requested; in process 0 alone."""
 
+import contextlib
 import json
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,14 +42,13 @@ class JsonLines:
         Raises:
           OutputError: the folder cannot be written to.
         """
-        self._folder = workdir
-        path = workdir / METRICS_FILE
+        self._folder, path = workdir, workdir / METRICS_FILE
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             kept = [line for line in read_metrics(path) if line["step"] <= first_step] if path.exists() else []
             scratch = path.with_name(f".{path.name}.new")
             scratch.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            scratch.replace(path)  # at once: a kill here leaves the old file or the new one
+            scratch.replace(path)  # atomic: a kill here leaves the old file or the new one
             self._file = path.open("a")
         except OSError as error:
             raise OutputError(f"{path} cannot be written ({error.strerror}).") from None
@@ -56,13 +56,9 @@ class JsonLines:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write one line; a value that is not finite becomes null, as JSON has no other way."""
         plain = {name: float(x) if math.isfinite(x) else None for name, x in values.items()}
-        line = json.dumps({"step": step, **plain}) + "\n"
-
-        def write() -> None:
-            self._file.write(line)
+        with self._writing():
+            self._file.write(json.dumps({"step": step, **plain}) + "\n")
             self._file.flush()  # a kill loses nothing
-
-        self._attempt(write)
 
     def images(self, step: int, values: Mapping[str, np.ndarray]) -> None:
         """Write PNG files, where Pillow is installed."""
@@ -71,20 +67,19 @@ class JsonLines:
         except ImportError:
             return
         folder = self._folder / "panels"
-
-        def write() -> None:
+        with self._writing():
             folder.mkdir(exist_ok=True)
             for name, image in values.items():
                 Image.fromarray(image).save(folder / f"{step:08d}-{name.replace('/', '-')}.png")
 
-        self._attempt(write)
-
     def close(self) -> None:
-        self._attempt(self._file.close)
+        with self._writing():
+            self._file.close()
 
-    def _attempt(self, write: Any) -> None:
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            write()
+            yield
         except OSError as error:
             raise OutputError(
                 f"The metrics of the run cannot be written to {self._folder} ({error.strerror})."
@@ -95,12 +90,10 @@ def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
     """Read the lines of a `metrics.jsonl`, without a last line that a kill cut off."""
     lines = []
     for line in pathlib.Path(path).read_text(errors="replace").splitlines():
-        try:
+        with contextlib.suppress(json.JSONDecodeError):
             value = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(value, dict) and isinstance(value.get("step"), int):
-            lines.append(value)
+            if isinstance(value, dict) and isinstance(value.get("step"), int):
+                lines.append(value)
     return lines
 
 

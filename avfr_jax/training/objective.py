@@ -32,14 +32,10 @@ class Objective(Protocol):
       notes: descriptions of the frozen networks, for the log and the model card.
     """
 
-    @property
-    def networks(self) -> tuple[str, ...]: ...
-    @property
-    def averaged(self) -> tuple[str, ...]: ...
-    @property
-    def frozen(self) -> Any: ...
-    @property
-    def notes(self) -> tuple[str, ...]: ...
+    networks: tuple[str, ...]
+    averaged: tuple[str, ...]
+    frozen: Any
+    notes: tuple[str, ...]
 
     def init(self, key: Array) -> Variables:
         """Fresh weights: `{network: {collection: tree}}`."""

@@ -70,7 +70,8 @@ def leaf_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
 
 def state_shardings(mesh: Mesh, shapes: TrainState) -> TrainState:
     """Sharding of every leaf of a state."""
-    return jax.tree.map(lambda leaf: leaf_sharding(mesh, tuple(leaf.shape)), shapes)
+    shardings: TrainState = jax.tree.map(lambda leaf: leaf_sharding(mesh, tuple(leaf.shape)), shapes)
+    return shardings
 
 
 def put_batch(mesh: Mesh, batch: dict[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,8 @@ def new_state(objective: Objective, optimisers: Optimisers, key: Array, config: 
 
 def state_shapes(objective: Objective, optimisers: Optimisers, config: StepConfig) -> TrainState:
     """Shapes and dtypes of a state."""
-    return jax.eval_shape(lambda key: new_state(objective, optimisers, key, config), jax.random.key(0))
+    shapes: TrainState = jax.eval_shape(lambda key: new_state(objective, optimisers, key, config), jax.random.key(0))
+    return shapes
 
 
 def init_state(
@@ -66,7 +67,8 @@ def init_state(
     config = config or StepConfig()
     places = state_shardings(mesh, state_shapes(objective, optimisers, config))
     make = jax.jit(lambda k: new_state(objective, optimisers, k, config), out_shardings=places)
-    return make(key)
+    state: TrainState = make(key)
+    return state
 
 
 def make_step(
@@ -83,7 +85,8 @@ def make_step(
 
     def step(state: TrainState, batch: dict[str, Any]) -> tuple[TrainState, dict[str, Array]]:
         check_batch(mesh, len(next(iter(batch.values()))), config.accumulate)
-        return compiled(state, frozen, batch)
+        result: tuple[TrainState, dict[str, Array]] = compiled(state, frozen, batch)
+        return result
 
     return step
 
@@ -91,7 +94,7 @@ def make_step(
 def compile_ready_step(objective: Objective, optimisers: Optimisers, mesh: Mesh, config: StepConfig) -> Any:
     """Make the step as a jitted function of (state, frozen weights, batch), which can be lowered from shapes alone."""
     places = state_shardings(mesh, state_shapes(objective, optimisers, config))
-    passes = _per_device(objective, mesh) if config.per_device else _global(objective)
+    passes = _per_device(objective, mesh) if config.per_device else objective.gradients
 
     def step(state: TrainState, frozen: Any, batch: dict[str, Any]) -> tuple[TrainState, dict[str, Array]]:
         size = jax.tree.leaves(batch)[0].shape[0]
@@ -136,10 +139,6 @@ def _global_norm(tree: Any) -> Array:
 
 
 Passes = Callable[[Variables, Any, dict[str, Any], Any], Gradients]
-
-
-def _global(objective: Objective) -> Passes:
-    return lambda variables, frozen, batch, random: objective.gradients(variables, frozen, batch, random)
 
 
 def _per_device(objective: Objective, mesh: Mesh) -> Passes:

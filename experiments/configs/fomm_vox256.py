@@ -19,7 +19,7 @@ from avfr_jax.training.terms import EquivarianceJacobian, EquivarianceValue, Per
 from avfr_jax.training.validation import ValidationConfig
 from experiments.experiment import Experiment, HeldOutConfig, ScheduleConfig
 from pipelines.augment import AugmentConfig
-from pipelines.loader import DataConfig
+from pipelines.config import DataConfig
 
 CONFIG = Experiment(
     name="fomm_vox256",

@@ -24,7 +24,7 @@ from avfr_jax.training.terms import Adversarial, PyramidL1, Structural
 from avfr_jax.training.validation import ValidationConfig
 from experiments.experiment import Experiment, HeldOutConfig
 from pipelines.augment import AugmentConfig
-from pipelines.loader import DataConfig
+from pipelines.config import DataConfig
 
 CONFIG = Experiment(
     name="interpolation128",

@@ -27,7 +27,7 @@ from avfr_jax.training.terms import (
 from avfr_jax.training.validation import ValidationConfig
 from experiments.experiment import Experiment, HeldOutConfig
 from pipelines.augment import AugmentConfig
-from pipelines.loader import DataConfig
+from pipelines.config import DataConfig
 from pipelines.warp import WarpConfig
 
 CONFIG = Experiment(

@@ -19,7 +19,7 @@ from avfr_jax.training.step import StepConfig
 from avfr_jax.training.terms import EquivarianceJacobian, EquivarianceValue, PyramidL1, Structural
 from avfr_jax.training.validation import ValidationConfig
 from experiments.experiment import Experiment, HeldOutConfig, SyntheticConfig
-from pipelines.loader import DataConfig
+from pipelines.config import DataConfig
 
 CONFIG = Experiment(
     name="tiny",

@@ -49,8 +49,8 @@ def avfr_objective(config=AVFR, terms=TERMS, **options):
     return ComposedObjective(avfr_training.TASK, config, terms, **options)
 
 
-def interpolation_objective(config=INTERPOLATION, terms=IMAGE_TERMS):
-    return ComposedObjective(interpolation_training.TASK, config, terms)
+def interpolation_objective(config=INTERPOLATION, terms=IMAGE_TERMS, **options):
+    return ComposedObjective(interpolation_training.TASK, config, terms, **options)
 
 
 def super_resolution_objective(config=SUPER_RESOLUTION, terms=IMAGE_TERMS):

@@ -1,14 +1,13 @@
 """One training step of FOMM against the reference program's: losses, gradients, new weights and running statistics.
 
-The random warp is the reference's own draw, and the perceptual network is a VGG19 whose weights follow the rule of
+The random warp is the reference's own sample, and the perceptual network is a VGG19 whose weights follow the rule of
 `tests.golden`. Gradients are compared in float64: the networks have so many kinks (L1, ReLU, max-pooling, the sampling
-grid's cells) that the reference's own float32 and float64 gradients differ by a hundredth. What is left there comes
-from constants alone, which differ in the eighth digit: our coordinate grids are float32, our anti-alias kernels are
-separated into two passes, and the reference's ImageNet mean and deviation are float32. With its constants in their
-place all gradient norms agree to 1e-11; without, the kinks make 8e-4 of it.
+grid's cells) that the reference's own float32 and float64 gradients differ by a hundredth. The remaining difference
+comes from constants alone, which differ in the eighth digit: our coordinate grids are float32, our anti-alias kernels
+are separated into two passes, and the reference's ImageNet mean and deviation are float32. With its constants instead
+all gradient norms agree to 1e-11; without, the kinks make 8e-4 of it.
 """
 
-import dataclasses
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -28,9 +27,8 @@ from avfr_jax.losses import SCALES
 from avfr_jax.training.composed import ComposedObjective
 from avfr_jax.training.objectives.fomm import TASK
 from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
-from avfr_jax.training.sharding import make_mesh
 from avfr_jax.training.state import TrainState
-from avfr_jax.training.step import make_step
+from avfr_jax.training.step import StepConfig, apply_gradients
 from avfr_jax.training.terms import FOMM_TERMS
 from tests.golden import channels_last, rule_weight
 
@@ -63,10 +61,7 @@ class Reference(NamedTuple):
 
 
 def _objective(reference: Reference) -> ComposedObjective:
-    """FOMM's objective with the reference's random warp instead of a sampled one."""
-    warp = _random(reference, "f32")
-    task = dataclasses.replace(TASK, sample=lambda config, key, size: jax.tree.map(jnp.asarray, warp))
-    return ComposedObjective(task, reference.config, FOMM_TERMS, frozen={"perceptual": reference.perceptual})
+    return ComposedObjective(TASK, reference.config, FOMM_TERMS, frozen={"perceptual": reference.perceptual})
 
 
 def _random(reference: Reference, precision: str) -> dict[str, np.ndarray]:
@@ -90,28 +85,32 @@ def reference(shared_dir: pathlib.Path) -> Reference:
     return Reference(np.load(golden / "fomm_tiny_losses.npz"), config, before, after, batch, perceptual)
 
 
+class Wide(NamedTuple):
+    """Our step in float64: gradients by slash-separated path, metrics, and the variables after it."""
+
+    gradients: dict[str, dict[str, np.ndarray]]
+    metrics: dict[str, float]
+    variables: Any
+
+
 @pytest.fixture(scope="module")
-def step(reference: Reference) -> tuple[Any, dict[str, float]]:
-    """The variables after our own step, and its metrics, in float32."""
+def wide(reference: Reference) -> Wide:
     objective = _objective(reference)
     optimisers = make_optimisers(OptimiserConfig(learning_rate=LEARNING_RATE), objective.networks)
-    variables = jax.tree.map(jnp.asarray, reference.before)
-    moments = {name: optimisers[name].init(variables[name]["params"]) for name in objective.networks}
-    state = TrainState(jnp.zeros((), jnp.int32), variables, moments, {}, jax.random.key_data(jax.random.key(0)))
-    run = make_step(objective, optimisers, make_mesh(devices=jax.devices()[:1]))
-    new, metrics = run(state, reference.batch)
-    return jax.tree.map(np.asarray, new.variables), {name: float(value) for name, value in metrics.items()}
-
-
-@pytest.fixture(scope="module")
-def wide_gradients(reference: Reference) -> Any:
-    """Gradients of every network by slash-separated path, in float64."""
-    objective = _objective(reference)
     with jax.enable_x64(True):
         inputs = (reference.before, objective.frozen, reference.batch, _random(reference, "f64"))
         inputs = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), inputs)
-        found = jax.jit(lambda *x: objective.gradients(*x).grads)(*inputs)
-        return {network: flatten(jax.tree.map(np.asarray, tree)) for network, tree in found.items()}
+
+        @jax.jit
+        def step(variables, *others):
+            result = objective.gradients(variables, *others)
+            moments = {name: optimisers[name].init(variables[name]["params"]) for name in objective.networks}
+            state = TrainState(jnp.zeros((), jnp.int32), variables, moments, {}, jax.random.key_data(jax.random.key(0)))
+            return result, *apply_gradients(state, result, optimisers, StepConfig())
+
+        result, new, metrics = step(*inputs)
+        gradients = {network: flatten(jax.tree.map(np.asarray, tree)) for network, tree in result.grads.items()}
+        return Wide(gradients, jax.tree.map(float, metrics), jax.tree.map(np.asarray, new.variables))
 
 
 def _path(key: str) -> str:
@@ -142,14 +141,23 @@ def test_our_defaults_are_the_weights_of_the_reference(shared_dir):
     assert OptimiserConfig().learning_rate == values["lr_generator"] == LEARNING_RATE
 
 
-def test_losses(reference, step):
+def test_losses(reference, wide):
     for ours, theirs in LOSSES.items():
-        np.testing.assert_allclose(step[1][ours], reference.losses[f"f32/{theirs}"], rtol=1e-5, err_msg=ours)
+        np.testing.assert_allclose(wide.metrics[ours], reference.losses[f"f64/{theirs}"], rtol=1e-5, err_msg=ours)
 
 
-def test_gradients(reference, wide_gradients):
+def test_losses_in_float32(reference):
+    """As training computes them; the backward pass is not compiled."""
+    objective = _objective(reference)
+    metrics = jax.jit(lambda *inputs: objective.gradients(*inputs).metrics)
+    got = metrics(reference.before, objective.frozen, reference.batch, _random(reference, "f32"))
+    for ours, theirs in LOSSES.items():
+        np.testing.assert_allclose(got[ours], reference.losses[f"f32/{theirs}"], rtol=1e-5, err_msg=ours)
+
+
+def test_gradients(reference, wide):
     for network, theirs in convert.NETWORKS.items():
-        gradients = wide_gradients[network]
+        gradients = wide.gradients[network]
         assert all(g.dtype == np.float64 for g in gradients.values())
         total = np.sqrt(sum((g**2).sum() for g in gradients.values()))
         wanted = reference.losses[f"f64/gradnorm_global_{theirs}"]
@@ -172,18 +180,20 @@ def test_gradients(reference, wide_gradients):
         ("disc_conv0", "discriminator", "discs_1/down_blocks_0/conv/kernel"),
     ],
 )
-def test_gradients_element_by_element(reference, wide_gradients, name, network, path):
+def test_gradients_element_by_element(reference, wide, name, network, path):
     wanted = np.moveaxis(reference.losses[f"f64/grad_{name}_weight_OIHW"], (0, 1), (-1, -2))
-    error = np.linalg.norm(wide_gradients[network][path] - wanted) / np.linalg.norm(wanted)
+    error = np.linalg.norm(wide.gradients[network][path] - wanted) / np.linalg.norm(wanted)
     assert error < 1e-2
 
 
-def test_new_weights(reference, step):
+def test_new_weights(reference, wide):
     """Adam's first step is the learning rate times the gradient's sign, so that rounding decides about elements whose
     gradient is next to nothing: the median of each tensor is compared, and how many elements go the other way."""
     opposite = []
     for network in convert.NETWORKS:
-        before, after, ours = (flatten(v[network]["params"]) for v in (reference.before, reference.after, step[0]))
+        before, after, ours = (
+            flatten(v[network]["params"]) for v in (reference.before, reference.after, wide.variables)
+        )
         assert ours.keys() == after.keys()
         norms = _norms(reference, network)
         for path in after:
@@ -196,10 +206,10 @@ def test_new_weights(reference, step):
     assert np.concatenate(opposite).mean() < 0.01
 
 
-def test_new_running_statistics(reference, step):
+def test_new_running_statistics(reference, wide):
     """The keypoint detector's pass over source, driving frame and warped frame, in this order."""
     for network in ("keypoint_detector", "generator"):
-        statistics = (flatten(v[network]["batch_stats"]) for v in (reference.before, reference.after, step[0]))
+        statistics = (flatten(v[network]["batch_stats"]) for v in (reference.before, reference.after, wide.variables))
         before, after, ours = statistics
         assert ours.keys() == after.keys()
         for path in after:

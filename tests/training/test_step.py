@@ -62,7 +62,9 @@ def _same(got, want):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("view", [{"devices": 8, "fsdp": 2}, {"devices": 4, "per_device": True}])
+@pytest.mark.parametrize(
+    "view", [{"devices": 8, "fsdp": 2}, pytest.param({"devices": 4, "per_device": True}, marks=pytest.mark.heavy)]
+)
 def test_dividing_the_batch_changes_nothing(alone, view):
     _same(_run(**view), alone)
 
@@ -96,7 +98,7 @@ def test_mouths_are_masked_in_a_share_of_the_pairs_where_a_prior_shows_their_sha
     assert objective.example_batch(2)["driving_landmarks"].shape == (2, 478, 3)
     plain = avfr_objective()
     assert "driving_landmarks" not in plain.example_batch(2)
-    masked = np.concatenate([objective.sample(jax.random.key(i), 100)["mask_mouth"] for i in range(10)])
+    masked = objective.sample(jax.random.key(0), 1000)["mask_mouth"]
     assert 0.7 < masked.mean() < 0.8
     batch = {name: value + 1 for name, value in _avfr_batch(0).items()}
     if not structural:
@@ -196,10 +198,12 @@ def test_learning_rates():
         make_optimisers(OptimiserConfig(), ("generator",), {"encoder": OptimiserConfig()})
 
 
-def test_recomputed_bfloat16_gives_about_the_same(alone):
-    state, half = _run(1, steps=1, objective=fomm_objective(dtype=jnp.bfloat16, remat=True))
-    np.testing.assert_allclose(half[0]["loss"], alone[1][0]["loss"], rtol=0.05)
-    assert {x.dtype for x in jax.tree.leaves(state.variables["generator"]["params"])} == {jnp.dtype("float32")}
+def test_recomputed_bfloat16_keeps_parameters_and_losses_in_float32():
+    objective = fomm_objective(dtype=jnp.bfloat16, remat=True)
+    variables = jax.eval_shape(objective.init, jax.random.key(0))
+    random = jax.eval_shape(lambda key: objective.sample(key, BATCH), jax.random.key(0))
+    result = jax.eval_shape(lambda *x: objective.gradients(*x)[:3], variables, objective.frozen, _batch(), random)
+    assert {x.dtype for x in jax.tree.leaves(result)} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize(
