@@ -1,8 +1,8 @@
 """Training losses as pure functions of arrays.
 
 Every one works under `jit`, `grad` and `vmap`, takes any float dtype, and computes its reductions in float32 (float64
-where the input is float64), so that bfloat16 activations lose nothing in the mean. Weights are the caller's business:
-a function returns its term unweighted, except where it sums over layers or scales.
+where the input is float64), so that bfloat16 activations lose nothing in the mean. A function returns its term
+unweighted, except where it sums over layers or scales.
 
 Sources: FOMM (Siarohin et al. 2019) for the perceptual pyramid, feature matching and equivariance; Goodfellow et al.
 2014, Mao et al. 2017 (least squares) and Lim and Ye 2017 (hinge) for the adversarial terms.
@@ -33,8 +33,8 @@ def l1(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Fl
 def weighted_l1(
     prediction: Float[Array, "n h w c"], target: Float[Array, "n h w c"], weight: Float[Array, "n h w 1"]
 ) -> Float[Array, ""]:
-    """Mean absolute difference where a weight says that it counts: each sample's mean over its weighted pixels and
-    channels, then the mean over samples; a sample without any weight gives 0."""
+    """Weighted mean absolute difference of each sample's pixels and channels, averaged over samples; a sample without
+    any weight gives 0."""
     difference = (jnp.abs(widen(prediction) - widen(target)) * weight).mean(-1).sum((1, 2))
     return (difference / jnp.maximum(widen(weight).sum((1, 2, 3)), 1.0)).mean()
 
@@ -46,7 +46,7 @@ def pyramid_l1(
     scales: tuple[float, ...] = SCALES,
     weights: Sequence[float] | None = None,
 ) -> Float[Array, ""]:
-    """L1 at several scales: the weighted sum over FOMM's anti-aliased pyramid.
+    """Weighted sum of L1 over FOMM's anti-aliased pyramid.
 
     Args:
       prediction: images in [0, 1].
@@ -74,7 +74,7 @@ def perceptual(
     FOMM's is VGG19's relu1_1 … relu5_1 with weights 10 each.
 
     Args:
-      features_fn: images in [0, 1] -> feature arrays, any shapes; whatever normalisation its network wants is its own.
+      features_fn: images in [0, 1] -> feature arrays of any shapes, the network's own normalisation included.
       prediction: images in [0, 1].
       target: the same; no gradient flows into it or its features.
       weights: one a feature array.
@@ -100,12 +100,12 @@ def perceptual(
 
 
 def _maps(logits: Any) -> list[jax.Array]:
-    """Maps of logits (one a discriminator), in whatever container, widened."""
+    """Maps of logits (one a discriminator) in any container, widened."""
     return [widen(x) for x in jax.tree.leaves(logits)]
 
 
 def gan_generator_loss(logits: Any, kind: GanKind = "non_saturating") -> Float[Array, ""]:
-    """What a generator pays for a discriminator's judgement of its images.
+    """Adversarial loss of a generator.
 
     Args:
       logits: a map of logits of any shape, before any sigmoid, or a list or dictionary of them (one a scale).
@@ -130,7 +130,7 @@ def gan_generator_loss(logits: Any, kind: GanKind = "non_saturating") -> Float[A
 
 
 def gan_discriminator_loss(real: Any, fake: Any, kind: GanKind = "non_saturating") -> Float[Array, ""]:
-    """What a discriminator pays: the sum of its mean losses on real and on generated images, summed over maps.
+    """Adversarial loss of a discriminator: its mean losses on real and on generated images, summed over maps.
 
     Args:
       real: logits of real images; see `gan_generator_loss`.
@@ -169,7 +169,7 @@ def feature_matching(real_maps: Sequence[Any], fake_maps: Sequence[Any], weights
 def equivariance_value(
     kp_driving: Float[Array, "n k 2"], kp_transformed: Float[Array, "n k 2"], warp: RandomWarp
 ) -> Float[Array, ""]:
-    """Keypoints of a warped frame, taken back through the warp, are those of the frame itself (FOMM, section 3.3).
+    """Distance of a frame's keypoints from those of the warped frame, mapped back (FOMM, section 3.3).
 
     Args:
       kp_driving: keypoints (x, y) in [-1, 1] of the frame.
@@ -188,7 +188,7 @@ def equivariance_jacobian(
     kp_transformed: Float[Array, "n k 2"],
     warp: RandomWarp,
 ) -> Float[Array, ""]:
-    """The same for the keypoints' Jacobians (FOMM, section 3.3): the mean of |I - J_d⁻¹ (∇T J_t)|.
+    """`equivariance_value` for Jacobians (FOMM, section 3.3): the mean of |I - J_d⁻¹ (∇T J_t)|.
 
     Args:
       jacobian_driving: of the frame.
@@ -213,7 +213,7 @@ def landmarks(
     Args:
       prediction: landmarks of the generated frames.
       target: of the true frames; no gradient flows into them. A point with NaN (no face found) does not count.
-      weights: how much each point counts, e.g. more for the lips; None: all alike. Only their ratios matter.
+      weights: of each point, up to a common factor; None weights all alike.
 
     Returns:
       The weighted mean over the points that count; 0 if there are none.
@@ -231,8 +231,8 @@ def landmarks(
 
 
 def keypoint_spread(value: Float[Array, "n k d"], least: float) -> Float[Array, ""]:
-    """How much keypoints come closer to each other than they should: the mean over pairs of max(0, least - distance²)
-    (face-vid2vid, Wang et al. 2021, the keypoint prior loss of its supplementary, which sums over pairs).
+    """Penalty on keypoints close to each other: the mean over pairs of max(0, least - distance²) (Wang et al. 2021, the
+    keypoint prior loss, which sums over pairs).
 
     Args:
       value: positions in [-1, 1].
