@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.models import avfr, fomm
-from avfr_jax.models import avfr_inference as inference
 from avfr_jax.models.avfr import AvfrConfig, with_parts
+from avfr_jax.models.avfr_animator import encode_source, generate, prepare
+from avfr_jax.models.fomm_animator import detect
 from avfr_jax.motion import Keypoints
 from avfr_jax.nn.allocator import keep_freed_memory
 from benchmarks.fomm_inference import processor, random_weights, timed
@@ -42,23 +43,23 @@ def keypoints(config: AvfrConfig, count: int) -> Keypoints:
 
 def frame_call(config: AvfrConfig, batch: int) -> Callable[[], Any]:
     """Detector and generator on a batch of driving frames, the source cached."""
-    prepared = inference.prepare(config, random_weights(config, avfr.init))
+    prepared = prepare(config, random_weights(config, avfr.init))
     rng = np.random.default_rng(0)
-    seen = jnp.asarray(rng.random((batch, 256, 256, config.detector_channels)), jnp.float32)
+    inputs = jnp.asarray(rng.random((batch, 256, 256, config.detector_channels)), jnp.float32)
     mel = jnp.asarray(rng.uniform(-4, 4, (batch, avfr.BANDS, avfr.COLUMNS)), jnp.float32)
     source, driving = keypoints(config, 1), keypoints(config, batch)
-    encoded = jax.jit(inference.encode_source, static_argnums=0)(config, prepared, seen[:1, ..., :3])
-    detect, animate = (jax.jit(f, static_argnums=0) for f in (inference.detect, inference.animate))
+    encoded = encode_source(config, prepared, inputs[:1, ..., :3])
 
     def call() -> Any:
-        found = detect(config, prepared, seen)
-        return jax.block_until_ready((found, animate(config, prepared, encoded, source, driving, mel)))
+        detected = detect(config, prepared, inputs)
+        return jax.block_until_ready((detected, generate(config, prepared, encoded, source, driving, mel)))
 
     return call
 
 
 def host_calls(batch: int) -> dict[str, Callable[[], Any]]:
-    """What is made on the host for a batch."""
+    """Inputs of a batch that are computed on the host."""
+    from avfr_jax.faces.mesh import structural_prior
     from avfr_jax.media.mel import RATE, mel_spectrogram
 
     rng = np.random.default_rng(0)
@@ -67,7 +68,7 @@ def host_calls(batch: int) -> dict[str, Callable[[], Any]]:
     sound = rng.normal(0, 0.1, RATE * 10).clip(-1, 1).astype(np.float32)
     mel_spectrogram(sound)
     return {
-        "drawing the mesh": lambda: structural_prior(face, masks, 256),
+        "mesh image": lambda: structural_prior(face, masks, 256),
         # Ten seconds at once, of which a batch is this part.
         "the spectrogram": lambda: mel_spectrogram(sound),
     }

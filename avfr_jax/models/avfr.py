@@ -364,16 +364,15 @@ class AvfrGenerator(fomm.Generator):
         motion = self.motion(encoded.fomm, source, driving, train)
         moved = self.move(encoded.fomm, motion)
         fused, attention, heard = self.fuse(moved, mel, train)
-        if self.config.identity_aware_generator:
-            prediction = self.draw_identity(fused, encoded.identity, motion.deformation, train)
-        else:
-            prediction = self.draw(fused, motion, train).prediction
+        prediction = self.render(fused, encoded.identity, motion.deformation, train)
         return Generated(prediction, motion, attention, heard)
 
-    def draw_identity(
+    def render(
         self, fused: Float[Array, "n h w f"], identity: list[Any], flow: Float[Array, "n h2 w2 2"], train: bool = False
     ) -> Float[Array, "n h4 w4 c"]:
-        """The identity-aware generator: fused features and the identity encoder's levels -> frames."""
+        """Decode fused features to frames, with the identity encoder's levels where there are any."""
+        if not self.config.identity_aware_generator:
+            return self.decode_features(fused, Motion(flow, None, None, None), train).prediction
         return self.identity_decoder(fused, [self._placed(level, flow) for level in identity], train)
 
     def fuse(
@@ -419,4 +418,4 @@ def generator(config: AvfrConfig, *, axis_name: str | None = None, dtype: Any = 
 
 def init(config: AvfrConfig, key: Array) -> dict[str, Any]:
     """Random weights, in the form of `fomm.init`."""
-    return fomm.init_with(config, key, generator(config), config.detector_channels)
+    return fomm.init_with(config, key, generator(config))

@@ -204,3 +204,31 @@ class Animator(Protocol):
     ) -> Explanation:
         """`animate` with its intermediate results."""
         ...
+
+
+class BaseAnimator:
+    """The part of `Animator` that all models share. A subclass has a `family`, `keypoints`, `encode_source` and
+    `explain`."""
+
+    family: str
+    capabilities = Capabilities()
+    batch_size = 2
+
+    def __init__(
+        self,
+        config: Any,
+        variables: Any,
+        motion_spec: MotionSpec,
+        image_size: int,
+        name: str,
+        find_priors: FindPriors | None = None,
+    ) -> None:
+        self.config, self.name, self._find = config, name, find_priors
+        self.motion_spec, self.image_size = motion_spec, image_size
+        self.fingerprint = model_fingerprint(self.family, config, variables)
+
+    def animate(self, source: Any, source_keypoints: Any, driving_keypoints: Any, mel: Any = None) -> Any:
+        """See `Animator.animate`."""
+        if not isinstance(source, EncodedSource):
+            source = self.encode_source(source, source_keypoints)  # type: ignore[attr-defined]
+        return self.explain(source, source_keypoints, driving_keypoints, mel).frames  # type: ignore[attr-defined]

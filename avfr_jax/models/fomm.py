@@ -16,6 +16,7 @@ from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscri
 from avfr_jax.models.keypoints import KeypointDetector, KeypointDetectorConfig
 from avfr_jax.motion import Keypoints, KeypointSpec
 from avfr_jax.nn.blocks import DownBlock, ResBlock, SameBlock, UpBlock
+from avfr_jax.nn.inference import prepare
 from avfr_jax.nn.layers import Conv
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import resize_linear
@@ -64,6 +65,11 @@ class FommConfig:
     dense_motion: DenseMotionConfig = DenseMotionConfig()
     generator: GeneratorConfig = GeneratorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
+
+    @property
+    def detector_channels(self) -> int:
+        """Channels of the keypoint detector's input."""
+        return self.num_channels
 
 
 def vox_adv_256() -> FommConfig:
@@ -153,7 +159,7 @@ class Generator(nn.Module):
 
     def decode(self, encoded: SourceFeatures, motion: Motion, train: bool = False) -> Generated:
         """Warp the features, hide what is occluded, and decode to an image."""
-        return self.draw(self.move(encoded, motion), motion, train)
+        return self.decode_features(self.move(encoded, motion), motion, train)
 
     def move(self, encoded: SourceFeatures, motion: Motion) -> Float[Array, "n h w f"]:
         """The source's features where the motion puts them, what is occluded hidden."""
@@ -162,8 +168,8 @@ class Generator(nn.Module):
             x = x * resize_linear(motion.occlusion_map, x.shape[1:3]).astype(x.dtype)
         return x
 
-    def draw(self, x: Float[Array, "n h w f"], motion: Motion, train: bool = False) -> Generated:
-        """Features in place -> frames."""
+    def decode_features(self, x: Float[Array, "n h w f"], motion: Motion, train: bool = False) -> Generated:
+        """Decode warped features to frames."""
         before = x
         for block in self.bottleneck:
             x = block(x, train)
@@ -205,6 +211,14 @@ def discriminator(config: FommConfig, *, dtype: Any = None) -> MultiScaleDiscrim
     return MultiScaleDiscriminator(config.discriminator, dtype)
 
 
+def example_inputs(config: FommConfig) -> tuple[Array, Array, Keypoints]:
+    """Zeros of the shapes of the detector's and the generator's inputs: detector input, source, keypoints."""
+    image = jnp.zeros((1, config.image_size, config.image_size, config.num_channels))
+    jacobian = jnp.broadcast_to(jnp.eye(2), (1, config.num_keypoints, 2, 2))
+    keypoints = Keypoints(jnp.zeros((1, config.num_keypoints, 2)), jacobian if config.estimate_jacobian else None)
+    return jnp.zeros((*image.shape[:3], config.detector_channels)), image, keypoints
+
+
 def init(config: FommConfig, key: Array) -> dict[str, Any]:
     """Random weights.
 
@@ -216,21 +230,29 @@ def init(config: FommConfig, key: Array) -> dict[str, Any]:
       `{"keypoint_detector": …, "generator": …, "discriminator": …}`, each a dictionary of Flax collections (`params`,
       `batch_stats`, and `spectral` where a convolution is spectrally normalised).
     """
-    return init_with(config, key, generator(config), config.num_channels)
+    return init_with(config, key, generator(config))
 
 
-def init_with(config: FommConfig, key: Array, module: Generator, channels: int) -> dict[str, Any]:
-    """`init` with another generator, of the same arguments, and a keypoint detector that sees so many channels."""
+def init_with(config: FommConfig, key: Array, module: Generator) -> dict[str, Any]:
+    """`init` with another generator of the same arguments."""
     keys = jax.random.split(key, 3)
-    image = jnp.zeros((1, config.image_size, config.image_size, config.num_channels))
-    seen = jnp.zeros((*image.shape[:3], channels))
-    value = jnp.zeros((1, config.num_keypoints, 2))
-    jacobian = jnp.broadcast_to(jnp.eye(2), (1, config.num_keypoints, 2, 2))
-    kp = Keypoints(value, jacobian if config.estimate_jacobian else None)
+    inputs, image, kp = example_inputs(config)
     return {
-        "keypoint_detector": keypoint_detector(config).init(keys[0], seen),
+        "keypoint_detector": keypoint_detector(config).init(keys[0], inputs),
         "generator": module.init(keys[1], image, kp, kp),
         "discriminator": discriminator(config).init(keys[2], image, kp),
+    }
+
+
+def prepare_with(
+    config: FommConfig, module: Generator, variables: Any, reduce_arithmetic: bool | None = None
+) -> dict[str, Any]:
+    """Variables of the detector and of a generator, folded and transformed by `nn.inference.prepare`."""
+    inputs, image, kp = jax.eval_shape(lambda: example_inputs(config))
+    networks = {"keypoint_detector": (keypoint_detector(config), inputs), "generator": (module, image, kp, kp)}
+    return {
+        name: prepare(network, variables[name], *examples, reduce_arithmetic=reduce_arithmetic)
+        for name, (network, *examples) in networks.items()
     }
 
 

@@ -1,53 +1,90 @@
-"""FOMM behind the interface that every model shares; inference runs on prepared weights (`fomm_inference`)."""
+"""FOMM behind the interface that every model shares, and its inference as pure functions:
 
+    weights = prepare(config, variables)
+    encoded = encode_source(config, weights, source)
+    out = generate(config, weights, encoded, detect(config, weights, source), detect(config, weights, driving))
+
+The functions take a network's own variables or what `prepare` returned; jit them with the config static.
+"""
+
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from avfr_jax.models import fomm
-from avfr_jax.models import fomm_inference as inference
-from avfr_jax.models.base import Capabilities, EncodedSource, Explanation, Priors, model_fingerprint
-from avfr_jax.models.fomm import FommConfig
+from avfr_jax.models.base import BaseAnimator, EncodedSource, Explanation, Priors
+from avfr_jax.models.dense_motion import Motion
+from avfr_jax.models.fomm import FommConfig, SourceFeatures
 from avfr_jax.motion import Keypoints
-
-_detect = jax.jit(inference.detect, static_argnums=0)
-_encode = jax.jit(inference.encode_source, static_argnums=0)
-_animate = jax.jit(inference.animate, static_argnums=0)
-_motion = jax.jit(inference.estimate_motion, static_argnums=0)
+from avfr_jax.nn import inference
+from avfr_jax.typing import Array, Float
 
 
-class FommAnimator:
+def prepare(config: FommConfig, variables: Any, *, reduce_arithmetic: bool | None = None) -> dict[str, Any]:
+    """Variables of detector and generator, folded and transformed (`nn.inference.prepare`)."""
+    return fomm.prepare_with(config, fomm.generator(config), variables, reduce_arithmetic)
+
+
+@partial(jax.jit, static_argnums=0)
+def detect(config: FommConfig, variables: Any, frames: Float[Array, "n h w c"]) -> Keypoints:
+    """Keypoints of N frames in [0, 1]."""
+    found: Keypoints = inference.apply(fomm.keypoint_detector(config), variables["keypoint_detector"], frames)[0]
+    return found
+
+
+@partial(jax.jit, static_argnums=0)
+def encode_source(config: FommConfig, variables: Any, source: Float[Array, "m h w c"]) -> SourceFeatures:
+    """Everything that depends on the source alone."""
+    encoded: SourceFeatures = inference.apply(fomm.generator(config), variables["generator"], source, method="encode")
+    return encoded
+
+
+@partial(jax.jit, static_argnums=0)
+def generate(
+    config: FommConfig, variables: Any, encoded: SourceFeatures, source: Keypoints, driving: Keypoints
+) -> Explanation:
+    """N frames, with the motion behind them.
+
+    Args:
+      config: the model.
+      variables: see above.
+      encoded: from `encode_source`, of one source or of N.
+      source: the source's keypoints; one frame, or N.
+      driving: keypoints of N frames, retargeted if wanted.
+    """
+    module, weights = fomm.generator(config), variables["generator"]
+    motion = inference.apply(module, weights, encoded, source, driving, method="motion")
+
+    def one(features: Array, flow: Array, occlusion: Array | None) -> Any:
+        given = SourceFeatures(None, None, features), Motion(flow, occlusion, None, None)
+        return inference.apply(module, weights, *given, method="decode").prediction
+
+    frames = inference.frame_by_frame(one, encoded.features, motion.deformation, motion.occlusion_map)
+    return Explanation(frames, motion.displacement, motion.occlusion_map)
+
+
+class FommAnimator(BaseAnimator):
     """A FOMM with weights. Keypoints and frames are computed at the model's own size; see `Animator`."""
 
     family = "fomm"
-    capabilities = Capabilities()
-    batch_size = 2
 
     def __init__(self, config: FommConfig, variables: Any, name: str = "fomm") -> None:
-        self.config, self.name = config, name
-        self.image_size, self.motion_spec = config.image_size, fomm.motion_spec(config)
-        self.fingerprint = model_fingerprint(self.family, config, variables)
-        self._prepared = inference.prepare(config, variables)  # the plain weights are not kept
+        super().__init__(config, variables, fomm.motion_spec(config), config.image_size, name)
+        self._weights = prepare(config, variables)  # the plain weights are not kept
 
     def keypoints(self, frames: Any, priors: Priors | None = None) -> Keypoints:
-        """See `Animator.keypoints`; FOMM looks at pixels alone."""
-        return _detect(self.config, self._prepared, jnp.asarray(frames, jnp.float32))
+        """See `Animator.keypoints`; priors are ignored."""
+        return detect(self.config, self._weights, jnp.asarray(frames, jnp.float32))
 
     def encode_source(self, source: Any, source_keypoints: Keypoints, priors: Priors | None = None) -> EncodedSource:
         """See `Animator.encode_source`."""
         image = jnp.asarray(source, jnp.float32)
-        return EncodedSource(image, _encode(self.config, self._prepared, image[None]))
-
-    def animate(self, source: Any, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None) -> Any:
-        """See `Animator.animate`."""
-        encoded = source if isinstance(source, EncodedSource) else self.encode_source(source, source_keypoints)
-        return _animate(self.config, self._prepared, encoded.content, source_keypoints, driving_keypoints)
+        return EncodedSource(image, encode_source(self.config, self._weights, image[None]))
 
     def explain(
         self, source: EncodedSource, source_keypoints: Keypoints, driving_keypoints: Keypoints, mel: Any = None
     ) -> Explanation:
         """See `Animator.explain`."""
-        given = (source.content, source_keypoints, driving_keypoints)
-        motion = _motion(self.config, self._prepared, *given)
-        return Explanation(_animate(self.config, self._prepared, *given), motion.displacement, motion.occlusion_map)
+        return generate(self.config, self._weights, source.content, source_keypoints, driving_keypoints)

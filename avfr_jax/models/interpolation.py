@@ -10,7 +10,6 @@ counts, so that what moves need not be painted anew; an untrained one gives the 
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -22,7 +21,7 @@ from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.models.base import model_fingerprint
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.models.image_batch import as_batch
-from avfr_jax.nn.inference import quick_convolutions
+from avfr_jax.nn.inference import apply, prepare
 from avfr_jax.nn.unet import UNet, UNetConfig
 from avfr_jax.ops.matching import halfway_motion, look_up
 from avfr_jax.typing import Array, Float
@@ -131,8 +130,7 @@ def between(
     module, n = generator(config), len(first)
 
     def halfway(a: Array, b: Array) -> Array:
-        found: Any = module.apply(variables["generator"], a, b)
-        return jnp.clip(found, 0, 1)
+        return jnp.clip(apply(module, variables["generator"], a, b), 0, 1)
 
     middle = halfway(first, second)
     if count == 1:
@@ -143,10 +141,7 @@ def between(
     return jnp.stack(found, axis=1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _between(config: InterpolationConfig, variables: Any, first: Array, second: Array, count: int) -> Array:
-    with quick_convolutions():
-        return between(config, variables, first, second, count)
+_between = jax.jit(between, static_argnums=(0, 4))
 
 
 class Interpolator:
@@ -158,7 +153,9 @@ class Interpolator:
         """`variables` as from `init`; the generator's are enough."""
         self.config, self.name = config, name
         self.fingerprint = model_fingerprint(self.family, config, variables)
-        self._variables = jax.tree.map(jnp.asarray, {"generator": variables["generator"]})
+        side = min(config.image_size, 2 << config.network.num_blocks)  # any size will do to trace the network
+        frame = jax.ShapeDtypeStruct((1, side, side, config.num_channels), jnp.float32)
+        self._variables = {"generator": prepare(generator(config), variables["generator"], frame, frame)}
 
     def __call__(self, first: Any, second: Any, count: int = 1) -> Any:
         """Frames between two, or between each two of N; see `between`.

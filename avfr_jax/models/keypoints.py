@@ -9,7 +9,7 @@ import numpy as np
 
 from avfr_jax.motion import Keypoints
 from avfr_jax.nn.blocks import Hourglass
-from avfr_jax.nn.layers import Conv
+from avfr_jax.nn.layers import Conv, WeightedConvSums
 from avfr_jax.ops.grids import corner_grid
 from avfr_jax.ops.heatmaps import soft_argmax, spatial_softmax
 from avfr_jax.ops.precision import widen
@@ -66,10 +66,7 @@ class KeypointDetector(nn.Module):
         self.kp = Conv(self.num_keypoints, kernel, c.padding, dtype=self.dtype)
         if self.estimate_jacobian:
             maps = 1 if c.single_jacobian_map else self.num_keypoints
-            self.jacobian = Conv(
-                4 * maps, kernel, c.padding, dtype=self.dtype,
-                kernel_init=nn.initializers.zeros, bias_init=_identity_bias,
-            )  # fmt: skip
+            self.jacobian = WeightedConvSums(4, maps, kernel, c.padding, nn.initializers.zeros, _identity_bias)
 
     def features(self, frames: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n h2 w2 f"]:
         """The hourglass's feature map, at `scale_factor` of the frame's size."""
@@ -92,9 +89,5 @@ class KeypointDetector(nn.Module):
         value = soft_argmax(heatmap, corner_grid(*heatmap.shape[1:3]))
         if not self.estimate_jacobian:
             return Keypoints(value), heatmap
-        maps = widen(self.jacobian(features))
-        n, h, w, _ = maps.shape
-        maps = maps.reshape(n, h, w, -1, 4)
-        shared = jnp.broadcast_to(maps, (n, h, w, self.num_keypoints, 4))
-        jacobian = jnp.einsum("nhwk,nhwkj->nkj", heatmap, shared)
-        return Keypoints(value, jacobian.reshape(n, self.num_keypoints, 2, 2)), heatmap
+        jacobian = self.jacobian(features, heatmap)
+        return Keypoints(value, jacobian.reshape(*jacobian.shape[:2], 2, 2)), heatmap

@@ -379,18 +379,21 @@ def discriminator(config: MeshFommConfig, *, dtype: Any = None) -> MultiScaleDis
     return MultiScaleDiscriminator(config.discriminator, dtype)
 
 
-def init(config: MeshFommConfig, key: Array) -> dict[str, Any]:
-    """Random weights, in the form of `fomm.init`."""
-    keys = jax.random.split(key, 3)
+def example_inputs(config: MeshFommConfig) -> tuple[Any, ...]:
+    """Zeros of the shapes of the inputs of the detector (the first) and of `encode_and_animate`."""
     size, s, k = config.image_size, config.motion.size, config.num_keypoints
     image, face = jnp.zeros((1, size, size, 3)), jnp.zeros((1, 478, 3))
     kp = Keypoints(jnp.zeros((1, k, 2)), jnp.broadcast_to(jnp.eye(2), (1, k, 2, 2)))
     motion = MeshKeypoints(kp, FaceMesh(face, jnp.eye(3)[None], jnp.zeros((1, 3)), face))
+    return jnp.zeros((1, s, s, 5 + CHANNELS)), image, face, image[..., 0], motion, motion
 
+
+def init(config: MeshFommConfig, key: Array) -> dict[str, Any]:
+    """Random weights, in the form of `fomm.init`."""
+    keys = jax.random.split(key, 3)
+    inputs, image, *others = example_inputs(config)
     return {
-        "keypoint_detector": keypoint_detector(config).init(keys[0], jnp.zeros((1, s, s, 5 + CHANNELS))),
-        "generator": generator(config).init(
-            keys[1], image, face, image[..., 0], motion, motion, method=encode_and_animate
-        ),
+        "keypoint_detector": keypoint_detector(config).init(keys[0], inputs),
+        "generator": generator(config).init(keys[1], image, *others, method=encode_and_animate),
         "discriminator": discriminator(config).init(keys[2], image, None),
     }

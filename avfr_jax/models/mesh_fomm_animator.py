@@ -8,25 +8,43 @@ import jax.numpy as jnp
 
 from avfr_jax.models import mesh_fomm
 from avfr_jax.models.base import (
+    BaseAnimator,
     Capabilities,
     EncodedSource,
     Explanation,
     FindPriors,
     Priors,
     face_priors,
-    model_fingerprint,
     person_mask,
 )
 from avfr_jax.models.mesh_fomm import MeshFommConfig
 from avfr_jax.motion import FaceMesh, MeshKeypoints
-from avfr_jax.nn.inference import quick_convolutions
+from avfr_jax.nn import inference
 
 
-class MeshFommAnimator:
-    """A `mesh-fomm` with weights; see `Animator`.
+def prepare(config: MeshFommConfig, variables: Any, *, reduce_arithmetic: bool | None = None) -> dict[str, Any]:
+    """Variables of detector and generator, folded and transformed (`nn.inference.prepare`)."""
+    inputs, *generator_inputs = jax.eval_shape(lambda: mesh_fomm.example_inputs(config))
+    return {
+        "keypoint_detector": inference.prepare(
+            mesh_fomm.keypoint_detector(config),
+            variables["keypoint_detector"],
+            inputs,
+            reduce_arithmetic=reduce_arithmetic,
+        ),
+        "generator": inference.prepare(
+            mesh_fomm.generator(config),
+            variables["generator"],
+            *generator_inputs,
+            method=mesh_fomm.encode_and_animate,
+            reduce_arithmetic=reduce_arithmetic,
+        ),
+    }
 
-    The mesh comes from the priors, which a face backend computes where they are not given.
-    """
+
+class MeshFommAnimator(BaseAnimator):
+    """A `mesh-fomm` with weights; see `Animator`. The displacement that it explains is that of the dense warp, one of
+    the three pictures in a frame."""
 
     family = "mesh-fomm"
     capabilities = Capabilities(landmarks=True, mesh_driven=True)
@@ -35,10 +53,8 @@ class MeshFommAnimator:
     def __init__(
         self, config: MeshFommConfig, variables: Any, find_priors: FindPriors | None = None, name: str = "mesh-fomm"
     ) -> None:
-        self.config, self.name, self._find = config, name, find_priors
-        self.image_size, self.motion_spec = config.image_size, mesh_fomm.motion_spec(config)
-        self.fingerprint = model_fingerprint(self.family, config, variables)
-        self._weights = jax.tree.map(jnp.asarray, {k: variables[k] for k in ("keypoint_detector", "generator")})
+        super().__init__(config, variables, mesh_fomm.motion_spec(config), config.image_size, name, find_priors)
+        self._weights = prepare(config, variables)
 
     def keypoints(self, frames: Any, priors: Priors | None = None) -> MeshKeypoints:
         """See `Animator.keypoints`; FaceError where a frame shows no face and no priors were given."""
@@ -53,42 +69,29 @@ class MeshFommAnimator:
         mask = person_mask(image, priors, self._find)[None]
         return EncodedSource(image, _encode(self.config, self._weights, image[None], mask, source_keypoints))
 
-    def animate(
-        self, source: Any, source_keypoints: MeshKeypoints, driving_keypoints: MeshKeypoints, mel: Any = None
-    ) -> Any:
-        """See `Animator.animate`."""
-        encoded = source if isinstance(source, EncodedSource) else self.encode_source(source, source_keypoints)
-        return _animate(self.config, self._weights, encoded.content, source_keypoints, driving_keypoints)
-
     def explain(
         self, source: EncodedSource, source_keypoints: MeshKeypoints, driving_keypoints: MeshKeypoints, mel: Any = None
     ) -> Explanation:
-        """See `Animator.explain`; the displacement is that of the dense warp, which shares the frame with two other
-        pictures."""
-        out = _generate(self.config, self._weights, source.content, source_keypoints, driving_keypoints)
-        return Explanation(out.prediction, out.motion.displacement, out.motion.occlusion_map)
+        """See `Animator.explain`."""
+        return _generate(self.config, self._weights, source.content, source_keypoints, driving_keypoints)
 
 
 @partial(jax.jit, static_argnums=0)
 def _detect(config: MeshFommConfig, weights: Any, frames: Any, landmarks: Any) -> MeshKeypoints:
     inputs = mesh_fomm.detector_input(frames, landmarks, config)
-    with quick_convolutions():
-        learned, _ = mesh_fomm.keypoint_detector(config).apply(weights["keypoint_detector"], inputs)
+    learned, _ = inference.apply(mesh_fomm.keypoint_detector(config), weights["keypoint_detector"], inputs)
     return MeshKeypoints(learned, FaceMesh.from_landmarks(landmarks))
 
 
 @partial(jax.jit, static_argnums=0)
 def _encode(config: MeshFommConfig, weights: Any, image: Any, mask: Any, keypoints: MeshKeypoints) -> Any:
-    module = mesh_fomm.generator(config)
-    return module.apply(weights["generator"], image, keypoints.mesh.landmarks, mask, method=module.encode)
+    given = image, keypoints.mesh.landmarks, mask
+    return inference.apply(mesh_fomm.generator(config), weights["generator"], *given, method="encode")
 
 
 @partial(jax.jit, static_argnums=0)
-def _generate(config: MeshFommConfig, weights: Any, encoded: Any, source: MeshKeypoints, driving: MeshKeypoints) -> Any:
-    with quick_convolutions():
-        return mesh_fomm.generator(config).apply(weights["generator"], encoded, source, driving)
-
-
-@partial(jax.jit, static_argnums=0)
-def _animate(config: MeshFommConfig, weights: Any, encoded: Any, source: MeshKeypoints, driving: MeshKeypoints) -> Any:
-    return _generate(config, weights, encoded, source, driving).prediction
+def _generate(
+    config: MeshFommConfig, weights: Any, encoded: Any, source: MeshKeypoints, driving: MeshKeypoints
+) -> Explanation:
+    out = inference.apply(mesh_fomm.generator(config), weights["generator"], encoded, source, driving)
+    return Explanation(out.prediction, out.motion.displacement, out.motion.occlusion_map)

@@ -22,7 +22,7 @@ from avfr_jax.errors import ConfigError
 from avfr_jax.models.base import model_fingerprint
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.models.image_batch import as_batch
-from avfr_jax.nn.inference import quick_convolutions
+from avfr_jax.nn.inference import apply, prepare
 from avfr_jax.nn.layers import Conv
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import depth_to_space, space_to_depth
@@ -144,13 +144,18 @@ def discriminator(config: ResidualConfig, *, dtype: Any = None) -> MultiScaleDis
     return MultiScaleDiscriminator(config.discriminator, dtype)
 
 
+def example_inputs(config: ResidualConfig) -> tuple[Array, Array, Array]:
+    """Zeros of the shapes of the generator's inputs."""
+    frame = jnp.zeros((1, config.image_size, config.image_size, config.num_channels))
+    return frame, frame, jnp.zeros((1, config.side, config.side, config.bits))
+
+
 def init(config: ResidualConfig, key: Array) -> dict[str, Any]:
     """Random weights `{"generator": …, "discriminator": …}`, each a dictionary of Flax collections."""
     keys = jax.random.split(key)
-    frame = jnp.zeros((1, config.image_size, config.image_size, config.num_channels))
-    kept = jnp.zeros((1, config.side, config.side, config.bits))
+    frame, *others = example_inputs(config)
     return {
-        "generator": generator(config).init(keys[0], frame, frame, kept),
+        "generator": generator(config).init(keys[0], frame, *others),
         "discriminator": discriminator(config).init(keys[1], frame),
     }
 
@@ -180,14 +185,12 @@ def kept_signs(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(config: ResidualConfig, variables: Any, true: Array, drawn: Array) -> Any:
-    return generator(config).apply(variables["generator"], true, drawn, method="encode")
+    return apply(generator(config), variables["generator"], true, drawn, method="encode")
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _decode(config: ResidualConfig, variables: Any, signs: Array, drawn: Array) -> Any:
-    with quick_convolutions():
-        repaired: Any = generator(config).apply(variables["generator"], signs, drawn, method="decode")
-    return jnp.clip(repaired, 0, 1)
+    return jnp.clip(apply(generator(config), variables["generator"], signs, drawn, method="decode"), 0, 1)
 
 
 class ResidualCodec:
@@ -199,7 +202,8 @@ class ResidualCodec:
         """`variables` as from `init`; the generator's are enough."""
         self.config, self.name = config, name
         self.fingerprint = model_fingerprint(self.family, config, variables)
-        self._variables = jax.tree.map(jnp.asarray, {"generator": variables["generator"]})
+        examples = jax.eval_shape(lambda: example_inputs(config))
+        self._variables = {"generator": prepare(generator(config), variables["generator"], *examples)}
 
     def encode(self, true: Any, drawn: Any) -> Int[np.ndarray, "n a b bits"]:
         """The signs of frames, int8, -1 and 1; setting some to 0 leaves them out.

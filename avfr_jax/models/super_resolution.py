@@ -7,6 +7,7 @@ bicubically to any size, and the network goes over it in k × k windows. Ours: i
 so that an untrained network gives bicubic interpolation; windows overlap and are blended, so that no seams appear.
 """
 
+import copy
 import dataclasses
 import functools
 from typing import Any
@@ -20,7 +21,7 @@ from avfr_jax.errors import ConfigError
 from avfr_jax.models.base import model_fingerprint
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.models.image_batch import as_batch
-from avfr_jax.nn.inference import quick_convolutions
+from avfr_jax.nn.inference import apply, prepare
 from avfr_jax.nn.unet import UNet, UNetConfig
 from avfr_jax.ops.resize import cubic_weights, resize_cubic
 from avfr_jax.ops.windows import over_windows
@@ -176,17 +177,14 @@ def enlarge(
 
     def detail(windows: Array) -> Array:
         factors = jnp.full(len(windows), factor)
-        found: Any = module.apply(variables["generator"], windows, factors, method=Generator.detail)
-        return found
+        added: Any = apply(module, variables["generator"], windows, factors, method=Generator.detail)
+        return added
 
-    found = over_windows(detail, filled, side, config.overlap, config.batch_size)
-    return jnp.clip(plain + found[:, :h, :w], 0, 1)
+    added = over_windows(detail, filled, side, config.overlap, config.batch_size)
+    return jnp.clip(plain + added[:, :h, :w], 0, 1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _enlarge(config: SuperResolutionConfig, variables: Any, pictures: Array, shape: tuple[int, int]) -> Array:
-    with quick_convolutions():
-        return enlarge(config, variables, pictures, shape)
+_enlarge = jax.jit(enlarge, static_argnums=(0, 3))
 
 
 class SuperResolver:
@@ -200,13 +198,16 @@ class SuperResolver:
         """`variables` as from `init`; the generator's are enough."""
         self.config, self.name = config, name
         self.fingerprint = model_fingerprint(self.family, config, variables)
-        self._variables = jax.tree.map(jnp.asarray, {"generator": variables["generator"]})
+        patch = jax.ShapeDtypeStruct((1, config.patch_size, config.patch_size, config.num_channels), jnp.float32)
+        factors = jax.ShapeDtypeStruct((1,), jnp.float32)
+        self._variables = {"generator": prepare(generator(config), variables["generator"], patch, factors)}
 
     def with_windows(self, side: int) -> "SuperResolver":
         """The same network in windows of another size, a quarter of which overlaps. Raises ConfigError for a size that
         the network cannot take."""
-        config = dataclasses.replace(self.config, patch_size=side, overlap=side // 4)
-        return SuperResolver(config, self._variables, self.name)
+        other = copy.copy(self)
+        other.config = dataclasses.replace(self.config, patch_size=side, overlap=side // 4)
+        return other
 
     def __call__(self, frames: Any, height: int, width: int) -> Any:
         """Frames at another size, one after the other by one program; see `enlarge`.

@@ -70,20 +70,6 @@ def batch_norm_affine(
     return gain, np.asarray(beta, np.float64) - np.asarray(mean, np.float64) * gain
 
 
-def fold_batch_norm(
-    kernel: Float[np.ndarray, "kh kw c o"],
-    bias: Float[np.ndarray, " o"],
-    scale: Float[np.ndarray, " o"],
-    beta: Float[np.ndarray, " o"],
-    mean: Float[np.ndarray, " o"],
-    var: Float[np.ndarray, " o"],
-    epsilon: float = 1e-5,
-) -> tuple[Float[np.ndarray, "kh kw c o"], Float[np.ndarray, " o"]]:
-    """Kernel and bias of the one convolution that equals convolution then batch normalisation; float64."""
-    gain, offset = batch_norm_affine(scale, beta, mean, var, epsilon)
-    return np.asarray(kernel, np.float64) * gain, np.asarray(bias, np.float64) * gain + offset
-
-
 def convolve(
     x: Float[Array, "n h w c"], kernel: Float[Array, "kh kw c o"], padding: int | Sequence[tuple[int, int]]
 ) -> Float[Array, "n h2 w2 o"]:
@@ -192,21 +178,12 @@ def gather_outputs(product: Float[Array, "36 tiles o"], n: int, h: int, w: int) 
 def upsample_kernel(kernel: Float[np.ndarray, "3 3 c o"]) -> UpsampleKernel:
     """Transform a kernel for `upsample_conv3x3` (on the host): as many numbers as the plain kernel."""
     u = np.einsum("ai,bj,ijco->abco", _UPSAMPLE_TAPS, _UPSAMPLE_TAPS, np.asarray(kernel, np.float64))
-    return _upsample_parts(u.astype(np.float32), np)
-
-
-def traced_upsample_kernel(kernel: Float[Array, "3 3 c o"]) -> UpsampleKernel:
-    """`upsample_kernel` inside a traced program."""
-    taps = jnp.asarray(_UPSAMPLE_TAPS, jnp.float32)
-    return _upsample_parts(jnp.einsum("ai,bj,ijco->abco", taps, taps, kernel, precision="highest"), jnp)
-
-
-def _upsample_parts(u: Any, library: Any) -> UpsampleKernel:
+    u = u.astype(np.float32)
     return UpsampleKernel(
         u[0, 0],
-        library.concatenate([u[0, 1], u[0, 2]], axis=-1),
-        library.concatenate([u[1, 0], u[2, 0]], axis=-1),
-        library.concatenate([u[1, 1], u[1, 2], u[2, 1], u[2, 2]], axis=-1),
+        np.concatenate([u[0, 1], u[0, 2]], axis=-1),
+        np.concatenate([u[1, 0], u[2, 0]], axis=-1),
+        np.concatenate([u[1, 1], u[1, 2], u[2, 1], u[2, 2]], axis=-1),
     )
 
 

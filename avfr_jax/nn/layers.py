@@ -9,8 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avfr_jax.nn.fast import weighted_conv_sums
 from avfr_jax.nn.train_conv import convolution, upsampled_convolution
+from avfr_jax.ops.platform import kernels_wanted
 from avfr_jax.ops.precision import widen
+from avfr_jax.ops.resize import upsample_nearest
 from avfr_jax.typing import Array, Float
 
 Initialiser = Callable[..., Any]
@@ -52,23 +55,26 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n *space c"], train: bool = False) -> Float[Array, "n *space2 features"]:
-        dims = len(self.kernel_size)
         shape = (*self.kernel_size, x.shape[-1], self.features)
         fan_in = int(np.prod(shape[:-1]))
         kernel = self.param("kernel", self.kernel_init or (lambda k, s: uniform_fan_in(s, fan_in, k)), shape)
         if self.spectral:
             kernel = self._normalised(kernel, train)
         dtype = self.dtype or jnp.result_type(x, kernel)
-        pad = self.padding if isinstance(self.padding, tuple) else (self.padding,) * dims
-        x, kernel = x.astype(dtype), kernel.astype(dtype)
-        if self.upsample:
-            y = upsampled_convolution(x, kernel)
-        else:
-            y = convolution(x, kernel, (self.strides,) * dims, tuple(pad))
+        y = self.convolve(x.astype(dtype), kernel.astype(dtype))
         if self.use_bias:
             init = self.bias_init or (lambda k, s: uniform_fan_in(s, fan_in, k))
             y = y + self.param("bias", init, (self.features,)).astype(dtype)
         return y
+
+    def convolve(self, x: Float[Array, "n *space c"], kernel: Float[Array, "*taps c o"]) -> Float[Array, "n *space2 o"]:
+        """The convolution alone, with a given kernel."""
+        dims = len(self.kernel_size)
+        padding = self.padding if isinstance(self.padding, tuple) else (self.padding,) * dims
+        if self.upsample and kernels_wanted("training"):
+            return upsampled_convolution(x, kernel)
+        x = upsample_nearest(x, (2,) * dims) if self.upsample else x
+        return convolution(x, kernel, (self.strides,) * dims, padding)
 
     def _normalised(self, kernel: Array, train: bool) -> Array:
         matrix = jnp.moveaxis(kernel, (-1, -2), (0, 1)).reshape(self.features, -1)
@@ -76,11 +82,11 @@ class Conv(nn.Module):
         def unit(x: Array) -> Array:
             return x / jnp.maximum(jnp.linalg.norm(x), 1e-12)
 
-        def draw(size: int) -> Array:
+        def sample(size: int) -> Array:
             return unit(jax.random.normal(self.make_rng("params"), (size,)))
 
-        u = self.variable("spectral", "u", draw, matrix.shape[0])
-        v = self.variable("spectral", "v", draw, matrix.shape[1])
+        u = self.variable("spectral", "u", sample, matrix.shape[0])
+        v = self.variable("spectral", "v", sample, matrix.shape[1])
         left, right = u.value, v.value
         if train:
             fixed = jax.lax.stop_gradient(matrix)
@@ -89,6 +95,34 @@ class Conv(nn.Module):
             if not self.is_initializing():
                 u.value, v.value = left, right
         return kernel / (left @ matrix @ right)
+
+
+class WeightedConvSums(nn.Module):
+    """Sums over space of a convolution's output under weight maps, without the convolution (see
+    `nn.fast.weighted_conv_sums`); parameters as those of `Conv` with `maps * features` outputs. Float32.
+
+    Attributes:
+      features: J, outputs a weight map.
+      maps: groups of outputs: one a weight map, or 1 that all share.
+      kernel_size: height and width.
+      padding: zeros added on every side.
+    """
+
+    features: int
+    maps: int
+    kernel_size: tuple[int, int]
+    padding: int
+    kernel_init: Initialiser
+    bias_init: Initialiser
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], weights: Float[Array, "n h2 w2 k"]) -> Float[Array, "n k j"]:
+        """Sums for weight maps of the size of the convolution's output, each of which sums to 1."""
+        outputs, pad = self.maps * self.features, (self.padding,) * 2
+        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], outputs))
+        bias = self.param("bias", self.bias_init, (outputs,)).reshape(self.maps, self.features)
+        padded = jnp.pad(widen(x), ((0, 0), pad, pad, (0, 0)))
+        return weighted_conv_sums(padded, weights, kernel.reshape(*kernel.shape[:3], self.maps, -1)) + bias
 
 
 class BatchNorm(nn.Module):

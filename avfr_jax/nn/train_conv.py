@@ -9,7 +9,8 @@ XLA's own convolution on a CPU is quick forwards and towards the image, and slow
 towards the kernel of a large image. There the gradient is a sum over blocks of rows small enough for the cache, each a
 product of the block's shifted copies with the other side.
 
-On an accelerator, for strides and other dtypes, and for small images, this is the plain operation.
+All this where a network is traced with kernels for training (`ops.platform`), in float32 and with stride 1; elsewhere,
+on accelerators and for small images, convolution is the plain operation.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.nn import fast
+from avfr_jax.ops.platform import by_platform, kernels_wanted
 from avfr_jax.typing import Array, Float
 
 _A, _G, _B = fast.WINOGRAD_MATRICES
@@ -28,8 +30,8 @@ _TILE, _POINTS = len(_A), len(_B)
 # Rows of a block hold about this many positions.
 _BLOCK = 512
 _Padding = tuple[int, ...]
-# Which of a 3-tap kernel's taps fall on the first and the second small pixel that an upsampled pixel of either place
-# sees: [place, small pixel, tap].
+# Which of a 3-tap kernel's taps fall on the first and the second small pixel under an upsampled pixel of either place:
+# [place, small pixel, tap].
 _PLACES = (((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1)))
 
 
@@ -39,7 +41,7 @@ def convolution(
     strides: tuple[int, ...],
     padding: tuple[int, ...],
 ) -> Float[Array, "n *space2 o"]:
-    """Convolution over 1–3 spatial axes, channels last, by whatever is quickest to train on this platform.
+    """Convolution over 1–3 spatial axes, channels last.
 
     Args:
       x: any float dtype; the kernel's too.
@@ -47,8 +49,8 @@ def convolution(
       strides: one an axis.
       padding: zeros before and after, one number an axis.
     """
-    single = x.dtype == kernel.dtype == jnp.float32
-    if single and strides == (1, 1) and all(p < size for p, size in zip(padding, kernel.shape, strict=False)):
+    inside = all(p < size for p, size in zip(padding, kernel.shape, strict=False))
+    if strides == (1, 1) and inside and kernels_wanted("training", x, kernel):
         return _convolution2d(padding, x, kernel)
     return _plain(x, kernel, strides, padding)
 
@@ -56,8 +58,8 @@ def convolution(
 def upsampled_convolution(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c o"]) -> Float[Array, "n h2 w2 o"]:
     """Nearest upsampling by 2, then a 3 × 3 convolution with one pixel of zeros around, in 4/9 of the multiplications.
 
-    Each of an upsampled pixel's four places sees 2 × 2 pixels of the small image, under sums of the kernel's taps: one
-    2 × 2 convolution of the small image gives all four places. Any dtype; the kernel's must be the same.
+    Each of an upsampled pixel's four places depends on 2 × 2 pixels of the small image, under sums of the kernel's
+    taps: one 2 × 2 convolution of the small image gives all four places. Any dtype; the kernel's must be the same.
     """
     n, h, w, _ = x.shape
     places = jnp.asarray(_PLACES, kernel.dtype)
@@ -83,7 +85,7 @@ def _convolution2d(padding: _Padding, x: Array, kernel: Array) -> Array:
     plain = partial(_plain, strides=(1, 1), padding=padding)
     if not _winograd_pays(padding, x, kernel):
         return plain(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=_winograd, default=plain)
+    return by_platform(x, kernel, cpu=_winograd, default=plain)
 
 
 def _forward(padding: _Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -92,7 +94,7 @@ def _forward(padding: _Padding, x: Array, kernel: Array) -> tuple[Array, tuple[A
 
 def _backward(padding: _Padding, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     on_cpu, elsewhere = partial(_cpu_gradients, padding), partial(_plain_gradients, padding)
-    return jax.lax.platform_dependent(*saved, g, cpu=on_cpu, default=elsewhere)
+    return by_platform(*saved, g, cpu=on_cpu, default=elsewhere)
 
 
 _convolution2d.defvjp(_forward, _backward)
@@ -104,7 +106,7 @@ def _plain_gradients(padding: _Padding, x: Array, kernel: Array, g: Array) -> tu
 
 
 def _cpu_gradients(padding: _Padding, x: Array, kernel: Array, g: Array) -> tuple[Array, Array]:
-    """Each of the two by the way that is quickest for it; what is not asked for is never computed."""
+    """Each of the two by its quickest algorithm; an unused one is never computed."""
     by_x, by_kernel = _plain_gradients(padding, x, kernel, g)
     if _winograd_pays(padding, x, kernel):
         by_x = _winograd_image_gradient(x, kernel, g)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.ops.platform import by_platform
 from avfr_jax.typing import Array, Float
 
 
@@ -28,7 +29,7 @@ def solve(matrices: Float[Array, "n k k"], right: Float[Array, "n k c"]) -> Floa
 
 
 def _solve(a: Array, b: Array) -> Array:
-    return jax.lax.platform_dependent(a, b, cpu=_one_by_one, default=jnp.linalg.solve)
+    return by_platform(a, b, cpu=_one_by_one, default=jnp.linalg.solve)
 
 
 def _one_by_one(a: Array, b: Array) -> Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.ops.grids import corner_aligned, pixel_centres, to_pixels
+from avfr_jax.ops.platform import kernels_wanted
 from avfr_jax.typing import Array, Float
 
 
@@ -120,6 +121,10 @@ def resize_nearest(x: Float[Array, "n h w c"], shape: tuple[int, int]) -> Float[
 
 def average_pool(x: Float[Array, "n *space c"], window: tuple[int, ...]) -> Float[Array, "n *space2 c"]:
     """Mean over non-overlapping windows; a remainder at the end is dropped."""
+    if window == (2, 2) and kernels_wanted("inference", x):
+        h, w = (length // 2 * 2 for length in x.shape[1:3])
+        rows = x[:, 0:h:2] + x[:, 1:h:2]  # sums of strided slices vectorise where a window reduction does not
+        return (rows[:, :, 0:w:2] + rows[:, :, 1:w:2]) * 0.25
     size = (1, *window, 1)
     total = jax.lax.reduce_window(x, np.zeros((), x.dtype), jax.lax.add, size, size, "VALID")
     return total / np.prod(window)
@@ -175,6 +180,23 @@ def antialias_kernel(scale: float) -> np.ndarray:
     return (kernel / kernel.sum()).astype(np.float32)
 
 
+def _antialias_line(scale: float) -> np.ndarray:
+    """`antialias_kernel` along one axis: the Gaussian is separable."""
+    line = np.sqrt(np.diag(antialias_kernel(scale)))
+    return line / line.sum()
+
+
+@functools.lru_cache(maxsize=8)
+def _antialias_matrix(size: int, scale: float) -> np.ndarray:
+    """Matrix [new, size] of `antialias_downsample` along one axis."""
+    step, line = round(1 / scale), _antialias_line(scale)
+    half, new = len(line) // 2, -(-size // step)
+    matrix = np.zeros((new, size + 2 * half), np.float32)
+    for i in range(new):
+        matrix[i, i * step : i * step + len(line)] = line
+    return matrix[:, half : half + size]
+
+
 def antialias_downsample(x: Float[Array, "n h w c"], scale: float) -> Float[Array, "n h2 w2 c"]:
     """FOMM's `AntiAliasInterpolation2d`: Gaussian blur over zero padding, then every (1/scale)-th pixel from the first.
 
@@ -189,8 +211,10 @@ def antialias_downsample(x: Float[Array, "n h w c"], scale: float) -> Float[Arra
     step = round(1 / scale)
     if abs(step * scale - 1) > 1e-6 or step < 1:
         raise ValueError(f"scale must be 1 over a whole number, not {scale}")
-    line = np.sqrt(np.diag(antialias_kernel(scale)))
-    line = line / line.sum()
+    line = _antialias_line(scale)
+    if kernels_wanted("inference", x):  # two matrix products take a fifth of the time
+        down, across = (jnp.asarray(_antialias_matrix(size, scale)) for size in x.shape[1:3])
+        return jnp.einsum("jw,niwc->nijc", across, jnp.einsum("ih,nhwc->niwc", down, x))
     pad = len(line) // 2
     for axis in (1, 2):
         moved = jnp.moveaxis(x, axis, -1)

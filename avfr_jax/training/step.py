@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from avfr_jax.errors import ConfigError
+from avfr_jax.ops.platform import kernels_for
 from avfr_jax.training.objective import Gradients, Objective, Variables
 from avfr_jax.training.sharding import AXES, batch_sharding, check_batch, replicated, state_shardings
 from avfr_jax.training.state import TrainState
@@ -100,7 +101,8 @@ def compile_ready_step(objective: Objective, optimisers: Optimisers, mesh: Mesh,
         size = jax.tree.leaves(batch)[0].shape[0]
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         random = jax.lax.with_sharding_constraint(objective.sample(key, size), batch_sharding(mesh))
-        result = _accumulated(passes, config.accumulate, state.variables, frozen, batch, random)
+        with kernels_for("training"):
+            result = _accumulated(passes, config.accumulate, state.variables, frozen, batch, random)
         return apply_gradients(state, result, optimisers, config)
 
     return jax.jit(

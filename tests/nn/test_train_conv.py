@@ -1,11 +1,15 @@
 """Convolutions for training: on a CPU each way of computing them equals the plain operation, gradients included."""
 
+import contextvars
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from avfr_jax.nn import train_conv
+from avfr_jax.nn.layers import Conv
+from avfr_jax.ops.platform import kernels_for
 from avfr_jax.ops.resize import upsample_nearest
 
 CASES = {  # batch, side, channels in and out, kernel, padding
@@ -18,6 +22,12 @@ CASES = {  # batch, side, channels in and out, kernel, padding
     "small image": (2, 8, 16, 32, 3, 1),
     "rectangle": (2, (40, 70), 8, 5, (3, 5), (0, 2)),
 }
+
+
+@pytest.fixture(autouse=True)
+def training():
+    with kernels_for("training"):
+        yield
 
 
 def both(value):
@@ -68,6 +78,26 @@ def test_cases_take_the_ways_that_they_are_named_after():
     assert ways("blocks, gradient shifted") == (False, True)
     assert ways("few channels") == (False, False)
     assert ways("small image") == (False, False)
+
+
+def test_outside_training_a_network_is_plain_operations():
+    """Forward-mode and second derivatives, float64 and export, none of which the kernels for training have."""
+    module, x = Conv(128, (3, 3), 1), jnp.ones((1, 64, 64, 128))
+    variables = module.init(jax.random.key(0), x)
+    with kernels_for("training"):
+        assert "custom_vjp" in str(jax.make_jaxpr(module.apply)(variables, x))
+    contextvars.Context().run(_plain_checks, module, variables, x)
+
+
+def _plain_checks(module, variables, x):
+    text = str(jax.make_jaxpr(module.apply)(variables, x))
+    assert "custom_vjp" not in text
+    assert "platform_index" not in text
+    jax.jvp(lambda x: module.apply(variables, x), (x,), (x,))
+    up = Conv(2, (3, 3), 1, upsample=True)
+    weights, small = up.init(jax.random.key(0), x[:, :4, :4, :3]), x[:, :4, :4, :3]
+    assert jax.jacfwd(lambda x: up.apply(weights, x))(small).shape == (1, 8, 8, 2, 1, 4, 4, 3)
+    jax.export.export(jax.jit(module.apply), platforms=("cpu", "cuda", "tpu"))(variables, x)
 
 
 def test_other_dtypes_and_strides_are_plain():

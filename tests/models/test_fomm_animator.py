@@ -1,4 +1,4 @@
-"""The inference form of FOMM against the networks that train, in every variant."""
+"""FOMM on prepared variables against the plain networks, in every variant."""
 
 import dataclasses
 
@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avfr_jax.models import fomm, fomm_inference
+from avfr_jax.models import fomm
 from avfr_jax.models.dense_motion import DenseMotionConfig
+from avfr_jax.models.fomm_animator import detect, encode_source, generate, prepare
 from avfr_jax.models.keypoints import KeypointDetectorConfig
 from avfr_jax.motion import Keypoints
+from avfr_jax.nn import fast
 
 SMALL = fomm.FommConfig(
     image_size=64,
@@ -73,14 +75,10 @@ def _both(config: fomm.FommConfig, reduce_arithmetic: bool, frames: int = 3, sou
         motion = generator.apply(weights, encoded, here, there, method="motion")
         return here, there, generator.apply(weights, encoded, motion, method="decode").prediction
 
-    @jax.jit
-    def ours(prepared, source, driving):
-        here, there = (fomm_inference.detect(config, prepared, x) for x in (source, driving))
-        encoded = fomm_inference.encode_source(config, prepared, source)
-        return here, there, fomm_inference.animate(config, prepared, encoded, here, there)
-
-    prepared = fomm_inference.prepare(config, variables, reduce_arithmetic=reduce_arithmetic)
-    return reference(variables, source, driving), ours(prepared, source, driving)
+    prepared = prepare(config, variables, reduce_arithmetic=reduce_arithmetic)
+    here, there = (detect(config, prepared, x) for x in (source, driving))
+    frames = generate(config, prepared, encode_source(config, prepared, source), here, there).frames
+    return reference(variables, source, driving), (here, there, frames)
 
 
 def _assert_equal(reference: tuple, ours: tuple) -> None:
@@ -100,22 +98,28 @@ def test_folding_alone_equals_the_networks():
 
 @pytest.mark.parametrize("sources", [1, 3])
 def test_all_frames_at_once_as_on_an_accelerator(monkeypatch, sources):
-    monkeypatch.setattr(fomm_inference.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    jax.clear_caches()
     _assert_equal(*_both(SMALL, False, sources=sources))
+    jax.clear_caches()
 
 
 def test_a_source_for_every_frame():
     _assert_equal(*_both(SMALL, True, frames=2, sources=2))
 
 
-def test_kernels_are_chosen_by_what_they_save():
-    kinds = fomm_inference.prepare(SMALL, _weights(SMALL), reduce_arithmetic=True)
-    assert isinstance(kinds.decoder.bottleneck[0].first.kernel, fomm_inference.fast.WinogradKernel)
-    assert all(isinstance(layer.kernel, fomm_inference.fast.UpsampleKernel) for layer in kinds.decoder.up)
-    plain = fomm_inference.prepare(SMALL, _weights(SMALL), reduce_arithmetic=False)
-    assert plain.decoder.bottleneck[0].first.kernel.shape == (3, 3, 128, 128)
-    assert plain.decoder.up[0].kernel.shape == (3, 3, 128, 64)
-    assert plain.motion_heads.kernel.shape[:2] == (7, 7)
+def test_kernels_are_chosen_by_the_arithmetic_they_save():
+    kernels = prepare(SMALL, _weights(SMALL), reduce_arithmetic=True)["generator"]["prepared"]
+    assert isinstance(kernels["bottleneck_0"]["conv1"]["kernel"], fast.WinogradKernel)
+    assert isinstance(kernels["up_blocks_1"]["conv"]["kernel"], fast.UpsampleKernel)
+    heads = kernels["dense_motion_network"]
+    assert isinstance(heads["mask"]["kernel"], fast.TapKernel)
+    assert heads["mask"]["bias"].shape == (SMALL.num_keypoints + 2,)
+    assert "occlusion" not in heads
+    plain = prepare(SMALL, _weights(SMALL), reduce_arithmetic=False)["generator"]["prepared"]
+    assert plain["bottleneck_0"]["conv1"]["kernel"].shape == (3, 3, 128, 128)
+    assert plain["up_blocks_0"]["conv"]["kernel"].shape == (3, 3, 128, 64)
+    assert plain["dense_motion_network"]["mask"]["kernel"].shape[:2] == (7, 7)
 
 
 def test_full_width_equals_the_networks():
@@ -128,11 +132,6 @@ def test_full_width_equals_the_networks():
     jacobian = jnp.asarray(np.eye(2) + 0.2 * rng.standard_normal((2, 10, 2, 2)), jnp.float32)
     here, there = Keypoints(value[:1], jacobian[:1]), Keypoints(value[1:], jacobian[1:])
     exact = jax.jit(fomm.generator(config).apply)(variables["generator"], source, here, there).prediction
-    prepared = fomm_inference.prepare(config, variables, reduce_arithmetic=True)
-
-    @jax.jit
-    def ours(prepared, source):
-        encoded = fomm_inference.encode_source(config, prepared, source)
-        return fomm_inference.animate(config, prepared, encoded, here, there)
-
-    np.testing.assert_allclose(ours(prepared, source), exact, atol=1e-5)
+    prepared = prepare(config, variables, reduce_arithmetic=True)
+    frames = generate(config, prepared, encode_source(config, prepared, source), here, there).frames
+    np.testing.assert_allclose(frames, exact, atol=1e-5)
