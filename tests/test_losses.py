@@ -7,7 +7,7 @@ import pytest
 
 from avfr_jax import losses
 from avfr_jax.ops.resize import pyramid
-from avfr_jax.ops.tps import RandomWarp, draw_warp, warp_jacobian, warp_points
+from avfr_jax.ops.tps import RandomWarp, sample_warp, warp_jacobian, warp_points
 from tests.golden import channels_last
 
 KINDS = ("non_saturating", "saturating", "least_squares", "hinge")
@@ -170,7 +170,7 @@ def test_feature_matching_teaches_the_generator_alone():
 
 def test_equivariant_keypoints_cost_nothing():
     """A detector that is equivariant: the frame's keypoint is the warp of the warped frame's, its Jacobian likewise."""
-    warp = draw_warp(jax.random.key(0), 2)
+    warp = sample_warp(jax.random.key(0), 2)
     kp = jax.random.uniform(jax.random.key(1), (2, 5, 2), minval=-0.9, maxval=0.9)
     jacobian = jnp.eye(2) + 0.2 * jax.random.normal(jax.random.key(2), (2, 5, 2, 2))
     driving = warp_points(warp, kp)
@@ -209,7 +209,7 @@ def test_bfloat16_is_reduced_in_float32():
     got = losses.l1(low_a, low_b)
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, exact, rtol=1e-5)
-    warp = draw_warp(jax.random.key(0), 1)
+    warp = sample_warp(jax.random.key(0), 1)
     kp = jnp.full((1, 3, 2), 0.25, jnp.bfloat16)
     eye = jnp.broadcast_to(jnp.eye(2, dtype=jnp.bfloat16), (1, 3, 2, 2))
     values = [

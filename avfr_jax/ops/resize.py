@@ -106,7 +106,7 @@ def upsample_nearest(x: Float[Array, "n *space c"], factors: tuple[int, ...]) ->
     return x
 
 
-def resize_nearest(x: Float[Array, "n h w c"], shape: tuple[int, int]) -> Float[Array, "n h2 w2 c"]:
+def resize_nearest(x: Float[Array, "n *space c"], shape: tuple[int, ...]) -> Float[Array, "n *space2 c"]:
     """Nearest-neighbour resizing as PyTorch's `interpolate`: new pixel i shows old pixel floor(i · old / new)."""
     for axis, new in enumerate(shape, start=1):
         old = x.shape[axis]

@@ -55,39 +55,41 @@ def test_warped_frames_equal_reference(shared_dir):
     np.testing.assert_allclose(tps.warp_frames(warp, frames), expected, atol=5e-5)
 
 
-def test_jacobian_is_the_derivative():
-    warp = tps.draw_warp(jax.random.key(0), 2, sigma_affine=0.2, sigma_tps=0.02)
-    points = jax.random.uniform(jax.random.key(1), (2, 5, 2), minval=-0.9, maxval=0.9)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_jacobian_is_the_derivative(dims):
+    warp = tps.sample_warp(jax.random.key(0), 2, sigma_affine=0.2, sigma_tps=0.02, dims=dims)
+    points = jax.random.uniform(jax.random.key(1), (2, 5, dims), minval=-0.9, maxval=0.9)
     step = 1e-3
     columns = [
         (warp_points(warp, points + step * e) - warp_points(warp, points - step * e)) / (2 * step)
-        for e in np.eye(2, dtype=np.float32)
+        for e in np.eye(dims, dtype=np.float32)
     ]
     np.testing.assert_allclose(warp_jacobian(warp, points), np.stack(columns, -1), atol=2e-3)
 
 
-def test_draw_warp_spread_and_repeatability():
-    warp = tps.draw_warp(jax.random.key(3), 500, sigma_affine=0.05, sigma_tps=0.005)
+def test_sampled_warps_spread_and_repeatability():
+    warp = tps.sample_warp(jax.random.key(3), 500, sigma_affine=0.05, sigma_tps=0.005)
     assert warp.theta.shape == (500, 2, 3)
     assert warp.control_params.shape == (500, 25)
     noise = np.asarray(warp.theta) - np.eye(2, 3)
     assert abs(noise.std() - 0.05) < 0.003
     assert abs(np.asarray(warp.control_params).std() - 0.005) < 0.0003
-    again = tps.draw_warp(jax.random.key(3), 500, sigma_affine=0.05, sigma_tps=0.005)
+    again = tps.sample_warp(jax.random.key(3), 500, sigma_affine=0.05, sigma_tps=0.005)
     assert np.array_equal(warp.theta, again.theta)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("kernel", ["thin_plate", "linear"])
-def test_fit_interpolates_and_reproduces_affine_maps(kernel):
+def test_fit_interpolates_and_reproduces_affine_maps(kernel, dims):
     rng = np.random.default_rng(0)
-    centres = rng.uniform(-1, 1, (2, 20, 2)).astype(np.float32)
+    centres = rng.uniform(-1, 1, (2, 20, dims)).astype(np.float32)
     values = rng.normal(size=(2, 20, 3)).astype(np.float32)
     spline = fit(jnp.asarray(centres), jnp.asarray(values), kernel=kernel)
     np.testing.assert_allclose(evaluate(spline, jnp.asarray(centres)), values, atol=2e-3)
 
-    matrix = rng.normal(size=(2, 2)).astype(np.float32)
+    matrix = rng.normal(size=(dims, dims)).astype(np.float32)
     spline = fit(jnp.asarray(centres), jnp.asarray(centres @ matrix + 0.3), kernel=kernel)
-    points = rng.uniform(-2, 2, (2, 7, 2)).astype(np.float32)
+    points = rng.uniform(-2, 2, (2, 7, dims)).astype(np.float32)
     np.testing.assert_allclose(evaluate(spline, jnp.asarray(points)), points @ matrix + 0.3, atol=1e-4)
 
 

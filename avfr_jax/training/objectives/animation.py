@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from avfr_jax.landmarks import NUM_LANDMARKS
 from avfr_jax.metrics import image
 from avfr_jax.motion import Keypoints
-from avfr_jax.ops.tps import RandomWarp, control_grid, draw_warp, warp_frames
+from avfr_jax.ops.tps import RandomWarp, control_grid, sample_warp, warp_frames
 from avfr_jax.training import panels
 from avfr_jax.training.composed import Mode
 from avfr_jax.training.objective import Variables
@@ -21,7 +21,7 @@ NETWORKS = ("keypoint_detector", "generator")
 
 def sample_warps(config: Any, key: Array, size: int) -> dict[str, Any]:
     """One random warp a sample."""
-    warp = draw_warp(key, size)
+    warp = sample_warp(key, size)
     return {"theta": warp.theta, "bend": warp.control_params}
 
 
