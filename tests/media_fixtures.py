@@ -21,10 +21,10 @@ def moved(image: np.ndarray, step: float) -> np.ndarray:
     return cv2.warpAffine(image, turn, (w, h), borderMode=cv2.BORDER_REPLICATE)
 
 
-def write_clip(path: pathlib.Path, frames: list[np.ndarray], sound: bool = True) -> pathlib.Path:
-    """Frames as H.264 at 25 a second, with a 440 Hz tone of the same length."""
+def write_clip(path: pathlib.Path, frames: list[np.ndarray], sound: bool = True, rate: int = 25) -> pathlib.Path:
+    """Frames as H.264, at 25 a second with a 440 Hz tone of the same length."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25, options={"crf": "12", "preset": "ultrafast"})
+        video = container.add_stream("libx264", rate=rate, options={"crf": "12", "preset": "ultrafast"})
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = "yuv420p"
         audio = container.add_stream("aac", rate=16000, layout="mono") if sound else None
