@@ -21,13 +21,17 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries from arrays by slash-separated names."""
+    """Nested dictionaries from arrays by slash-separated names; CheckpointError where one is a part of another."""
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
         *path, last = name.split("/")
         node = tree
         for part in path:
             node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                break
+        if not isinstance(node, dict) or last in node:
+            raise CheckpointError(f"The array {name} has a name that is part of another's.")
         node[last] = array
     return tree
 
@@ -57,7 +61,7 @@ def load_arrays(path: str | pathlib.Path) -> tuple[dict[str, Any], dict[str, str
         with safe_open(str(path), framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return unflatten(arrays), file.metadata() or {}
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, CheckpointError) as error:
         raise CheckpointError(f"The weights file {path} is damaged ({str(error)[:200]}).") from None
 
 

@@ -79,11 +79,12 @@ class ModelInfo:
         return FAMILIES[self.family].kind if self.family in FAMILIES else None
 
 
-def _info(name: str, folder: pathlib.Path | None, values: Mapping[str, Any]) -> ModelInfo:
-    optional = {"fingerprint": "", "provenance": {}, "quality": {}}
-    return ModelInfo(
-        name, values["family"], folder, values["config"], **{k: values.get(k, v) for k, v in optional.items()}
-    )
+def _info(name: str, folder: pathlib.Path | None, values: dict[str, Any]) -> ModelInfo:
+    kinds = {"family": str, "config": dict, "fingerprint": str, "provenance": dict, "quality": dict}
+    values = {"fingerprint": "", "provenance": {}, "quality": {}} | values
+    if not all(isinstance(values[entry], kind) for entry, kind in kinds.items()):
+        raise TypeError("an entry is of another type")
+    return ModelInfo(name=name, folder=folder, **{entry: values[entry] for entry in kinds})
 
 
 def _read_info(folder: pathlib.Path, name: str) -> ModelInfo:
@@ -228,7 +229,8 @@ def _check_weights(info: ModelInfo, family: Family, config: Any, variables: dict
         return variables
     assert info.folder is not None
     shapes = family.shapes(config)
-    networks = info.provenance.get("networks", shapes)
+    networks = info.provenance.get("networks", ())
+    networks = networks if isinstance(networks, list) else shapes
     variables = load_weights(info.folder, {name: tree for name, tree in shapes.items() if name in networks})
     if info.fingerprint:
         raise CheckpointError(

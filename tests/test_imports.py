@@ -102,3 +102,10 @@ def test_networks_import_without_the_optional_packages():
     code = f"import sys\n{block}" + "".join(f"import {module}\n" for module in modules)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("code", ["import avfr_jax", "from avfr_jax.cli.main import _parser; _parser(['--help'])"])
+def test_package_and_help_import_no_numerical_library(code):
+    code = f"{code}; import sys; assert not {{'jax', 'numpy', 'flax', 'cv2', 'av'}} & sys.modules.keys()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

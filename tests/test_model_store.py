@@ -1,9 +1,11 @@
+import contextlib
 import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import avfr_jax
 from avfr_jax import model_store
@@ -186,6 +188,23 @@ def test_broken_folder_is_refused_in_one_sentence(folder, tmp_path, damage):
         avfr_jax.load_model(broken)
     assert "\n" not in str(caught.value)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("entry", ["format", "family", "config", "fingerprint", "provenance", "quality"])
+def test_entries_of_other_types_never_cause_a_traceback(folder, tmp_path, entry):
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    about = json.loads((folder / "model.json").read_text())
+    for value in (None, 3, True, "x", [], [1], {}, {"networks": 3}, {"generator": 1}):
+        (broken / "model.json").write_text(json.dumps(about | {entry: value}))
+        with contextlib.suppress(CheckpointError, ConfigError):
+            avfr_jax.load_model(broken)
+
+
+def test_names_of_arrays_that_contradict_each_other_are_refused(folder, tmp_path):
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    save_file({"a": np.zeros(1), "a/b": np.zeros(1)}, broken / "weights.safetensors")
+    with pytest.raises(CheckpointError, match="damaged"):
+        avfr_jax.load_model(broken)
 
 
 def test_weights_of_another_family_name_both(folder, tmp_path):
