@@ -1,12 +1,12 @@
-"""Fit the mouth that a sound asks for: `python -m experiments.fit_spoken_mouth DATASET OUT.npz --held-out DATASET`.
+"""Fit the audio-driven mouth: `python -m experiments.fit_spoken_mouth DATASET OUT.npz --held-out DATASET`.
 
-DATASET is a folder that `python -m data.clip_folder` prepared. Clips whose sound is not the person's, or not in time
-with the picture, teach the wrong thing: name them after --leave-out. Shapes: regression of the mesh, its pose removed,
-on how far the lips are apart and how wide the mouth is. Network: a perceptron on the sound around a frame, trained on
-opening and width in units of each clip's own range, levels and bands disturbed.
+DATASET is a folder of `python -m data.clip_folder`. Exclude clips whose sound is not the person's, or not in time with
+the video, by --leave-out. Shapes: regression of the mesh without its pose on the opening and width of the mouth.
+Network: a perceptron on the sound around a frame, trained on opening and width in units of each clip's own range, with
+perturbed levels and bands.
 
-Expected: a correlation of 0.35 between the opening that is heard and the one that is seen, on people that nothing was
-fitted on, with two minutes of eighteen people. Time: half a minute on one core.
+Expected: a correlation of 0.35 between predicted and tracked opening on unseen identities, from two minutes of eighteen
+people. Time: half a minute on one core.
 """
 
 import argparse
@@ -23,43 +23,42 @@ from avfr_jax.faces.spoken_mouth import Placement, SpokenMouth, features, mouth_
 from avfr_jax.media.files import atomic_file
 from avfr_jax.media.mel import SILENCE
 from avfr_jax.typing import Float
-from experiments.harness import run_program
+from experiments.harness import run_program, tracked_clips
+from pipelines import record
 
 _HIDDEN = (64, 32)
 _ROUNDS, _STEPS, _BATCH = 16, 100, 256
-_RANGE = 0.3  # centimetres that a mouth opens at least, for its own range to be told
-_HEARD = 0.02  # share of a spectrogram above the floor, for there to be sound
+_RANGE = 0.3  # least range of a mouth, centimetres
+_AUDIBLE = 0.02  # least share of a spectrogram above the floor in a clip with sound
 
 
 class Track(NamedTuple):
-    """A clip: its name, faces without their pose in centimetres, and its spectrogram."""
+    """A clip's name, faces without their pose in centimetres, and spectrogram."""
 
     name: str
     faces: Float[np.ndarray, "t 478 3"]
     mel: Float[np.ndarray, "80 m"]
 
     @property
-    def heard(self) -> bool:
-        return float((self.mel > SILENCE + 0.1).mean()) > _HEARD
+    def audible(self) -> bool:
+        return float((self.mel > SILENCE + 0.1).mean()) > _AUDIBLE
 
 
-def tracks(dataset: pathlib.Path, leave_out: Collection[str] = ()) -> list[Track]:
-    """The clips of a dataset whose face is seen throughout. InputError if there is none."""
-    found = []
-    for path in sorted(dataset.glob("clips/*/landmarks.npy")):
-        landmarks, mel = np.load(path), path.with_name("mel.npy")
-        if path.parent.name.split("-")[0] in leave_out or not np.isfinite(landmarks).all():
-            continue
-        faces = np.stack([Placement.of(one).removed(one) for one in landmarks])
-        found.append(Track(path.parent.name, faces, np.load(mel) if mel.exists() else np.full((80, 1), SILENCE)))
-    if not found:
-        raise InputError(f"no clip of {dataset} shows a face from its first frame to its last")
-    return found
+def read_tracks(dataset: pathlib.Path, leave_out: Collection[str] = ()) -> list[Track]:
+    """Clips of a dataset without those of the names (up to the first "-") in `leave_out`; errors as `tracked_clips`."""
+    tracks = []
+    for folder, landmarks in tracked_clips(dataset)[1]:
+        if folder.name.split("-")[0] not in leave_out:
+            faces, mel = np.stack([Placement.of(one).removed(one) for one in landmarks]), folder / record.MEL_FILE
+            tracks.append(Track(folder.name, faces, np.load(mel) if mel.exists() else np.full((80, 1), SILENCE)))
+    if not tracks:
+        raise InputError(f"no clip of {dataset} is left without {', '.join(leave_out)}")
+    return tracks
 
 
 def fit_shapes(clips: list[Track]) -> Float[np.ndarray, "2 478 3"]:
-    """How the points move with opening and width, all clips counting alike."""
-    left, right = 1e-6 * np.eye(2), np.zeros((2, 478 * 3))  # a mouth whose width stays tells nothing of it
+    """Regress the points on opening and width, all clips weighted alike."""
+    left, right = 1e-6 * np.eye(2), np.zeros((2, 478 * 3))  # regularised for mouths of constant width
     for clip in clips:
         numbers = mouth_numbers(clip.faces)
         shut = numbers[:, 0] <= np.percentile(numbers[:, 0], 20)
@@ -71,7 +70,7 @@ def fit_shapes(clips: list[Track]) -> Float[np.ndarray, "2 478 3"]:
 
 
 def targets(clip: Track) -> tuple[Float[np.ndarray, "t 2"], Float[np.ndarray, "2"]]:
-    """Opening above the clip's least and width about its middle, in units of the clip's range; that range."""
+    """Opening above the clip's least and width about its median, in units of the clip's range; and that range."""
     numbers = mouth_numbers(clip.faces)
     low, high = np.percentile(numbers, 10, 0), np.percentile(numbers, 90, 0)
     unit = np.maximum(high - low, _RANGE)
@@ -80,7 +79,7 @@ def targets(clip: Track) -> tuple[Float[np.ndarray, "t 2"], Float[np.ndarray, "2
 
 
 def _examples(clips: list[Track], random: np.random.Generator | None = None) -> tuple[Any, Any]:
-    """Features and targets; `random` shifts the bands, and stretches and shifts the levels, of each clip."""
+    """Features and targets; `random` shifts the bands and scales and shifts the levels of each clip."""
     x, y = [], []
     for clip in clips:
         mel = clip.mel
@@ -92,7 +91,7 @@ def _examples(clips: list[Track], random: np.random.Generator | None = None) -> 
 
 
 def fit_network(clips: list[Track], seed: int = 0) -> tuple[Any, Any, Any]:
-    """(mean, spread, layers), see `SpokenMouth`."""
+    """Train (mean, spread, layers) of `SpokenMouth`."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -132,46 +131,45 @@ def fit_network(clips: list[Track], seed: int = 0) -> tuple[Any, Any, Any]:
 
 
 def fit(clips: list[Track], gain: float = 1.0, seed: int = 0) -> SpokenMouth:
-    """The mouth of these clips, moving `gain` times as much as the network says, which moves too little: a stranger's
-    lips are nearest at a gain of 1.5.
+    """Fit shapes and network. The network underestimates motion: unseen identities' lips are nearest at a gain of 1.5.
 
     Raises InputError where no clip has sound.
     """
-    heard = [clip for clip in clips if clip.heard]
-    if not heard:
+    audible = [clip for clip in clips if clip.audible]
+    if not audible:
         raise InputError("no clip has sound")
-    usual = np.median([targets(clip)[1] for clip in heard], 0)
-    return SpokenMouth(*fit_network(heard, seed), (gain * usual).astype(np.float32), fit_shapes(clips))
+    usual = np.median([targets(clip)[1] for clip in audible], 0)
+    return SpokenMouth(*fit_network(audible, seed), (gain * usual).astype(np.float32), fit_shapes(clips))
 
 
 def correlations(mouth: SpokenMouth, clips: list[Track], late: int = 0) -> dict[str, float]:
-    """Of the opening that is heard, so many frames late, with the one that is seen."""
-    found = {}
+    """Correlation of the predicted opening, delayed by `late` frames, with the tracked one, by clip."""
+    result = {}
     for clip in clips:
-        if clip.heard:
-            heard = np.roll(mouth.numbers(clip.mel, np.arange(len(clip.faces)))[:, 0], late)
-            found[clip.name] = float(np.corrcoef(heard, mouth_numbers(clip.faces)[:, 0])[0, 1])
-    return found
+        if clip.audible:
+            predicted = np.roll(mouth.numbers(clip.mel, np.arange(len(clip.faces)))[:, 0], late)
+            result[clip.name] = float(np.corrcoef(predicted, mouth_numbers(clip.faces)[:, 0])[0, 1])
+    return result
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.fit_spoken_mouth", description=__doc__.split("\n")[0])
     parser.add_argument("dataset", type=pathlib.Path, metavar="DATASET", help="a prepared folder of clips")
     parser.add_argument("output", type=pathlib.Path, metavar="OUT.npz")
-    parser.add_argument("--held-out", type=pathlib.Path, metavar="DATASET", help="clips to be measured on")
+    parser.add_argument("--held-out", type=pathlib.Path, metavar="DATASET", help="clips for measurement")
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="CLIP", help="clips whose sound is not theirs")
     parser.add_argument("--gain", type=float, default=1.0, help="of motion (default: %(default)s; the shipped one 1.5)")
     options = parser.parse_args(argv)
 
     def run() -> None:
-        mouth = fit(tracks(options.dataset, options.leave_out), options.gain)
+        mouth = fit(read_tracks(options.dataset, options.leave_out), options.gain)
         with atomic_file(options.output, overwrite=True) as scratch:
             mouth.save(scratch)
         for name, folder in (("fitted on", options.dataset), ("held out", options.held_out)):
             if folder is not None:
-                clips = tracks(folder, options.leave_out)
+                clips = read_tracks(folder, options.leave_out)
                 true, late = (correlations(mouth, clips, n) for n in (0, 25))
-                means = [np.mean(list(found.values())) for found in (true, late)]
+                means = [np.mean(list(one.values())) for one in (true, late)]
                 print(f"{name}: {len(true)} clips, correlation {means[0]:.3f}; a second late {means[1]:.3f}")
 
     return run_program(run)

@@ -143,6 +143,24 @@ def find_clips(given: Sequence[pathlib.Path]) -> list[Clip]:
     return clips
 
 
+def tracked_clips(dataset: pathlib.Path) -> tuple[int, list[tuple[pathlib.Path, np.ndarray]]]:
+    """Frame size of a folder dataset, and folder and landmarks `[T, 478, 3]` in pixels of its clips with a face in
+    every frame.
+
+    Raises:
+      InputError: it is not a prepared dataset, or has no such clip.
+    """
+    try:
+        size = int(json.loads((dataset / record.INDEX).read_text())["size"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{dataset} is not a prepared dataset: {error}") from error
+    paths = sorted(dataset.glob(f"{record.CLIPS}/*/{record.LANDMARKS_FILE}"))
+    clips = [(path.parent, points) for path in paths if np.isfinite(points := np.load(path)).all()]
+    if not clips:
+        raise InputError(f"no clip of {dataset} shows a face from its first frame to its last")
+    return size, clips
+
+
 def check_seconds(seconds: float) -> None:
     """Check a length of time. ConfigError where it is not finite and positive."""
     if not (math.isfinite(seconds) and seconds > 0):

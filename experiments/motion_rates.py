@@ -177,48 +177,48 @@ def _learned(model: Animator, dataset: ClipDataset, clip: Clip, frames: int) -> 
     pictures = np.stack([one["image"] for one in read]).astype(np.float32) / 255
     masks = pictures[..., 4] if dataset.priors else None
     priors = Priors(np.stack([one["landmarks"] for one in read]), masks)
-    batch, found = model.batch_size, []
+    batch, parts = model.batch_size, []
     for at in range(0, len(pictures), batch):
         rows = np.minimum(np.arange(at, at + batch), len(pictures) - 1)  # one shape compiles once
         part = Priors(priors.landmarks[rows], None if masks is None else masks[rows])
-        found.append(model.keypoints(pictures[rows, ..., :3], part)[: len(pictures) - at])
-    keypoints = concatenate(found)
+        parts.append(model.keypoints(pictures[rows, ..., :3], part)[: len(pictures) - at])
+    keypoints = concatenate(parts)
     first = Priors(priors.landmarks[:1], None if masks is None else masks[:1])
     return Learned(pictures[..., :3], keypoints, model.encode_source(pictures[0, ..., :3], keypoints[0], first))
 
 
 def _quality(model: Animator, clips: Sequence[Learned], keypoints: Sequence[Keypoints]) -> float:
     """Mean PSNR of some frames of each clip, rendered from these keypoints."""
-    found = []
+    values = []
     for clip, moved in zip(clips, keypoints, strict=True):
         rows = np.linspace(0, len(clip.frames) - 1, _RENDERED).astype(int)
         for part in np.split(rows, _RENDERED // model.batch_size):
             output = model.animate(clip.encoded, clip.keypoints[0], moved[part])
-            found.append(np.asarray(psnr(jnp.clip(output, 0, 1), jnp.asarray(clip.frames[part]))))
-    return float(np.concatenate(found).mean())
+            values.append(np.asarray(psnr(jnp.clip(output, 0, 1), jnp.asarray(clip.frames[part]))))
+    return float(np.concatenate(values).mean())
 
 
 def model_rows(name: str, dataset: ClipDataset, frames: int, refresh: int) -> Iterator[list[str]]:
     """Rows of the learned keypoints' table: numbers, step in pixels, PSNR lost, kbit/s of ours and by frame."""
     model = load_model(name)
-    seen = [_learned(model, dataset.shrunk(model.image_size), clip, frames) for clip in dataset.clips]
-    clean = _quality(model, seen, [clip.keypoints for clip in seen])
-    count = seen[0].keypoints.value.shape[1]
+    learned = [_learned(model, dataset.shrunk(model.image_size), clip, frames) for clip in dataset.clips]
+    clean = _quality(model, learned, [clip.keypoints for clip in learned])
+    count = learned[0].keypoints.value.shape[1]
     kinds = {KEYPOINTS: 2 * count}
-    if seen[0].keypoints.jacobian is not None:
+    if learned[0].keypoints.jacobian is not None:
         kinds[KEYPOINTS_WITH_JACOBIANS] = 3 * kinds[KEYPOINTS]
     for kind, numbers in kinds.items():
         part = NumberPart(kind, KeypointSpec(count, kind == KEYPOINTS_WITH_JACOBIANS).components)
-        pivots = [_pose(clip.keypoints) for clip in seen]
+        pivots = [_pose(clip.keypoints) for clip in learned]
         tracks = [
             np.stack([part.vector(_pose(clip.keypoints[i]), pivot) for i in range(len(clip.frames))])
-            for clip, pivot in zip(seen, pivots, strict=True)
+            for clip, pivot in zip(learned, pivots, strict=True)
         ]
         for step in _STEPS:
             form = MotionFormat(part.levels, np.full(numbers, step), 64)
             coded = code(tracks, MotionWriter(form, 0.25), refresh)
-            moved = [_moved(part, *each) for each in zip(seen, pivots, coded.held, strict=True)]
-            lost = clean - _quality(model, seen, moved)
+            moved = [_moved(part, *each) for each in zip(learned, pivots, coded.held, strict=True)]
+            lost = clean - _quality(model, learned, moved)
             if lost <= _NEAR:
                 break
         plain = code_by_frame(tracks, form.steps)

@@ -301,16 +301,16 @@ class PairLoader:
     def _smallest_shared(self) -> int:
         """Bytes from which arrays use shared memory; containers often have next to none."""
         pair = sum(array.nbytes for array in self._source.blank().values())
-        wanted = 4 * self._config.workers * self._source.local * pair
+        needed = 4 * self._config.workers * self._source.local * pair
         try:
             free = shutil.disk_usage(_SHARED_MEMORY).free
         except OSError:
-            free = wanted
-        if free >= wanted:
+            free = needed
+        if free >= needed:
             return 2**16
         log.warning(
-            "%s has %d MB free, %d are wanted: batches come from the workers through pipes, which is slower.",
-            *(_SHARED_MEMORY, free >> 20, wanted >> 20),
+            "%s has %d MB free, %d are needed: batches come from the workers through pipes, which is slower.",
+            *(_SHARED_MEMORY, free >> 20, needed >> 20),
         )
         return sys.maxsize
 
@@ -323,19 +323,19 @@ class PairLoader:
                 log.warning("%s: skipped clip %s frame %d: %s.", self.dataset.path, clip, frame, reason)
         self.skipped += len(failures)
         self._recent.append((self._source.local + len(failures), len(failures)))
-        draws, failed = (sum(column) for column in zip(*self._recent, strict=True))
-        while draws - self._recent[0][0] >= WINDOW:
+        samples, failed = (sum(column) for column in zip(*self._recent, strict=True))
+        while samples - self._recent[0][0] >= WINDOW:
             first = self._recent.popleft()
-            draws, failed = draws - first[0], failed - first[1]
+            samples, failed = samples - first[0], failed - first[1]
         if failed > self._config.max_corrupt * WINDOW or GIVEN_UP in skipped:
-            raise InputError(self._verdict(draws, failed))
+            raise InputError(self._too_many(samples, failed))
 
-    def _verdict(self, draws: int, failed: int) -> str:
+    def _too_many(self, samples: int, failed: int) -> str:
         clips = collections.Counter(clip for clip, _ in self._named)
         worst = ", ".join(name for name, _ in clips.most_common(5)) + (" and others" if len(clips) > 5 else "")
         (clip, frame), reason = next(iter(self._named.items()))
         return (
-            f"{failed} of the last {draws} pairs drawn from {self.dataset.path} cannot be read, and "
+            f"{failed} of the last {samples} pairs sampled from {self.dataset.path} cannot be read, and "
             f"{self._config.max_corrupt:.3g} of them is the limit; prepare again or exclude the clips {worst} "
             f"(the first: clip {clip} frame {frame}, {reason})."
         )

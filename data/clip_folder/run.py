@@ -57,8 +57,8 @@ def prepare(videos: str | os.PathLike[str], out: str | os.PathLike[str], config:
     """
     config = config or ClipConfig()
     root = pathlib.Path(videos)
-    found = find_videos(root, pathlib.Path(out), PICTURES if config.stills else VIDEOS)
-    jobs = _jobs(root, found)
+    paths = find_videos(root, pathlib.Path(out), PICTURES if config.stills else VIDEOS)
+    jobs = _jobs(root, paths)
     names = read_identities(config.identities) if config.identities is not None else {}
     identities = {job.key: _identity(job.source, root, names) for job in jobs}
     return run_jobs(jobs, identities, pathlib.Path(out), config, _prepare_one)
@@ -104,25 +104,25 @@ def find_videos(root: pathlib.Path, out: pathlib.Path, endings: tuple[str, ...] 
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: give the folder that holds the videos")
-    found, own = [], out.resolve()
+    paths, own = [], out.resolve()
     for folder, below, files in os.walk(root):
         below[:] = sorted(n for n in below if not n.startswith(".") and pathlib.Path(folder, n).resolve() != own)
-        found += [
+        paths += [
             pathlib.Path(folder, name)
             for name in files
             if not name.startswith(".") and pathlib.Path(name).suffix.lower() in endings
         ]
-    if not found:
+    if not paths:
         what = "video" if endings == VIDEOS else "picture"
         raise InputError(f"{root} holds no {what}: give a folder with {', '.join(endings[:5])} or {endings[5]} files")
-    return sorted(found)
+    return sorted(paths)
 
 
-def _jobs(root: pathlib.Path, found: list[pathlib.Path]) -> list[Job]:
+def _jobs(root: pathlib.Path, paths: list[pathlib.Path]) -> list[Job]:
     """Jobs with unique keys: paths in the folder, made valid file names."""
-    bare = collections.Counter(_key(path.relative_to(root).with_suffix("")) for path in found)
+    bare = collections.Counter(_key(path.relative_to(root).with_suffix("")) for path in paths)
     jobs = []
-    for path in found:
+    for path in paths:
         key = _key(path.relative_to(root).with_suffix(""))
         if bare[key] > 1:  # a.mp4 and a.mov, or names that differ in a replaced character
             key += "-" + hashlib.sha1(str(path.relative_to(root)).encode()).hexdigest()[:8]

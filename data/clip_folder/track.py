@@ -59,7 +59,7 @@ def track_faces(frames: Iterable[UInt8[np.ndarray, "h w 3"]], priors: FaceBacken
     landmarks: list[np.ndarray] = []
     others: dict[int, list[Face]] = {}
     changes: list[float] = []
-    nobody = np.full((478, 3), np.nan, np.float32)
+    no_face = np.full((478, 3), np.nan, np.float32)
     shape, tracked, thumb = (0, 0), False, None
     since_detection = PEOPLE_INTERVAL
     priors.reset()
@@ -78,7 +78,7 @@ def track_faces(frames: Iterable[UInt8[np.ndarray, "h w 3"]], priors: FaceBacken
         since_detection += 1
         if face is not None and since_detection >= PEOPLE_INTERVAL:
             others[index], since_detection = _other_faces(priors.detect(frame), face), 0
-        landmarks.append(nobody if face is None else face.landmarks)
+        landmarks.append(no_face if face is None else face.landmarks)
     points = np.stack(landmarks).astype(np.float32) if landmarks else np.zeros((0, 478, 3), np.float32)
     cuts = tuple(index + 1 for index in range(len(changes)) if is_cut(changes, index))
     return VideoTrack(points, cuts, others, *shape)

@@ -82,12 +82,12 @@ def finished(folder: pathlib.Path, seed: int, frames: int, size: int) -> bool:
         return False
     try:
         with np.load(stored) as truth:
-            found = truth["person_mask"].shape
+            shape = truth["person_mask"].shape
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return False
-    if found != (frames, size, size):
+    if shape != (frames, size, size):
         raise ConfigError(
-            f"{stored} holds {found[0]} frames of {found[2]}x{found[1]} pixels, not {frames} of {size}x{size}; "
+            f"{stored} holds {shape[0]} frames of {shape[2]}x{shape[1]} pixels, not {frames} of {size}x{size}; "
             "use another folder or the same --seconds and --size"
         )
     return True

@@ -21,13 +21,13 @@ def portrait_landmarks() -> Float[np.ndarray, "478 3"]:
     import skimage.data
 
     photo = skimage.data.astronaut()
-    found = []
+    crops = []
     with mp.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True) as mesh:
         for x, y, side in [(96, 0, 256), (80, 0, 290), (110, 10, 230)]:
             crop = cv2.resize(photo[y : y + side, x : x + side], (768, 768), interpolation=cv2.INTER_CUBIC)
             points = mesh.process(crop).multi_face_landmarks[0].landmark
-            found.append([[p.x * side + x - 0.5, p.y * side + y - 0.5, p.z * side] for p in points])
-    return np.mean(found, axis=0).astype(np.float32)
+            crops.append([[p.x * side + x - 0.5, p.y * side + y - 0.5, p.z * side] for p in points])
+    return np.mean(crops, axis=0).astype(np.float32)
 
 
 def mirror_pairs(landmarks: Float[np.ndarray, "k 3"]) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k 3"]]:

@@ -24,7 +24,7 @@ from data.synthetic_heads.template import FACE_WIDTH_CM, LOWER_LIDS, LOWER_LIP, 
 CROP = (98, 0, 256)  # x, y, side of the part of the portrait that is shown; all pixels below are of this crop
 AXIS_DEPTH = 45.0  # of the silhouette, on the landmarks' scale of depth
 NECK = np.array([[86, 138], [88, 182], [82, 200], [82, 232], [162, 232], [163, 200], [157, 184], [162, 138]], np.int32)
-NECK_BEHIND = 190  # below this row the photograph shows what the neck hides: the same dark cloth
+NECK_BEHIND = 190  # below this row the same dark cloth lies behind the neck
 NECK_FADE = (165.0, 228.0)  # rows over which the head's motion dies away
 SPACING = 5  # of the grid around the face
 STRIP = 16  # rows below the photograph that hold the mouth's inside

@@ -115,7 +115,7 @@ def template() -> Template:
     _, points = measure.mirror_pairs(portrait[:468])
     points = (points + points[pairs] * [-1.0, 1.0, 1.0]) / 2
     points = points * (FACE_WIDTH_CM / np.ptp(points[:, 0]))
-    tilt = np.deg2rad(5.0)  # the portrait's chin is drawn back a little
+    tilt = np.deg2rad(5.0)  # the portrait's chin is tucked in a little
     turn = np.array([[1, 0, 0], [0, np.cos(tilt), np.sin(tilt)], [0, -np.sin(tilt), np.cos(tilt)]])
     points = _close_mouth(points @ turn)
     points = (points + points[pairs] * [-1.0, 1.0, 1.0]) / 2

@@ -125,7 +125,7 @@ def slice_devices(where: Slice) -> list[Any]:
             platform="tpu", topology_name=where.name, chip_config_name=where.chip.configuration
         )
     except jax.errors.JaxRuntimeError as error:
-        raise ConfigError(f"libtpu knows no slice {where.name}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"libtpu has no slice {where.name}: {str(error).splitlines()[0]}") from error
     return list(topology.devices)
 
 

@@ -75,7 +75,7 @@ def as_json(name: str, report: Report, scaled: Scaled, samples: int) -> str:
 
     Args:
       name: of the config.
-      report: of the slice asked for.
+      report: of the requested slice.
       scaled: estimates, and whether each was compiled (True) or scaled from another.
       samples: of the schedule.
     """
@@ -181,7 +181,7 @@ def _slices(report: Report, scaled: Scaled, samples: int) -> str:
     title = (
         f"Slices of {report.where.chip.name}, {report.program.batch} samples a chip; hours for the schedule's "
         f"{samples:,} samples.\n"
-        "Scaled: each chip's work as compiled above, the exchanges counted anew for the slice."
+        "Scaled: each chip's work as compiled above, the exchanges recounted for the slice."
     )
     return _table(title, ("chips", "batch", "ms", "samples/s", "at most", "roofline", "hours", ""), rows)
 

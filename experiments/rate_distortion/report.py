@@ -64,11 +64,11 @@ def differences(records: Sequence[Record], anchor: str) -> dict[str, dict[str, D
 
 
 def comparable(
-    found: Mapping[str, Mapping[str, Difference]], anchor: str
+    rates: Mapping[str, Mapping[str, Difference]], anchor: str
 ) -> tuple[dict[str, Mapping[str, Difference]], list[str]]:
     """Codecs with a BD-rate in some measure, and a sentence for each other one."""
-    kept = {codec: row for codec, row in found.items() if any(d.rate is not None for d in row.values())}
-    reasons = {codec: next(iter(row.values())).why_not for codec, row in found.items() if codec not in kept}
+    kept = {codec: row for codec, row in rates.items() if any(d.rate is not None for d in row.values())}
+    reasons = {codec: next(iter(row.values())).why_not for codec, row in rates.items() if codec not in kept}
     return kept, [f"There is no BD-rate of {codec} against {anchor}: {why}." for codec, why in reasons.items()]
 
 
@@ -114,11 +114,11 @@ def _paper_row(row: PaperRow, shown: Sequence[Measure]) -> list[str]:
     return [f"† {row.name}", *cells, f"{row.fid:.2f}"]
 
 
-def bd_markdown(found: Mapping[str, Mapping[str, Difference]], anchor: str, clips: int) -> str:
+def bd_markdown(rates: Mapping[str, Mapping[str, Difference]], anchor: str, clips: int) -> str:
     """Format BD-rates and the PSNR gain at equal rate as a table; cells of fewer clips than all state their number."""
-    keys = [m for m in COMPARED if any(m.key in row for row in found.values())]
+    keys = [m for m in COMPARED if any(m.key in row for row in rates.values())]
     rows = []
-    for codec, row in found.items():
+    for codec, row in rates.items():
         cells = [_cell(row[m.key].rate, "+.1f", " %", row[m.key].clips, clips) for m in keys]
         cells.append(_cell(row["psnr"].quality, "+.2f", "", row["psnr"].clips, clips) if "psnr" in row else "-")
         rows.append([codec, *cells])

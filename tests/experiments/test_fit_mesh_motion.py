@@ -3,7 +3,7 @@ import json
 import numpy as np
 
 from avfr_jax.codec import mesh_basis as mesh
-from experiments.fit_mesh_motion import clips, fit, main, mirror_pairs
+from experiments.fit_mesh_motion import clips, fit, main
 
 
 def _tracks(count: int = 3, frames: int = 50) -> list[np.ndarray]:
@@ -28,11 +28,6 @@ def test_the_components_hold_the_motion_they_were_fitted_on():
     assert np.abs(held - track).mean() < 0.02 * np.abs(track - track[0]).mean()
     assert (space.levels[0, :8] > space.levels[1, :8]).all()  # prediction leaves less than there was
     assert space.levels[0, 10:].max() < space.levels[0, :10].min()
-
-
-def test_a_mirror_image_of_a_mirror_image_is_the_face():
-    pairs = mirror_pairs(np.stack([track[0] for track in _tracks()]))
-    np.testing.assert_array_equal(pairs[pairs], np.arange(mesh.POINTS))
 
 
 def test_the_command(tmp_path, capsys):
