@@ -202,34 +202,6 @@ def equivariance_jacobian(
     return jnp.abs(jnp.eye(2, dtype=ratio.dtype) - ratio).mean()
 
 
-def landmarks(
-    prediction: Float[Array, "n p d"],
-    target: Float[Array, "n p d"],
-    *,
-    weights: Float[Array, " p"] | Sequence[float] | None = None,
-) -> Float[Array, ""]:
-    """Mean Euclidean distance of landmarks, in their unit.
-
-    Args:
-      prediction: landmarks of the generated frames.
-      target: of the true frames; no gradient flows into them. A point with NaN (no face found) does not count.
-      weights: of each point, up to a common factor; None weights all alike.
-
-    Returns:
-      The weighted mean over the points that count; 0 if there are none.
-    """
-    target = jax.lax.stop_gradient(widen(target))
-    known = jnp.all(jnp.isfinite(target), axis=-1)
-    square = ((widen(prediction) - jnp.where(known[..., None], target, 0)) ** 2).sum(-1)
-    # The distance of equal points is 0 with gradient 0, not NaN.
-    far = known & (square > 0)
-    distance = jnp.where(far, jnp.sqrt(jnp.where(far, square, 1.0)), 0.0)
-    share = known.astype(distance.dtype)
-    if weights is not None:
-        share = share * jnp.asarray(weights, distance.dtype)
-    return (share * distance).sum() / jnp.maximum(share.sum(), 1e-6)
-
-
 def keypoint_spread(value: Float[Array, "n k d"], least: float) -> Float[Array, ""]:
     """Penalty on keypoints close to each other: the mean over pairs of max(0, least - distance²) (Wang et al. 2021, the
     keypoint prior loss, which sums over pairs).

@@ -185,23 +185,6 @@ def test_equivariant_keypoints_cost_nothing():
     assert all(np.all(np.isfinite(g)) and np.any(g) for g in grads)
 
 
-def test_landmarks_weighted_and_with_missing_faces():
-    a = rng.normal(size=(3, 4, 3)).astype(np.float32)
-    b = rng.normal(size=(3, 4, 3)).astype(np.float32)
-    distance = np.linalg.norm(a - b, axis=-1)
-    np.testing.assert_allclose(losses.landmarks(a, b), distance.mean(), rtol=1e-5)
-    weights = np.array([1, 1, 4, 0.5], np.float32)
-    expected = (distance * weights).sum() / (3 * weights.sum())
-    np.testing.assert_allclose(losses.landmarks(a, b, weights=weights), expected, rtol=1e-5)
-    b[1] = np.nan
-    np.testing.assert_allclose(losses.landmarks(a, b), distance[[0, 2]].mean(), rtol=1e-5)
-    gradient = np.asarray(jax.grad(losses.landmarks)(jnp.asarray(a), jnp.asarray(b)))
-    assert np.all(np.isfinite(gradient))
-    assert not np.any(gradient[1])
-    assert float(losses.landmarks(a, np.full_like(b, np.nan))) == 0
-    assert np.all(np.isfinite(jax.grad(losses.landmarks)(jnp.asarray(a), jnp.asarray(a))))
-
-
 def test_bfloat16_is_reduced_in_float32():
     a, b = (np.random.default_rng(s).random((8, 64, 64, 3)).astype(np.float32) for s in (1, 2))
     low_a, low_b = jnp.asarray(a, jnp.bfloat16), jnp.asarray(b, jnp.bfloat16)
@@ -219,7 +202,6 @@ def test_bfloat16_is_reduced_in_float32():
         losses.feature_matching([low_a], [low_b], [1]),
         losses.equivariance_value(kp, kp, warp),
         losses.equivariance_jacobian(eye, eye, kp, warp),
-        losses.landmarks(kp, kp + 1),
     ]
     for value in values:
         assert value.dtype == jnp.float32

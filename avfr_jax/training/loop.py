@@ -35,42 +35,40 @@ Batch = dict[str, Any]
 
 
 class DataIterator(Protocol):
-    """An endless stream of batches on the devices, whose place can be saved and found again.
-
-    A place counts batches of all processes together, so that any number of processes can go on from it.
-    """
+    """Endless stream of batches on the devices. Its position, which can be saved and restored, counts the batches of
+    all processes together, so that any number of processes can resume from it."""
 
     def __next__(self) -> Batch:
-        """The next batch: global arrays, as `avfr_jax.training.sharding.put_batch` makes them."""
+        """Next batch, of global arrays (`avfr_jax.training.sharding.put_batch`)."""
         ...
 
     def get_state(self) -> bytes:
-        """The place after the last batch given out (not after the last one read ahead), as UTF-8 text."""
+        """Position after the last batch returned (not the last one read ahead), as UTF-8 text."""
         ...
 
     def set_state(self, state: bytes) -> None:
-        """Go to a place."""
+        """Restore a position."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """What happens when. Every interval is in steps, and 0 turns its part off.
+    """Length and intervals of a run, in steps; an interval of 0 turns its action off.
 
     Attributes:
       steps: length of the run.
-      log_every: figures, as means over these steps.
-      panel_every: the contact sheet of validation pairs (of the training batch where there are none).
+      log_every: metrics, averaged over these steps.
+      panel_every: contact sheet of validation pairs (of the training batch without validation).
       panel_rows: samples on it.
       validate_every: validation; also at the end.
       checkpoint_every: checkpoint; also at the end and when stopped.
-      keep_last: so many of the latest checkpoints are kept.
-      keep_best: and so many of those with the best `best_metric`.
+      keep_last: number of the latest checkpoints to keep.
+      keep_best: number of those with the best `best_metric` to keep too.
       best_metric: name of a validation metric.
-      best_is: which of its values is best.
-      export: the model folder gets the last weights, or those of the best checkpoint.
-      profile_first: steps before the profiler's window.
-      profile_steps: steps in it, traced into `WORKDIR/profile`.
+      best_is: its better direction.
+      export: the last weights, or those of the best checkpoint.
+      profile_first: steps before the profiler's trace.
+      profile_steps: steps in it, written to `WORKDIR/profile`.
       tensorboard: write event files.
       wandb_project: of Weights & Biases; empty for none.
     """
@@ -97,22 +95,22 @@ class Run:
     """The parts of a training run.
 
     Attributes:
-      objective: the model family's losses.
+      objective: losses.
       optimisers: of its networks.
       mesh: of all devices.
-      data: training batches; whoever opened it closes it.
+      data: training batches; the caller closes it.
       batch_size: samples a step, over all processes.
-      workdir: the run's folder, seen by every process.
-      loop: what happens when.
-      step: how a step is run.
-      seed: of the weights, the augmentation and the steps' own randomness.
-      augment: jit-able `(key, batch) -> batch`, from what `data` gives to what the objective takes.
+      workdir: the run's folder, visible to every process.
+      loop: length and intervals.
+      step: settings of a step.
+      seed: of weights, augmentation and the steps' randomness.
+      augment: jit-able `(key, batch) -> batch`, from batches of `data` to those of the objective.
       validator: over held-out clips; None validates nothing.
-      settings: plain values that a checkpoint must have been made with to go on from it.
-      config: all settings, as plain values, to show.
-      init_from: a model folder whose weights the run starts from.
-      export: writes the model folder: `(variables on the host, provenance, quality) -> folder`; called in process 0.
-      provenance: what the exported model says of its data and config.
+      settings: plain values that a checkpoint must have been made with to resume from it.
+      config: all settings as plain values, for the log.
+      init_from: model folder to start from.
+      export: writes the model folder in process 0: `(variables on the host, provenance, quality) -> folder`.
+      provenance: of data and config, for the exported model.
     """
 
     objective: Objective
@@ -134,14 +132,8 @@ class Run:
 
 
 class Outcome(NamedTuple):
-    """How a run ended.
-
-    Attributes:
-      step: number of steps taken.
-      stopped_by: the signal that ended it early; None when it is complete.
-      quality: validation metrics of the exported weights.
-      model: the exported folder.
-    """
+    """End of a run: steps taken, signal that ended it early (None when complete), validation metrics of the exported
+    weights, and their folder."""
 
     step: int
     stopped_by: signal.Signals | None
@@ -150,18 +142,16 @@ class Outcome(NamedTuple):
 
 
 def fit(run: Run) -> Outcome:
-    """Train.
-
-    A signal (SIGTERM, SIGINT) lets the step finish, saves and returns. In a run of several processes, one that gets
-    SIGTERM stops them all at the same step.
+    """Train. After a signal (SIGTERM, SIGINT) the step is finished and saved; SIGTERM to one of several processes stops
+    them all at the same step.
 
     Raises:
       NonFiniteError: a loss, gradient norm or weight is not finite; the last good checkpoint stays.
       CheckpointError: the work folder's checkpoint is damaged or of another config.
-      ConfigError: the batch cannot be divided over the devices, or an interval makes no sense.
+      ConfigError: the batch cannot be divided over the devices, or an interval is negative.
       InputError: the data ended.
       OutputError: the work folder cannot be written to, or is full; the last checkpoint stays.
-      MissingBackendError: Weights & Biases was asked for and is not installed.
+      MissingBackendError: Weights & Biases is requested and not installed.
     """
     check_batch(run.mesh, run.batch_size, run.step.accumulate)
     loop = run.loop
@@ -188,7 +178,7 @@ def fit(run: Run) -> Outcome:
 
 
 def _record_config(run: Run) -> None:
-    """All settings as `config.json` beside the checkpoints."""
+    """Write all settings to `config.json` beside the checkpoints."""
     if not run.config or jax.process_index() != 0:
         return
     path = run.workdir / "config.json"

@@ -12,7 +12,6 @@ import numpy as np
 
 from avfr_jax.errors import AvfrError
 from avfr_jax.training.logging import MetricWriter
-from avfr_jax.training.profiling import StepClock
 from avfr_jax.training.stopping import say
 
 
@@ -54,13 +53,13 @@ class Meter:
         self._writer, self._steps, self._every, self._batch, self._stop = writer, steps, log_every, batch_size, stop
         self.sums, self.count = dict(sums), count
         self.waited, self.flops, self.peak = 0.0, None, None  # type: float, float | None, float | None
-        self._clock = StepClock()
+        self._began, self._steps_taken = time.perf_counter(), 0
         self._pending: collections.deque[tuple[int, list[str], Any]] = collections.deque()
         self._pack = jax.jit(lambda metrics: jnp.stack([metrics[n].astype(jnp.float32) for n in sorted(metrics)]))
 
     def start(self) -> None:
-        """Start the clock: compilation is over."""
-        self._clock = StepClock()
+        """Start an interval of the clock."""
+        self._began, self._steps_taken = time.perf_counter(), 0
 
     def add(self, step: int, metrics: dict[str, Any]) -> None:
         """Queue the metrics of a step that was dispatched, and take those of the step before, so that the devices never
@@ -79,12 +78,12 @@ class Meter:
         """Time that does not count against the steps."""
         began = time.perf_counter()
         yield
-        self._clock.pause(time.perf_counter() - began)
+        self._began += time.perf_counter() - began
 
     def _take(self) -> None:
         step, names, packed = self._pending.popleft()
         values = dict(zip(names, np.asarray(packed).tolist(), strict=True))
-        self._clock.tick()
+        self._steps_taken += 1
         for name, value in values.items():
             if not np.isfinite(value):
                 raise self._stop(name, value, step)
@@ -96,7 +95,8 @@ class Meter:
     def _log(self, step: int) -> None:
         means = {name: total / self.count for name, total in self.sums.items()}
         self.sums, self.count = {}, 0
-        rate = self._clock.read()
+        rate = self._steps_taken / max(time.perf_counter() - self._began, 1e-9)
+        self.start()
         speed = {"speed/steps_per_second": rate, "speed/samples_per_second": rate * self._batch}
         speed["speed/waiting_for_data"], self.waited = self.waited, 0.0
         if self.flops:

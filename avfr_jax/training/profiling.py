@@ -1,7 +1,6 @@
-"""Speed of a run: steps a second, FLOPs against a chip's peak, profiler traces."""
+"""FLOPs of a step, a chip's peak, and profiler traces."""
 
 import pathlib
-import time
 from typing import Any
 
 import jax
@@ -50,28 +49,6 @@ def program_flops(lowered: Any, chips: int = 1, passes: int = 1) -> float | None
     costs = costs[0] if isinstance(costs, list | tuple) and costs else costs
     flops = (costs or {}).get("flops", 0.0)
     return flops * passes / chips if flops > 0 else None
-
-
-class StepClock:
-    """Steps a second since the last reading, without pauses (validation, panels, saving)."""
-
-    def __init__(self) -> None:
-        self._start, self._steps, self._paused = time.perf_counter(), 0, 0.0
-
-    def tick(self) -> None:
-        """Count a finished step."""
-        self._steps += 1
-
-    def pause(self, seconds: float) -> None:
-        """Leave out some time."""
-        self._paused += seconds
-
-    def read(self) -> float:
-        """Return steps a second, and start again."""
-        now = time.perf_counter()
-        rate = self._steps / max(now - self._start - self._paused, 1e-9)
-        self._start, self._steps, self._paused = now, 0, 0.0
-        return rate
 
 
 class ProfilerWindow:

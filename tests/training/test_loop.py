@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +15,8 @@ from avfr_jax.models.fomm import FommConfig
 from avfr_jax.training.checkpointing import load_variables
 from avfr_jax.training.logging import read_metrics
 from avfr_jax.training.loop import LoopConfig, NonFiniteError, fit
-from avfr_jax.training.profiling import StepClock, peak_flops, program_flops
+from avfr_jax.training.meter import Meter
+from avfr_jax.training.profiling import peak_flops, program_flops
 from avfr_jax.training.sharding import make_mesh, put_batch
 from avfr_jax.training.step import StepConfig
 from avfr_jax.training.validation import Pair, ValidationConfig, Validator, spread, validation_pairs
@@ -187,15 +190,16 @@ def test_flops_and_peaks():
     assert peak_flops("TPU v4 lite") is None
 
 
-def test_the_clock_leaves_pauses_out(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("avfr_jax.training.profiling.time.perf_counter", lambda: now[0])
-    clock = StepClock()
-    for _ in range(10):
-        clock.tick()
-    now[0] = 7.0
-    clock.pause(2.0)
-    assert clock.read() == pytest.approx(2.0)
-    now[0] = 8.0
-    clock.tick()
-    assert clock.read() == pytest.approx(1.0)
+def test_speed_leaves_pauses_out(monkeypatch):
+    now, logged = [0.0], []
+    monkeypatch.setattr("avfr_jax.training.meter.time.perf_counter", lambda: now[0])
+    writer = types.SimpleNamespace(scalars=lambda step, values: logged.append(values["speed/steps_per_second"]))
+    meter = Meter(writer, steps=20, log_every=10, batch_size=4, stop=NonFiniteError, sums={}, count=0)
+    for step in range(1, 21):
+        now[0] += 0.5
+        meter.add(step, {"loss": jnp.ones(())})
+        meter.flush()
+        if step == 3:
+            with meter.paused():
+                now[0] += 2.0
+    assert logged == pytest.approx([2.0, 2.0])

@@ -170,7 +170,7 @@ def test_panels_show_the_truth_the_output_and_what_it_is_measured_against(name):
     variables = random_weights(objective)
     panels = jax.jit(objective.panels)(variables, batch)
     rival = "mean" if name == "interpolation" else "bicubic"
-    assert {*batch, "output", rival, "difference", f"difference_of_{rival}"} == set(panels)
+    assert {*batch, "output", rival, "difference", f"difference_of_{rival}"} <= set(panels)
     for picture in panels.values():
         assert picture.shape == (8, 16, 16, 3)
         assert ((picture >= 0) & (picture <= 1)).all()

@@ -1,6 +1,6 @@
 """What training of every keypoint-based animator shares: detection, generation, evaluation and panels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from avfr_jax.metrics import image
 from avfr_jax.motion import Keypoints
 from avfr_jax.ops.tps import RandomWarp, control_grid, sample_warp, warp_frames
 from avfr_jax.training import panels
-from avfr_jax.training.composed import Mode
+from avfr_jax.training.composed import Mode, Task
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.terms import Forward
 from avfr_jax.typing import Array
@@ -91,9 +91,12 @@ def animate(
 
 
 def compare(forward: Forward) -> dict[str, Any]:
-    """L1, PSNR and SSIM of each prediction, and L1 of copying the source, which measures the difficulty of a pair."""
+    """L1, PSNR and SSIM of each prediction; L1 of copying the source, a measure of the pair's difficulty, and of the
+    layered warp where the model has one."""
     prediction, target = forward.prediction, forward.target
+    layered = forward.outputs.get("layered")
     return {
+        **({} if layered is None else {"l1_layered": image.l1(layered, target)}),
         "l1": image.l1(prediction, target),
         "l1_copy": image.l1(forward.batch["source"][..., : target.shape[-1]], target),
         "psnr": image.psnr(prediction, target),
@@ -102,32 +105,33 @@ def compare(forward: Forward) -> dict[str, Any]:
 
 
 def show(forward: Forward) -> dict[str, Any]:
-    """Source and driving frames with their keypoints, prediction, flow and occlusion."""
+    """Source and driving frames with their keypoints, prediction, flow, occlusion and audio-visual attention."""
     motion, shape = forward.outputs["motion"], forward.target.shape[1:3]
-    pictures = {
+    maps = {"occlusion": motion.occlusion_map, "attention": forward.outputs.get("attention")}
+    return {
         "source": panels.render_keypoints(forward.batch["source"][..., :3], forward.source.value),
         "driving": panels.render_keypoints(forward.target, forward.driving.value),
         "output": forward.prediction,
         "flow": panels.render_displacement(motion.displacement, shape),
+        **{name: panels.render_occlusion(x, shape) for name, x in maps.items() if x is not None},
     }
-    if motion.occlusion_map is not None:
-        pictures["occlusion"] = panels.render_occlusion(motion.occlusion_map, shape)
-    return pictures
 
 
-Run = Callable[[Any, Variables, Mapping[str, Any], Any, Mode], Forward]
+def animation_task(forward: Callable[..., Forward], **parts: Any) -> Task:
+    """A `Task` of FOMM's kind, whose evaluation and panels read the forward pass alone."""
 
+    def evaluate(config: Any, variables: Variables, batch: Any, mode: Mode) -> tuple[dict[str, Any], Any]:
+        result = forward(config, variables, batch, None, mode)
+        return compare(result), result.prediction
 
-def evaluate_with(forward: Run) -> Callable[[Any, Variables, dict[str, Any], Mode], tuple[dict[str, Any], Any]]:
-    """`Task.evaluate` from a forward pass alone."""
+    def panels(config: Any, variables: Variables, batch: Any, mode: Mode) -> dict[str, Any]:
+        return show(forward(config, variables, batch, None, mode))
 
-    def evaluate(config: Any, variables: Variables, batch: dict[str, Any], mode: Mode) -> tuple[dict[str, Any], Any]:
-        found = forward(config, variables, batch, None, mode)
-        return compare(found), found.prediction
-
-    return evaluate
-
-
-def panels_with(forward: Run) -> Callable[[Any, Variables, dict[str, Any], Mode], dict[str, Any]]:
-    """`Task.panels` from a forward pass alone."""
-    return lambda config, variables, batch, mode: show(forward(config, variables, batch, None, mode))
+    common: dict[str, Any] = {
+        "evaluate": evaluate,
+        "panels": panels,
+        "sample": sample_warps,
+        "networks": NETWORKS,
+        "provides": provides,
+    }
+    return Task(forward=forward, **(common | parts))

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 
 from avfr_jax.models import avfr, fomm
 from avfr_jax.motion import Keypoints
-from avfr_jax.training import panels
-from avfr_jax.training.composed import Mode, Task
+from avfr_jax.training.composed import Mode
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives import animation
 from avfr_jax.training.terms import Forward
@@ -75,28 +74,16 @@ def mouth_opening(features: Any, batch: Mapping[str, Any]) -> tuple[Any, Any, An
     return jnp.mean(features[..., 0], axis=(1, 2)), jnp.nan_to_num(opening), known
 
 
-def show(config: Any, variables: Variables, batch: dict[str, Any], mode: Mode) -> dict[str, Any]:
-    """See `animation.show`; also the audio-visual attention."""
-    found = forward(config, variables, batch, None, mode)
-    attention = found.outputs["attention"]
-    shape = found.target.shape[1:3]
-    more = {} if attention is None else {"attention": panels.render_occlusion(attention, shape)}
-    return {**animation.show(found), **more}
-
-
 def provides(config: avfr.AvfrConfig) -> tuple[str, ...]:
     """See `Task.provides`."""
     return (*animation.provides(config), *(("mouth_opening",) if config.audio_encoder else ()))
 
 
-TASK = Task(
+TASK = animation.animation_task(
+    forward,
     init=avfr.init,
-    forward=forward,
     discriminator=fomm.discriminator,
     example_batch=example_batch,
-    evaluate=animation.evaluate_with(forward),
-    panels=show,
     sample=sample,
-    networks=animation.NETWORKS,
     provides=provides,
 )

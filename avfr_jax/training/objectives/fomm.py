@@ -5,7 +5,7 @@ from typing import Any
 
 from avfr_jax.models import fomm
 from avfr_jax.motion import Keypoints
-from avfr_jax.training.composed import Mode, Task
+from avfr_jax.training.composed import Mode
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives import animation
 from avfr_jax.training.terms import Forward
@@ -26,14 +26,9 @@ def forward(
     return found._replace(target=batch["driving"], batch=batch, outputs={"motion": generated.motion})
 
 
-TASK = Task(
+TASK = animation.animation_task(
+    forward,
     init=fomm.init,
-    forward=forward,
     discriminator=fomm.discriminator,
     example_batch=lambda config, size, landmarks: animation.example_batch(config, config.num_channels, size, landmarks),
-    evaluate=animation.evaluate_with(forward),
-    panels=animation.panels_with(forward),
-    sample=animation.sample_warps,
-    networks=animation.NETWORKS,
-    provides=animation.provides,
 )

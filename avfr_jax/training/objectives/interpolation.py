@@ -9,16 +9,18 @@ import jax.numpy as jnp
 
 from avfr_jax.models import interpolation
 from avfr_jax.models.interpolation import InterpolationConfig
-from avfr_jax.training.composed import Mode, Task
+from avfr_jax.training.composed import Mode
 from avfr_jax.training.objective import Variables
-from avfr_jax.training.objectives.images import compare, difference
+from avfr_jax.training.objectives.images import Predicted, image_task
 from avfr_jax.training.terms import Forward
+
+FRAMES = ("source", "between", "driving")
 
 
 def example_batch(config: InterpolationConfig, size: int, landmarks: bool) -> dict[str, Any]:
     """See `Task.example_batch`."""
     shape = (size, config.image_size, config.image_size, config.num_channels)
-    return dict.fromkeys(("source", "between", "driving"), jax.ShapeDtypeStruct(shape, jnp.float32))
+    return dict.fromkeys(FRAMES, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 def forward(
@@ -31,37 +33,18 @@ def forward(
     return Forward(prediction, batch["between"], {"generator": new}, batch)
 
 
-def _predict(config: InterpolationConfig, variables: Variables, batch: dict[str, Any]) -> tuple[Any, Any]:
-    """The frames between, and the mean of both frames."""
+def predict(config: InterpolationConfig, variables: Variables, batch: Mapping[str, Any], mode: Mode) -> Predicted:
+    """The baseline is the mean of both frames."""
     prediction = interpolation.between(config, variables, batch["source"], batch["driving"], 1)[:, 0]
-    return prediction, (batch["source"] + batch["driving"]) / 2
+    mean = (batch["source"] + batch["driving"]) / 2
+    return Predicted(prediction, mean, batch["between"], {}, {name: batch[name] for name in FRAMES})
 
 
-def evaluate(
-    config: InterpolationConfig, variables: Variables, batch: dict[str, Any], mode: Mode
-) -> tuple[dict[str, Any], Any]:
-    """See `images.compare`; the baseline is the mean of both frames."""
-    prediction, mean = _predict(config, variables, batch)
-    return compare(prediction, mean, batch["between"], "mean"), prediction
-
-
-def show(config: InterpolationConfig, variables: Variables, batch: dict[str, Any], mode: Mode) -> dict[str, Any]:
-    """See `Task.panels`."""
-    (prediction, mean), target = _predict(config, variables, batch), batch["between"]
-    return {
-        **{name: batch[name] for name in ("source", "between", "driving")},
-        "output": prediction,
-        "mean": mean,
-        "difference": difference(prediction, target),
-        "difference_of_mean": difference(mean, target),
-    }
-
-
-TASK = Task(
+TASK = image_task(
+    predict,
+    "mean",
     init=interpolation.init,
     forward=forward,
     discriminator=interpolation.discriminator,
     example_batch=example_batch,
-    evaluate=evaluate,
-    panels=show,
 )

@@ -7,10 +7,9 @@ face, and behind the frames' colours the mesh image and the person mask.
 from collections.abc import Mapping
 from typing import Any
 
-from avfr_jax.metrics import image
 from avfr_jax.models import mesh_fomm
 from avfr_jax.motion import FaceMesh, Keypoints, MeshKeypoints
-from avfr_jax.training.composed import Mode, Task
+from avfr_jax.training.composed import Mode
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives import animation
 from avfr_jax.training.terms import Forward
@@ -40,23 +39,10 @@ def forward(
     return found._replace(target=frames[1], batch=batch, outputs=outputs)
 
 
-def evaluate(config: Any, variables: Variables, batch: dict[str, Any], mode: Mode) -> tuple[dict[str, Any], Any]:
-    """See `animation.compare`; also `l1_layered` of what `landmark-warp` makes of the pair."""
-    found = forward(config, variables, batch, None, mode)
-    return {
-        **animation.compare(found),
-        "l1_layered": image.l1(found.outputs["layered"], found.target),
-    }, found.prediction
-
-
-TASK = Task(
+TASK = animation.animation_task(
+    forward,
     init=mesh_fomm.init,
-    forward=forward,
     discriminator=mesh_fomm.discriminator,
     example_batch=lambda config, size, landmarks: animation.example_batch(config, 5, size, True),
-    evaluate=evaluate,
-    panels=animation.panels_with(forward),
-    sample=animation.sample_warps,
-    networks=animation.NETWORKS,
     provides=lambda config: ("keypoints", "transformed", "jacobians", "warped"),
 )

@@ -10,17 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.metrics import image
 from avfr_jax.models import landmark_warp, residual
 from avfr_jax.models.residual import ResidualConfig
 from avfr_jax.motion import FaceMesh
-from avfr_jax.training.composed import Mode, Task
+from avfr_jax.training.composed import Mode
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives import animation
-from avfr_jax.training.objectives.images import compare, difference
+from avfr_jax.training.objectives.images import Predicted, image_task
 from avfr_jax.training.terms import Forward
 from avfr_jax.typing import Array
-
-_FEW = (0.25, 8)  # share of the cells and number of maps of the second operating point of validation
 
 
 def sample(config: ResidualConfig, key: Array, size: int) -> tuple[Array, Array]:
@@ -40,40 +39,18 @@ def forward(config: ResidualConfig, variables: Variables, batch: Mapping[str, An
     return Forward(prediction, true, {"generator": new}, batch, outputs={"rendered": rendered})
 
 
-def _predict(
-    config: ResidualConfig, variables: Variables, batch: dict[str, Any], cells: float, maps: int, mode: Mode
-) -> tuple[Any, Any]:
-    """Frames corrected in a share of the cells by some maps, and as they were rendered."""
+def predict(config: ResidualConfig, variables: Variables, batch: Mapping[str, Any], mode: Mode) -> Predicted:
+    """Frames corrected with all bits; the baseline is the rendered frame. Also with eight maps in a quarter of the
+    cells, as `l1_few`."""
     n = len(batch["driving"])
-    found = forward(config, variables, batch, (jnp.full(n, cells), jnp.full(n, maps)), mode)
-    return jnp.clip(found.prediction, 0, 1), found.outputs["rendered"]
 
+    def corrected(cells: float, maps: int) -> Forward:
+        return forward(config, variables, batch, (jnp.full(n, cells), jnp.full(n, maps)), mode)
 
-def evaluate(
-    config: ResidualConfig, variables: Variables, batch: dict[str, Any], mode: Mode
-) -> tuple[dict[str, Any], Any]:
-    """See `images.compare`, with all bits; the baseline is the rendered frame. Also L1 with eight maps in a quarter of
-    the cells (`l1_few`)."""
-    target = batch["driving"][..., :3]
-    prediction, rendered = _predict(config, variables, batch, 1.0, config.bits, mode)
-    few, _ = _predict(config, variables, batch, *_FEW, mode)
-    figures = compare(prediction, rendered, target, "rendered")
-    return {**figures, "l1_few": jnp.abs(few - target).mean((1, 2, 3))}, prediction
-
-
-def show(config: ResidualConfig, variables: Variables, batch: dict[str, Any], mode: Mode) -> dict[str, Any]:
-    """See `Task.panels`."""
-    target = batch["driving"][..., :3]
-    prediction, rendered = _predict(config, variables, batch, 1.0, config.bits, mode)
-    few, _ = _predict(config, variables, batch, *_FEW, mode)
-    return {
-        "driving": target,
-        "rendered": rendered,
-        "output": prediction,
-        "few_bits": few,
-        "difference": difference(prediction, target),
-        "difference_of_rendered": difference(rendered, target),
-    }
+    whole, few = corrected(1.0, config.bits), jnp.clip(corrected(0.25, 8).prediction, 0, 1)
+    metrics = {"l1_few": image.l1(few, whole.target)}
+    panels = {"driving": whole.target, "few_bits": few}
+    return Predicted(jnp.clip(whole.prediction, 0, 1), whole.outputs["rendered"], whole.target, metrics, panels)
 
 
 def rendered_frames(batch: Mapping[str, Any]) -> Any:
@@ -89,12 +66,12 @@ def rendered_frames(batch: Mapping[str, Any]) -> Any:
     return jax.lax.stop_gradient(frames)
 
 
-TASK = Task(
+TASK = image_task(
+    predict,
+    "rendered",
     init=residual.init,
     forward=forward,
     discriminator=residual.discriminator,
     example_batch=lambda config, size, landmarks: animation.example_batch(config, 5, size, True),
-    evaluate=evaluate,
-    panels=show,
     sample=sample,
 )
