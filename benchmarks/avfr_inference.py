@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avfr_jax.media.mel import BANDS, WINDOW_COLUMNS
 from avfr_jax.models import avfr, fomm
 from avfr_jax.models.avfr import AvfrConfig, with_parts
 from avfr_jax.models.avfr_animator import encode_source, generate, prepare
@@ -46,7 +47,7 @@ def frame_call(config: AvfrConfig, batch: int) -> Callable[[], Any]:
     prepared = prepare(config, random_weights(config, avfr.init))
     rng = np.random.default_rng(0)
     inputs = jnp.asarray(rng.random((batch, 256, 256, config.detector_channels)), jnp.float32)
-    mel = jnp.asarray(rng.uniform(-4, 4, (batch, avfr.BANDS, avfr.COLUMNS)), jnp.float32)
+    mel = jnp.asarray(rng.uniform(-4, 4, (batch, BANDS, WINDOW_COLUMNS)), jnp.float32)
     source, driving = keypoints(config, 1), keypoints(config, batch)
     encoded = encode_source(config, prepared, inputs[:1, ..., :3])
 
@@ -82,7 +83,7 @@ def size_of(config: AvfrConfig) -> tuple[float, float]:
     module, detector = avfr.generator(config), fomm.keypoint_detector(config)
     image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
     seen = jax.ShapeDtypeStruct((1, 256, 256, config.detector_channels), jnp.float32)
-    mel = jax.ShapeDtypeStruct((1, avfr.BANDS, avfr.COLUMNS), jnp.float32)
+    mel = jax.ShapeDtypeStruct((1, BANDS, WINDOW_COLUMNS), jnp.float32)
     kp = jax.eval_shape(lambda: keypoints(config, 1))
     encoded = jax.eval_shape(lambda v, x: module.apply(v, x, method=module.encode_source), kept["generator"], image)
 

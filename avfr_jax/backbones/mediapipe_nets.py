@@ -21,6 +21,7 @@ from avfr_jax.backbones.tflite_graph import Graph
 from avfr_jax.backbones.weights import sha256
 from avfr_jax.errors import MissingBackendError
 from avfr_jax.folders import backbone_folder
+from avfr_jax.landmarks import NUM_VERTICES
 from avfr_jax.ops.grids import pixel_centres
 from avfr_jax.ops.sampling import grid_sample_2d
 from avfr_jax.typing import Array, Float
@@ -279,7 +280,7 @@ def face_landmarks(
     network = network or load_network("face_landmark")
     region = region or whole_frame(len(images))
     points = network(crop(images, region, FACE_SIZE), network.graph.outputs[:1])[0]
-    return _to_frame(points.reshape(-1, 468, 3) / FACE_SIZE, region, images.shape[1] / images.shape[2])
+    return _to_frame(points.reshape(-1, NUM_VERTICES, 3) / FACE_SIZE, region, images.shape[1] / images.shape[2])
 
 
 def _refined(points: jax.Array, heat: jax.Array) -> jax.Array:
@@ -319,7 +320,7 @@ def pose_points(
     """
     network = network or load_network("pose_landmark")
     aspect, count = images.shape[1] / images.shape[2], len(POSE_POINTS)
-    region = region or pose_region(jnp.full((len(images), 468, 2), jnp.nan), aspect)
+    region = region or pose_region(jnp.full((len(images), NUM_VERTICES, 2), jnp.nan), aspect)
     points, heat = network(crop(images, region, POSE_SIZE), (network.graph.outputs[0], network.graph.outputs[3]))
     points = points.reshape(-1, 39, 5)[:, :count, :3] / POSE_SIZE
     xy = _refined(points[..., :2], jax.nn.sigmoid(heat[..., :count]))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from avfr_jax.errors import ConfigError
 from avfr_jax.landmarks import FOREHEAD, LOWER_LIP, NOSE_BASE, UPPER_LIP
+from avfr_jax.media.mel import BANDS, SILENCE, WINDOW_COLUMNS
 from avfr_jax.models import fomm
 from avfr_jax.models.dense_motion import Motion
 from avfr_jax.models.fomm import FommConfig, SourceFeatures
@@ -25,9 +26,6 @@ from avfr_jax.ops.grids import pixel_grid
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import average_pool
 from avfr_jax.typing import Array, Bool, Float
-
-BANDS, COLUMNS = 80, 16
-"""Of the mel spectrogram: 200 ms, which are five frames at 25 a second, the driving frame in the middle."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,17 +163,14 @@ def with_parts(config: AvfrConfig, *parts: str) -> AvfrConfig:
     return dataclasses.replace(config, **switched)
 
 
-_SILENCE = -4.0  # of the spectrogram
-
-
 def silence(frames: int) -> Float[Array, "frames 80 16"]:
     """The spectrogram of silence."""
-    return jnp.full((frames, BANDS, COLUMNS), _SILENCE, jnp.float32)
+    return jnp.full((frames, BANDS, WINDOW_COLUMNS), SILENCE, jnp.float32)
 
 
 def has_sound(mel: Float[Array, "n 80 16"]) -> Bool[Array, "n"]:
     """Whether anything is heard."""
-    return jnp.any(mel > _SILENCE + 0.1, axis=(1, 2))
+    return jnp.any(mel > SILENCE + 0.1, axis=(1, 2))
 
 
 class Encoded(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.media.mel import BANDS, WINDOW_COLUMNS
 from avfr_jax.models import avfr, fomm
 from avfr_jax.motion import Keypoints
 from avfr_jax.training.composed import Mode
@@ -22,7 +23,7 @@ from avfr_jax.typing import Array
 def example_batch(config: avfr.AvfrConfig, size: int, landmarks: bool) -> dict[str, Any]:
     """See `Task.example_batch`."""
     batch = animation.example_batch(config, config.detector_channels, size, landmarks or config.masks_mouths)
-    mel = jax.ShapeDtypeStruct((size, avfr.BANDS, avfr.COLUMNS), jnp.float32)
+    mel = jax.ShapeDtypeStruct((size, BANDS, WINDOW_COLUMNS), jnp.float32)
     return {**batch, "mel": mel} if config.uses_audio else batch
 
 
