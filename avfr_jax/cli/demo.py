@@ -1,4 +1,4 @@
-"""`avfr demo`: the main job on what is bundled, with a contact sheet and a table of figures."""
+"""`avfr demo`: reenactment of the bundled material, with a contact sheet and a table of metrics."""
 
 import argparse
 import importlib.resources
@@ -17,7 +17,7 @@ example:
 Writes into the folder:
   output.mp4         the astronaut (a public-domain portrait) moved by a bundled synthetic talking head, with its sound
   contact_sheet.png  source, driving frames and results
-  metrics.md, .json  how well the model redraws the driving clip from its own first frame, beside copying that frame
+  metrics.md, .json  self-reenactment of the driving clip from its first frame, beside copying that frame
 """
 _COLUMNS = {
     "l1": "L1 ↓",
@@ -30,7 +30,7 @@ _COLUMNS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's words."""
+    """Add the options of the command."""
     parser.epilog = _EPILOG
     parser.add_argument("--output", default="demo", metavar="FOLDER", help="where to write (default: %(default)s)")
     parser.add_argument("--model", default=None, metavar="NAME", help="model's name or folder (default: mesh-fomm)")
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_output(folder / "output.mp4", arguments.overwrite)
     enable_compilation_cache()
     model = load_model(arguments.model or DEFAULT_MODEL)
-    keep_freed_memory()  # not before: what loading freed goes back to the system
+    keep_freed_memory()  # after loading, which frees memory that goes back to the system
     driving = importlib.resources.files("avfr_jax") / "assets" / "driver.mp4"
     with importlib.resources.as_file(driving) as path:
         rows = _reenact(model, path, folder)
@@ -66,46 +66,44 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{folder}/output.mp4, contact_sheet.png, metrics.md", file=sys.stderr)
 
 
-def _progress(steps: Iterator[Any], total: int, name: str) -> Iterator[Any]:
+def _progress(session: Any, name: str) -> Iterator[Any]:
     from tqdm import tqdm
 
-    return iter(tqdm(steps, total=total, unit=" frames", desc=name, disable=None, file=sys.stderr))
+    return iter(tqdm(session, total=session.frames, unit=" frames", desc=name, disable=None, file=sys.stderr))
 
 
 def _reenact(model: Any, driving: pathlib.Path, folder: pathlib.Path) -> list[Any]:
-    """The astronaut driven by the bundled clip; gives some of the frames, side by side with where they come from."""
-    from skimage import data
+    """Write the astronaut driven by the bundled clip; some of the frames side by side with their inputs."""
+    from skimage.data import astronaut
 
-    from avfr_jax.media.video import VideoReader
     from avfr_jax.media.video_writer import VideoWriter
     from avfr_jax.media.watermark import Watermark, payload_from_text, provenance
     from avfr_jax.reenact import Reenactor, side_by_side
 
-    reenactor, mark = Reenactor(model), Watermark("both", payload_from_text(f"avfr-jax {model.name}"))
-    total, size, kept = VideoReader(driving).info.frames, model.image_size, []
+    session = Reenactor(model).steps(astronaut(), driving)  # type: ignore[no-untyped-call]
+    mark = Watermark("both", payload_from_text(f"avfr-jax {model.name}"))
+    size, kept = model.image_size, []
+    shown = np.linspace(0, (session.frames or 1) - 1, 6).astype(int)
     output = folder / "output.mp4"
     with VideoWriter(output, size, size, audio=driving, overwrite=True, metadata=provenance(model.name)) as writer:
-        for step in _progress(reenactor.steps(data.astronaut(), driving), total, "output.mp4"):
-            marked = mark.apply(step.frame, step.index)
-            writer.write(marked)
-            if step.index in np.linspace(0, total - 1, 6).astype(int):
+        for step in _progress(session, "output.mp4"):
+            writer.write(mark.apply(step.frame, step.index))
+            if step.index in shown:
                 kept.append(side_by_side(step))
     return kept
 
 
 def _measure(model: Any, driving: pathlib.Path) -> dict[str, dict[str, float]]:
-    """The clip redrawn from its own first frame, and that frame standing still, against the clip itself."""
+    """Metrics of self-reenactment from the first frame, and of a copy of that frame."""
     from avfr_jax.faces import open_face_backend
-    from avfr_jax.media.video import VideoReader
     from avfr_jax.reenact import Reenactor
     from avfr_jax.tracking import track_landmarks
 
-    truth, drawn = [], []
-    steps = Reenactor(model, best_frame="first").steps(driving, driving)
-    for step in _progress(steps, VideoReader(driving).info.frames, "figures"):
+    truth, generated = [], []
+    for step in _progress(Reenactor(model, best_frame="first").steps(driving, driving), "metrics"):
         truth.append(step.driving)
-        drawn.append(step.generated)
-    clips = {"copy of the first frame": [truth[0]] * len(truth), model.name: drawn}
+        generated.append(step.generated)
+    clips = {"copy of the first frame": [truth[0]] * len(truth), model.name: generated}
     out = {}
     with open_face_backend() as priors:
         reference = track_landmarks(truth, priors)

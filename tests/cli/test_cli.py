@@ -45,6 +45,7 @@ def test_wrong_words_exit_with_2(capsys):
         ["dance"],
         ["reenact"],
         ["reenact", "--source", "a", "--driving", "b", "--output", "c", "--motion", "x"],
+        ["reenact", "--source", "a", "--driving", "b", "--output", "c", "--fps", "fast"],
     ):
         with pytest.raises(SystemExit) as caught:
             main(words)
@@ -53,7 +54,7 @@ def test_wrong_words_exit_with_2(capsys):
 
 def test_reenact_writes_video_sound_and_marks(portrait, driving, tmp_path, capsys):
     out = tmp_path / "out.mp4"
-    assert main(["reenact", "--source", str(portrait), "--driving", str(driving), "--output", str(out)]) == 0
+    assert main([*QUICK, "--source", str(portrait), "--driving", str(driving), "--output", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out)
     with av.open(str(out)) as container:
         assert container.streams.video[0].codec_context.name == "h264"
@@ -74,6 +75,17 @@ def test_compare_pictures_and_no_sound(portrait, driving, tmp_path, capsys):
     picture = [*QUICK, "--source", str(portrait), "--driving", str(portrait), "--output", str(tmp_path / "p.png")]
     assert main(picture) == 0
     assert Image.open(tmp_path / "p.png").size == (256, 256)
+
+
+def test_frame_rate_of_the_source_or_a_number(portrait, tmp_path, capsys):
+    clip = write_clip(tmp_path / "fast.mp4", [moved(astronaut(), i / 2) for i in range(8)], sound=False, rate=50)
+    words = [*QUICK, "--source", str(portrait), "--driving", str(clip), "--output"]
+    for fps, rate, count in (("source", 50, 8), ("12.5", 12.5, 2)):
+        assert main([*words, str(tmp_path / f"{fps}.mp4"), "--fps", fps]) == 0
+        with av.open(str(tmp_path / f"{fps}.mp4")) as container:
+            assert container.streams.video[0].average_rate == rate
+            assert sum(1 for _ in container.decode(video=0)) == count
+    assert "fps must be" in refused(capsys, *words, tmp_path / "x.mp4", "--fps", "0")
 
 
 def test_other_sound_is_taken(portrait, driving, tmp_path):

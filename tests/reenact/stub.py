@@ -3,7 +3,7 @@
 import numpy as np
 
 from avfr_jax.landmarks import canonical_face
-from avfr_jax.models.base import Capabilities, EncodedSource, Priors
+from avfr_jax.models.base import Capabilities, EncodedSource, Explanation, Priors
 from avfr_jax.motion import FaceMesh, FaceMeshSpec
 
 
@@ -25,9 +25,13 @@ class Stub:
 
     def animate(self, source, source_keypoints, driving_keypoints, mel=None):
         assert len(driving_keypoints) == self.batch_size
+        return self.explain(source, source_keypoints, driving_keypoints, mel).frames
+
+    def explain(self, source, source_keypoints, driving_keypoints, mel=None) -> Explanation:
         moved = np.asarray(driving_keypoints.positions - source_keypoints.positions).mean(1)
         level = moved.sum(-1) + (0 if mel is None else 0.05 * (mel.mean((1, 2)) + 4))
-        return np.clip(source.image + level[:, None, None, None], 0, 1)
+        frames = np.clip(source.image + level[:, None, None, None], 0, 1)
+        return Explanation(frames, np.zeros((len(frames), 8, 8, 2)))
 
 
 class PixelStub(Stub):

@@ -244,10 +244,9 @@ def test_a_warning_for_a_dubbed_clip_without_audio(portrait, frames):
     assert session.report.warnings == ["The driving clip has no audio: the mouth stays shut."]
 
 
-def test_a_dubbed_frame_is_explained_as_it_is_drawn(portrait, driving):
-    by_sound = warping(mouth="sound", best_frame="first")
-    drawn, shut = (np.stack(list(by_sound.reenact(portrait, driving, sound)))[9] for sound in (_speech(), None))
-    explained = by_sound.explain(portrait, driving, _speech(), at=9)
-    mouth = slice(140, 210), slice(90, 170)
-    off, shut_off = (np.abs(np.asarray(explained.behind.frames[0]) * 255 - one)[mouth].mean() for one in (drawn, shut))
-    assert off < 0.5 * shut_off
+def test_a_dubbed_frame_is_explained_as_it_is_rendered(portrait, driving):
+    by_sound = stubbed(mouth="sound", best_frame="first")
+    spoken, shut = (np.stack(list(by_sound.reenact(portrait, driving, sound)))[9] for sound in (_speech(), None))
+    frame = by_sound.explain(portrait, driving, _speech(), at=9).behind.frames[0] * 255
+    assert np.abs(frame - spoken).max() <= 2
+    assert np.abs(frame - shut).max() > 4
