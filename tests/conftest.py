@@ -41,6 +41,12 @@ def shared_dir() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
+def golden_dir() -> pathlib.Path:
+    """Numbers computed by the reference programs, the part of them that lies in the repository."""
+    return REPOSITORY / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
 def portrait(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A picture of a face, 256 × 256."""
     from PIL import Image

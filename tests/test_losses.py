@@ -8,7 +8,7 @@ import pytest
 from avfr_jax import losses
 from avfr_jax.ops.resize import pyramid
 from avfr_jax.ops.tps import RandomWarp, sample_warp, warp_jacobian, warp_points
-from tests.golden import channels_last
+from tests.reference import channels_last
 
 KINDS = ("non_saturating", "saturating", "least_squares", "hinge")
 rng = np.random.default_rng(0)
@@ -25,10 +25,9 @@ def _features(x):
     return [first, jax.nn.relu(first[:, ::2, ::2] - 0.2)]
 
 
-@pytest.mark.shared
-def test_equivariance_equals_the_reference(shared_dir):
-    step = np.load(shared_dir / "golden/fomm_tiny_losses.npz")
-    forward = np.load(shared_dir / "golden/fomm_tiny_train_fwd.npz")
+def test_equivariance_equals_the_reference(golden_dir):
+    step = np.load(golden_dir / "fomm_tiny_losses.npz")
+    forward = np.load(golden_dir / "fomm_tiny_train_fwd.npz")
     warp = RandomWarp(
         jnp.asarray(step["f32/tps_theta_N23"]),
         jnp.asarray(step["f32/tps_control_points_1PP2"]).reshape(-1, 2),

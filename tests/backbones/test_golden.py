@@ -1,5 +1,5 @@
 """VGG19 and LPIPS against PyTorch's numbers, through the conversions that `avfr import` runs. The backbones' weights
-follow the rule of `tests.golden`; LPIPS's linear heads are the published ones."""
+follow the rule of `tests.reference`; LPIPS's linear heads are the published ones."""
 
 import json
 
@@ -11,7 +11,7 @@ from avfr_jax.backbones.lpips import BACKBONES, Lpips, lpips_stack
 from avfr_jax.backbones.vgg import vgg19
 from avfr_jax.convert.lpips import to_heads
 from avfr_jax.convert.vgg import to_stack_variables
-from tests.golden import channels_last, rule_weight
+from tests.reference import channels_last, rule_weight
 
 pytestmark = pytest.mark.shared
 

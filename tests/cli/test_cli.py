@@ -184,9 +184,8 @@ def test_broken_checkpoints_and_models(tmp_path, portrait, driving, capsys):
     assert not (tmp_path / "model").exists()
 
 
-@pytest.mark.shared
-def test_import_makes_a_model_that_reenacts(shared_dir, tmp_path, portrait, driving, capsys):
-    golden = shared_dir / "golden"
+def test_import_makes_a_model_that_reenacts(golden_dir, tmp_path, portrait, driving, capsys):
+    golden = golden_dir
     words = ["import", "fomm", str(golden / "fomm_tiny.pth.tar"), str(tmp_path / "tiny"), "--config",
              str(golden / "fomm_tiny.yaml"), "--sampling", "centred"]  # fmt: skip
     assert main(words) == 0

@@ -24,10 +24,9 @@ def test_both_pytorch_formats_give_the_same_weights(shared_dir):
     jax.tree.map(np.testing.assert_array_equal, new[1], old[1])
 
 
-@pytest.mark.shared
-def test_wrong_config_lists_every_misfit(shared_dir):
+def test_wrong_config_lists_every_misfit(golden_dir):
     with pytest.raises(CheckpointError) as caught:
-        convert.import_checkpoint(shared_dir / "golden" / "fomm_tiny.pth.tar")
+        convert.import_checkpoint(golden_dir / "fomm_tiny.pth.tar")
     message = str(caught.value)
     assert "missing" in message
     assert "misshapen" in message
@@ -35,18 +34,16 @@ def test_wrong_config_lists_every_misfit(shared_dir):
     assert "\n" not in message
 
 
-@pytest.mark.shared
-def test_missing_and_extra_tensors_are_named(shared_dir):
-    golden = shared_dir / "golden"
+def test_missing_and_extra_tensors_are_named(golden_dir):
+    golden = golden_dir
     states = read_torch_file(golden / "fomm_tiny.pth.tar")
     states["generator"]["final.wait"] = states["generator"].pop("final.bias")
     with pytest.raises(CheckpointError, match=r"1 missing: generator/params/final/bias; 1 not known: .*final"):
         convert.to_tree(states, convert.config_from_yaml(golden / "fomm_tiny.yaml"))
 
 
-@pytest.mark.shared
-def test_published_sampling_is_the_default(shared_dir):
-    golden = shared_dir / "golden"
+def test_published_sampling_is_the_default(golden_dir):
+    golden = golden_dir
     config, _ = convert.import_checkpoint(golden / "fomm_tiny.pth.tar", golden / "fomm_tiny.yaml")
     assert config.align_corners is True
 

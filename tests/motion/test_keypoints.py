@@ -7,10 +7,9 @@ from avfr_jax.motion import Keypoints, KeypointSpec, concatenate, movement_scale
 from avfr_jax.ops.matrices import hull_area
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize("case", range(3))
-def test_relative_motion_equals_the_reference(shared_dir, case):
-    z = {k.split("/")[1]: v for k, v in np.load(shared_dir / "golden" / "fomm_relative.npz").items()
+def test_relative_motion_equals_the_reference(golden_dir, case):
+    z = {k.split("/")[1]: v for k, v in np.load(golden_dir / "fomm_relative.npz").items()
          if k.startswith(f"case{case}/")}  # fmt: skip
     source = Keypoints(jnp.asarray(z["source_value"]), jnp.asarray(z["source_jacobian"]))
     initial = Keypoints(jnp.asarray(z["driving_initial_value"]), jnp.asarray(z["driving_initial_jacobian"]))

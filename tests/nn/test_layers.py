@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 
 from avfr_jax.nn.layers import BatchNorm, Conv, InstanceNorm
-from tests.golden import channels_last
+from tests.reference import channels_last
 
 
 @pytest.fixture(scope="module")
-def misc(shared_dir):
-    return np.load(shared_dir / "golden" / "ops_misc.npz")
+def misc(golden_dir):
+    return np.load(golden_dir / "ops_misc.npz")
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize("name", ["bn2d", "bn3d"])
 def test_batch_norm_equals_the_reference(misc, name):
     z = {k.split("/")[1]: v for k, v in misc.items() if k.startswith(f"{name}/")}
@@ -36,7 +35,6 @@ def test_batch_norm_equals_the_reference(misc, name):
     np.testing.assert_allclose(by_params["bias"], z["grad_bias"], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.shared
 def test_instance_norm_equals_the_reference(misc):
     z = {k.split("/")[1]: v for k, v in misc.items() if k.startswith("in2d_affine/")}
     params = {"params": {"scale": z["weight"], "bias": z["bias"]}}
@@ -48,7 +46,6 @@ def test_instance_norm_equals_the_reference(misc):
     np.testing.assert_allclose(by_params["params"]["scale"], z["grad_weight"], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.shared
 def test_spectral_norm_equals_the_reference(misc):
     z = {k.split("/")[1]: v for k, v in misc.items() if k.startswith("sn/")}
     kernel = np.moveaxis(z["weight_orig_OIHW"], (0, 1), (-1, -2))

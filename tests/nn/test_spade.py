@@ -8,7 +8,7 @@ import pytest
 
 from avfr_jax.convert.tree import to_variables
 from avfr_jax.nn.spade import SpadeResBlock
-from tests.golden import channels_last
+from tests.reference import channels_last
 
 CASES = {
     "instance_same": SpadeResBlock(16, norm="instance", spectral=True),

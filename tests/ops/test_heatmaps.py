@@ -6,9 +6,8 @@ from avfr_jax.ops.grids import corner_grid
 from avfr_jax.ops.heatmaps import gaussian_heatmaps, heatmap_difference, soft_argmax, spatial_softmax
 
 
-@pytest.mark.shared
-def test_heatmaps_and_grid_equal_the_reference(shared_dir):
-    z = np.load(shared_dir / "golden" / "ops_misc.npz")
+def test_heatmaps_and_grid_equal_the_reference(golden_dir):
+    z = np.load(golden_dir / "ops_misc.npz")
     grid = corner_grid(8, 11)
     np.testing.assert_allclose(grid, z["coordinate_grid_HW2_8x11"], atol=1e-6)
     heat = gaussian_heatmaps(z["kp2gaussian/kp"], grid)

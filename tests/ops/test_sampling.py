@@ -8,18 +8,17 @@ from jax.test_util import check_grads
 
 from avfr_jax.ops.grids import corner_grid, pixel_grid
 from avfr_jax.ops.sampling import PADDINGS, grid_sample_2d, grid_sample_3d
-from tests.golden import channels_last
+from tests.reference import channels_last
 
 CASES = list(itertools.product(PADDINGS, (False, True)))
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize(("padding", "corners"), CASES)
 @pytest.mark.parametrize(("name", "layout", "sample"), [
     ("grid_sample_2d", "NCHW", grid_sample_2d), ("grid_sample_3d", "NCDHW", grid_sample_3d),
 ])  # fmt: skip
-def test_values_and_gradients_equal_the_reference(shared_dir, name, layout, sample, padding, corners):
-    z = np.load(shared_dir / "golden" / f"{name}.npz")
+def test_values_and_gradients_equal_the_reference(golden_dir, name, layout, sample, padding, corners):
+    z = np.load(golden_dir / f"{name}.npz")
     image, seed = channels_last(z[f"input_{layout}"]), channels_last(z[f"grad_output_{layout}"])
     out, pull = jax.vjp(lambda i, g: sample(i, g, padding, corners), jnp.asarray(image), jnp.asarray(z["grid"]))
     by_image, by_grid = pull(jnp.asarray(seed))

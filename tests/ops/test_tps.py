@@ -13,7 +13,6 @@ warp_points = jax.jit(tps.warp_points)
 warp_jacobian = jax.jit(tps.warp_jacobian)
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize(
     ("file", "prefix", "points", "warped", "jacobian"),
     [
@@ -27,8 +26,8 @@ warp_jacobian = jax.jit(tps.warp_jacobian)
         ),
     ],
 )
-def test_random_warp_equals_reference(shared_dir, file, prefix, points, warped, jacobian):
-    numbers = np.load(shared_dir / "golden" / file)
+def test_random_warp_equals_reference(golden_dir, file, prefix, points, warped, jacobian):
+    numbers = np.load(golden_dir / file)
     control = jnp.asarray(numbers[prefix + "control_points_1PP2"]).reshape(-1, 2)
     np.testing.assert_allclose(tps.control_grid(5), control, atol=1e-7)
     warp = tps.RandomWarp(
@@ -41,9 +40,8 @@ def test_random_warp_equals_reference(shared_dir, file, prefix, points, warped, 
     np.testing.assert_allclose(warp_jacobian(warp, where), numbers[prefix + jacobian], atol=1e-5)
 
 
-@pytest.mark.shared
-def test_warped_frames_equal_reference(shared_dir):
-    numbers = np.load(shared_dir / "golden" / "ops_misc.npz")
+def test_warped_frames_equal_reference(golden_dir):
+    numbers = np.load(golden_dir / "ops_misc.npz")
     warp = tps.RandomWarp(
         jnp.asarray(numbers["tps/theta_N23"]),
         tps.control_grid(5),

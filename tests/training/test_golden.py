@@ -1,8 +1,8 @@
 """One training step of FOMM against the reference program's: losses, gradients, new weights and running statistics.
 
 The random warp is the reference's own sample, and the perceptual network is a VGG19 whose weights follow the rule of
-`tests.golden`. Gradients are compared in float64: the networks have so many kinks (L1, ReLU, max-pooling, the sampling
-grid's cells) that the reference's own float32 and float64 gradients differ by a hundredth. The remaining difference
+`tests.reference`. Gradients are compared in float64: the networks have so many kinks (L1, ReLU, max-pooling, the
+sampling grid's cells) that its float32 and float64 gradients differ by a hundredth. The remaining difference
 comes from constants alone, which differ in the eighth digit: our coordinate grids are float32, our anti-alias kernels
 are separated into two passes, and the reference's ImageNet mean and deviation are float32. With its constants instead
 all gradient norms agree to 1e-11; without, the kinks make 8e-4 of it.
@@ -30,7 +30,7 @@ from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
 from avfr_jax.training.state import TrainState
 from avfr_jax.training.step import StepConfig, apply_gradients
 from avfr_jax.training.terms import FOMM_TERMS
-from tests.golden import channels_last, rule_weight
+from tests.reference import channels_last, rule_weight
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow, pytest.mark.timeout(900)]
 
