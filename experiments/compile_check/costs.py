@@ -60,8 +60,8 @@ def layer_of(op_name: str) -> str:
     for part in op_name.split("/")[:-1]:
         while wrapped := _WRAPPERS.fullmatch(part):
             part = "" if part.startswith(("jit(", "pjit(")) else wrapped[1]
-        # `Generator/Generator.decode` and a repeated name are one module.
-        if part and parts and (part == parts[-1] or part.startswith(parts[-1] + ".")):
+        # A repeated name and a method of the same module, `Generator/Generator.decode`, are one module.
+        if part and parts and (part == parts[-1] or ("." in part and part.split(".")[0] == parts[-1].split(".")[0])):
             parts[-1] = part
         elif part not in _NO_MODULE:
             parts.append(part)

@@ -123,9 +123,11 @@ def as_text(name: str, report: Report, scaled: Scaled, samples: int) -> str:
         f"compiled in {report.compile_seconds:.0f} s",
         f"Memory on each chip: {report.memory_bytes / GIB:.3f} GiB of {capacity / GIB:.1f}: {verdict}; of it "
         f"{report.memory.temp_size_in_bytes / GIB:.3f} temporaries",
-        f"Work of each chip in a step: {program.flops / 1e12:.3f} TFLOP of the model, {program.hbm_bytes / 1e9:.3f} GB "
-        f"to and from HBM; {unpriced} of {len(program.operations)} operations without the compiler's estimate, "
-        f"{report.open_loops} loops of unknown length, counted once",
+        "Work of each chip in a step\n"
+        f"  {program.flops / 1e12:9.3f} TFLOP  of the model\n"
+        f"  {program.hbm_bytes / 1e9:9.3f} GB     to and from HBM, padding included\n"
+        f"  {unpriced:9d}        of {len(program.operations)} operations without the compiler's estimate\n"
+        f"  {report.open_loops:9d}        loops of unknown length, counted once",
         _exchanges(report),
         *strays,
         _time(costs.estimate(program, where), samples),

@@ -211,6 +211,7 @@ def test_operations_and_their_traffic(module: hlo.Module):
     [
         ("jit(step)/jvp(Generator)/Generator.decode/up_blocks_1/up_blocks_1/conv/dot", "Generator.decode/up_blocks_1"),
         ("jit(step)/transpose(jvp(VGG))/Conv_1/conv_general_dilated", "VGG/Conv_1 (backward)"),
+        ("jit(step)/jvp(G)/G.decode/G.decode_features/final/final.convolve/dot", "G.decode_features/final.convolve"),
         ("jit(step)/jvp()/jit(relu)/max", "(loss, optimiser)"),
     ],
 )
