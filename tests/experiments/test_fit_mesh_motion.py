@@ -7,7 +7,7 @@ from experiments.fit_mesh_motion import clips, fit, main
 
 
 def _tracks(count: int = 3, frames: int = 50) -> list[np.ndarray]:
-    """Faces that move in five ways, each a little different."""
+    """Slightly different faces that move in five directions."""
     random = np.random.default_rng(0)
     ways = random.normal(size=(5, mesh.POINTS, 3))
     mean = mesh.shipped().mean.astype(np.float64)
@@ -18,7 +18,7 @@ def _tracks(count: int = 3, frames: int = 50) -> list[np.ndarray]:
     return tracks
 
 
-def test_the_components_hold_the_motion_they_were_fitted_on():
+def test_the_components_span_the_fitted_motion():
     tracks = _tracks()
     space = fit(tracks)
     np.testing.assert_allclose(space.motion @ space.motion.T, np.eye(mesh.MOTIONS), atol=5e-3)

@@ -13,7 +13,7 @@ from experiments.motion_rates import LinearWriter, code, code_by_frame, fit_taps
 
 
 def _swings(frames: int = 300) -> list[np.ndarray]:
-    """Two numbers that swing: the next change follows from the last two."""
+    """Two oscillating numbers, predictable from the last two changes."""
     time = np.arange(frames)
     return [40 * np.stack([np.sin(time / 5 + phase), np.cos(time / 7 + phase)], -1) for phase in (0.0, 1.0)]
 
@@ -30,7 +30,7 @@ def test_exp_golomb_by_frame_is_counted_by_hand():
     np.testing.assert_array_equal(coded.held[0], track)
 
 
-def test_a_fitted_predictor_costs_less_where_motion_can_be_predicted():
+def test_a_fitted_predictor_saves_bits_on_predictable_motion():
     tracks, form = _swings(), _form()
     last = code(tracks, MotionWriter(form, 0.25), 250)
     taps = fit_taps(tracks, form, 0.25, 250, 2)
@@ -47,7 +47,7 @@ def test_one_tap_is_the_slope():
 
 
 class Spot:
-    """One keypoint, at the brightest place; it draws a picture whose level is where the keypoint is."""
+    """One keypoint at a frame's brightness; renders a grey frame of that brightness."""
 
     num_keypoints, image_size, batch_size = 1, 64, 4
 
@@ -66,7 +66,7 @@ class Spot:
 
 @pytest.fixture
 def prepared(tmp_path):
-    """A dataset of two clips: faces that sway, frames that grow lighter and darker."""
+    """A dataset of two clips: swaying faces, frames of varying brightness."""
     listing = []
     for name, phase in (("a", 0.0), ("b", 1.0)):
         folder = tmp_path / "clips" / name
@@ -102,7 +102,7 @@ def test_the_command(prepared, monkeypatch, capsys):
         assert float(plain) >= 8 * 25 / 1000  # a byte a frame
 
 
-def test_what_cannot_be_measured(tmp_path, capsys):
+def test_bad_input(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "not a prepared dataset" in capsys.readouterr().err
     with pytest.raises(SystemExit):

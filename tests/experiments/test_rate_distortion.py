@@ -1,4 +1,4 @@
-"""Rate and distortion: every rival codes and decodes, points are kept, tables and BD-rates say what was measured."""
+"""Rate-distortion measurements: codecs, figures, stored points, tables and BD-rates."""
 
 import csv
 import dataclasses
@@ -31,7 +31,7 @@ def _psnr(a, b):
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "h266"])
-def test_every_rival_gives_back_every_frame_and_more_bits_give_less_distortion(name):
+def test_rivals_return_every_frame_and_more_bits_reduce_distortion(name):
     frames = _frames()
     points = list(CODECS[name]())
     few, many = (points[i].code(frames, 25.0) for i in (0, -1))
@@ -63,14 +63,14 @@ def test_colours_are_bt709_in_limited_range():
         assert np.abs(to_rgb(picture, converter).astype(int) - flat).max() <= 3
 
 
-def test_x264_does_not_pay_for_its_name():
+def test_x264_identification_is_not_counted():
     assert (
         _without_sei(b"\0\0\0\1\x67abc\0\0\1\x06x264 - core\0\0\1\x65pic", "h264") == b"\0\0\0\1\x67abc\0\0\0\1\x65pic"
     )
     assert _without_sei(b"\0\0\1\x06as it is", "hevc") == b"\0\0\1\x06as it is"
 
 
-def test_sound_is_counted_apart():
+def test_sound_is_counted_separately():
     speech = (0.1 * np.random.default_rng(0).normal(size=16000)).astype(np.float32)
     assert opus_bytes(speech) == pytest.approx(2000, rel=0.2)  # 16 kbit/s
     frames = _frames(3)
@@ -110,7 +110,7 @@ def test_a_codec_that_cannot_run_is_one_sentence(monkeypatch):
 
 
 class _Plain:
-    """A reference without faces: what `figures` adds to `Reference.score` is looked at alone."""
+    """A reference without faces."""
 
     def __init__(self, frames):
         self.frames = frames
@@ -135,7 +135,7 @@ def test_figures_by_hand():
     assert "mouth_l1" not in found
 
 
-def test_networks_that_are_not_at_hand_are_named(monkeypatch, tmp_path):
+def test_missing_networks_are_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("AVFR_HOME", str(tmp_path))
     networks, left_out = open_networks()
     assert not networks
@@ -169,7 +169,7 @@ def test_bd_rates_are_means_over_clips():
     assert sentences[0].startswith("There is no BD-rate of half against x265: a: the codec has 1 points")
 
 
-def test_the_papers_rows_stand_beside_and_are_marked():
+def test_the_papers_rows_are_marked():
     text = report.markdown(_curve("x265", 1, "a"), PRESETS["table3.1"])
     assert "| † H.265, CRF 51 | - | 0.0039 |" in text
     assert "another dataset" in text
@@ -183,7 +183,7 @@ def test_the_papers_rows_stand_beside_and_are_marked():
 
 
 def test_a_row_of_the_papers_tables():
-    """Every second frame sent, the others painted, then enlarged: fewer bits, all frames, as large as the clip."""
+    """Every second frame sent, the others interpolated, then upscaled: fewer bits, all frames at the clip's size."""
     whole, half, large = (row for row in CODECS["avfr-table3.1"]())
     frames = _frames(7, 320)
     coded = [one.code(frames, 25.0) for one in (whole, half, large)]
@@ -191,7 +191,7 @@ def test_a_row_of_the_papers_tables():
     assert {one.frames.shape for one in coded} == {frames.shape}
     assert 0.1 < np.abs(coded[1].frames.astype(float) - coded[2].frames).mean() < 6
     keys = {row.label: row.settings for row in CODECS["avfr-table3.4"]()}
-    assert len({json.dumps(settings) for settings in keys.values()}) == 6  # none is found for another
+    assert len({json.dumps(settings) for settings in keys.values()}) == 6  # all distinct
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_points_are_measured_once(measured, clip, monkeypatch, capsys):
 
 
 class _Stopped:
-    """A codec of one's own, stopped from the keyboard at its second point."""
+    """A custom codec, interrupted at its second point."""
 
     name, settings = "mine", {"model": "1"}
 
@@ -271,7 +271,7 @@ class _Stopped:
         return Coded({"motion": 10}, frames, 0.0, 0.0)
 
 
-def test_a_codec_of_ones_own_and_an_interruption(clip, tmp_path, monkeypatch, capsys):
+def test_a_custom_codec_and_an_interruption(clip, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(CODECS, "mine", lambda: [_Stopped("1"), _Stopped("2")])
     words = _words(clip, tmp_path / "new" / "folder", "mine")
     with pytest.raises(KeyboardInterrupt):

@@ -55,7 +55,7 @@ def by_pil(image: np.ndarray, factors: Any, turn: float, order: Any) -> np.ndarr
         ((0.8, 1.2, 0.5), 0.3, 2.0, 6.0),
     ],
 )
-def test_jitter_in_every_order_is_pils(picture, factors, turn, mean, most):
+def test_jitter_in_every_order_equals_pil(picture, factors, turn, mean, most):
     colourful = turn == 0.3
     if colourful:
         picture = np.random.default_rng(0).choice(np.uint8([[190, 90, 70], [90, 80, 200], [100, 180, 90]]), (64, 64))
@@ -103,7 +103,7 @@ def test_orders_and_amounts_are_random():
     assert np.abs(np.corrcoef(factors.T) - np.eye(3)).max() < 0.08
 
 
-def test_pair_alike_pairs_apart():
+def test_frames_of_a_pair_change_alike_pairs_differ():
     frame = make_batch(1)["source"][0]
     batch = {"source": np.stack([frame] * 6), "driving": np.stack([frame] * 6), "swapped": np.ones(6, bool)}
     out = jax.jit(augment, static_argnums=2)(jax.random.key(0), batch, AugmentConfig())
@@ -117,14 +117,14 @@ def test_pair_alike_pairs_apart():
     assert np.abs(np.asarray(out["source"]) - np.asarray(other["source"])).max() > 1e-3
 
 
-def test_nothing_asked_nothing_changed():
+def test_zero_strength_is_the_identity():
     batch = make_batch(3, channels=5)
     out = augment(jax.random.key(0), batch, STILL)
     np.testing.assert_allclose(255 * out["source"], batch["source"], rtol=1e-6)
     np.testing.assert_allclose(255 * out["driving"], batch["driving"], rtol=1e-6)
 
 
-def test_flip_of_half_of_those_that_are_not_swapped():
+def test_half_of_the_unswapped_pairs_are_flipped():
     size = 400
     swapped = np.arange(size) % 2 == 0
     batch = make_batch(size, channels=5, swapped=swapped)
@@ -183,7 +183,7 @@ def test_crops_are_the_same_square_of_every_frame_of_a_triplet():
     assert (np.asarray(again["source"]) != np.asarray(out["source"])).any()
 
 
-def test_single_frames_are_augmented_as_pairs_are():
+def test_single_frames_are_augmented_like_pairs():
     batch = make_batch(6)
     config = AugmentConfig(hue=0.0)
     run = jax.jit(augment, static_argnums=2)
@@ -193,7 +193,7 @@ def test_single_frames_are_augmented_as_pairs_are():
     np.testing.assert_allclose(alone["driving"], both["driving"], atol=1e-6)
 
 
-def test_what_cannot_be_cropped_or_warped():
+def test_unsupported_crops_and_warps():
     batch = make_batch(2)
     with pytest.raises(ConfigError, match=f"augment.crop is 99, and the frames are {SIZE} x {SIZE}"):
         augment(jax.random.key(0), batch, AugmentConfig(crop=99))

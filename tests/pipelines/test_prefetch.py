@@ -1,4 +1,4 @@
-"""Batches on devices ahead of time: order, state, errors, and an end to the thread."""
+"""Prefetching to devices: order, state, errors, end of the thread."""
 
 import gc
 import threading
@@ -11,7 +11,7 @@ from pipelines.prefetch import DevicePrefetch
 
 
 class Counter:
-    """Counts up; its state is how far it came."""
+    """Count up; the state is the count."""
 
     def __init__(self, end: int = 10**9, fail_at: int = -1) -> None:
         self.count, self.end, self.fail_at, self.closed = 0, end, fail_at, False
@@ -53,11 +53,11 @@ def _no_thread_is_left() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_reads_ahead_but_the_state_is_of_what_was_handed_out(depth):
+def test_state_is_that_of_the_last_batch_returned(depth):
     counter = Counter()
     ahead = DevicePrefetch(counter, lambda x: 10 * x, depth)
     assert ahead.state() == b"0"
-    assert counter.count == 0  # nothing is read before it is asked for
+    assert counter.count == 0  # nothing is read before the first `next`
     assert [next(ahead) for _ in range(3)] == [0, 10, 20]
     wait_for(lambda: counter.count == 3 + depth + 1)  # one more waits for a free place
     time.sleep(0.05)
@@ -70,7 +70,7 @@ def test_reads_ahead_but_the_state_is_of_what_was_handed_out(depth):
     assert counter.closed
 
 
-def test_restored_elsewhere_every_batch_comes_once():
+def test_a_restored_iterator_returns_every_batch_once():
     ahead = DevicePrefetch(Counter(), lambda x: x)
     seen = [next(ahead) for _ in range(7)]
     other = DevicePrefetch(Counter(), lambda x: x)
@@ -81,7 +81,7 @@ def test_restored_elsewhere_every_batch_comes_once():
     other.close()
 
 
-def test_ends_and_errors_come_in_their_turn():
+def test_ends_and_errors_are_raised_in_order():
     assert list(DevicePrefetch(Counter(end=4), lambda x: x)) == [0, 1, 2, 3]
     ahead = DevicePrefetch(Counter(fail_at=2), lambda x: x)
     assert [next(ahead), next(ahead)] == [0, 1]
@@ -104,7 +104,7 @@ def test_an_abandoned_iterator_stops_its_thread():
     assert not threads()
 
 
-def test_puts_on_devices_while_the_consumer_works():
+def test_transfers_overlap_the_consumer():
     import jax
     import numpy as np
 

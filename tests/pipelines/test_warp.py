@@ -40,7 +40,7 @@ def make_batch(source, driving):
 
 
 @pytest.mark.parametrize("still", [True, False])
-def test_landmarks_stay_on_what_they_mark(still):
+def test_landmarks_move_with_the_image(still):
     rng = np.random.default_rng(0)
     source = rng.uniform(30, 66, (24, 2))
     batch = make_batch(source, source if still else rng.uniform(30, 66, (24, 2)))
@@ -51,7 +51,7 @@ def test_landmarks_stay_on_what_they_mark(still):
         assert np.abs(shown - centre(batch[name])).mean() > 2 / SIZE  # it did move, by pixels
 
 
-def test_both_frames_move_alike_but_for_stills():
+def test_both_frames_move_alike_except_stills():
     points = np.array([[40.0, 50.0], [55.0, 45.0]])
     batch = make_batch(points, points + np.array([[0, 0], [4, 0]]))
     out = moved(jax.random.key(3), batch, CONFIG)
@@ -65,7 +65,7 @@ def test_both_frames_move_alike_but_for_stills():
     assert 0.7 < ratio < 1.4
 
 
-def test_key_decides():
+def test_pure_function_of_the_key():
     points = np.random.default_rng(2).uniform(30, 66, (3, 2))
     batch = make_batch(points, points)
     one, same, other = (moved(jax.random.key(k), batch, CONFIG)["driving"] for k in (5, 5, 6))
@@ -73,7 +73,7 @@ def test_key_decides():
     assert np.abs(np.asarray(one) - np.asarray(other)).max() > 0.05
 
 
-def test_no_amount_no_motion():
+def test_zero_strength_is_the_identity():
     points = np.random.default_rng(2).uniform(30, 66, (3, 2))
     batch = make_batch(points, points + 2)
     out = moved(jax.random.key(0), batch, WarpConfig())

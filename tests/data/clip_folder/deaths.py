@@ -1,4 +1,4 @@
-"""Work for `run_jobs` that its processes can import by name."""
+"""Job for `run_jobs` that worker processes can import."""
 
 import os
 
@@ -7,7 +7,7 @@ from data.clip_folder.store import Store
 
 
 def one_dies(job: Job, out, config) -> None:
-    """Ends its process at once for the job `bad`; any other gets an empty, finished note."""
+    """Kill the process for the job `bad`; finish any other without clips."""
     if job.key == "bad":
         os._exit(1)
     with Store(out, config).source(job.key, job.stamp) as writer:

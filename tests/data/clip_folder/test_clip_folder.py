@@ -40,7 +40,7 @@ def rendered():
 
 @pytest.fixture(scope="module")
 def videos(rendered, tmp_path_factory) -> pathlib.Path:
-    """One video at 25 frames a second with sound, one at 50 without, in a folder of its own."""
+    """One video at 25 frames per second with sound, one at 50 without, in a folder of its own."""
     folder = tmp_path_factory.mktemp("videos")
     write_video(folder / "ann#1.mp4", in_video(rendered[0].frames), rendered[0].audio)
     (folder / "more").mkdir()
@@ -315,27 +315,6 @@ def test_identities_from_a_csv_file(videos, prepared, tmp_path):
     assert (report.taken_over, report.identities) == (2, 1)
     assert open_dataset(out).identities == ("Ann",)
     assert json.loads((out / "clips" / "more_bob" / "clip.json").read_text())["identity"] == "Ann"
-
-
-def test_pictures_become_clips_of_one_frame(portrait, tmp_path, capsys):
-    raw, out = tmp_path / "raw", tmp_path / "clips"
-    raw.mkdir()
-    shutil.copy(portrait, raw / "astronaut.png")
-    cv2.imwrite(str(raw / "grey.jpg"), np.full((64, 64, 3), 128, np.uint8))
-    (raw / "broken.jpg").write_bytes(b"no picture")
-    call = [str(raw), str(out), "--stills", "--size", str(SIZE), "--workers", "1", "--max-rejected", "0.7"]
-    assert main(call) == 0
-    printed = capsys.readouterr().out
-    assert "rejected: grey.jpg: no face" in printed
-    assert "rejected: broken.jpg" in printed
-    dataset = open_dataset(out)
-    assert [(clip.name, clip.frames, clip.has_audio) for clip in dataset.clips] == [("astronaut", 1, False)]
-    read = dataset.read_frame(dataset.clips[0], 0, ("image", "priors", "landmarks", "mel"))
-    assert read["image"].shape == (SIZE, SIZE, 5)
-    assert np.abs(read["landmarks"][:468, :2]).max() < 1
-
-
-# -- rendered heads --
 
 
 def test_rendered_heads_are_a_dataset(tmp_path):
