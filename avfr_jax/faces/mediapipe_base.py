@@ -8,6 +8,7 @@ import abc
 import dataclasses
 import types
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,6 +51,13 @@ def overlap(a: Box, b: Box) -> float:
         return 0.0
     shared = width * height
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def mesh_pixels(points: Sequence[Any], image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "n 3"]:
+    """Landmarks relative to the image's extent to 0-based pixels (the extent begins half a pixel earlier)."""
+    height, width = image.shape[:2]
+    relative = np.array([(point.x, point.y, point.z) for point in points], np.float32)
+    return relative * np.array([width, height, width], np.float32) - np.array([0.5, 0.5, 0], np.float32)
 
 
 class MediapipeBackend(abc.ABC):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend
+from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend, mesh_pixels
 from avfr_jax.runtime import silence_native_logging
 from avfr_jax.typing import Float, UInt8
 
@@ -78,11 +78,13 @@ class SolutionsBackend(MediapipeBackend):
         return detections
 
     def _still_meshes(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Float[np.ndarray, "478 3"]]:
-        return [_points(face, image) for face in self._process("still", image, "multi_face_landmarks") or []]
+        return [
+            mesh_pixels(face.landmark, image) for face in self._process("still", image, "multi_face_landmarks") or []
+        ]
 
     def _video_mesh(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "478 3"] | None:
         faces = self._process("video", image, "multi_face_landmarks")
-        return _points(faces[0], image) if faces else None
+        return mesh_pixels(faces[0].landmark, image) if faces else None
 
     def _soft_mask(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
         return np.array(self._process("mask", image, "segmentation_mask"), np.float32)
@@ -92,10 +94,3 @@ class SolutionsBackend(MediapipeBackend):
             graph.close()
         self._graphs.clear()
         self._logged.clear()
-
-
-def _points(face: Any, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "478 3"]:
-    """Landmarks relative to the image's extent → 0-based pixels (the extent begins half a pixel earlier)."""
-    height, width = image.shape[:2]
-    points = np.array([(point.x, point.y, point.z) for point in face.landmark], np.float32)
-    return points * np.array([width, height, width], np.float32) - np.array([0.5, 0.5, 0], np.float32)

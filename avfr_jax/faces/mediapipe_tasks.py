@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from avfr_jax.errors import MissingBackendError
-from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend
+from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend, mesh_pixels
 from avfr_jax.folders import face_model_folder
 from avfr_jax.landmarks import NUM_LANDMARKS
 from avfr_jax.runtime import silence_native_logging
@@ -130,12 +130,9 @@ def _model_files() -> dict[str, pathlib.Path]:
 
 
 def _points(face: Any, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "478 3"]:
-    """Landmarks relative to the image's extent → 0-based pixels (the extent begins half a pixel earlier)."""
-    height, width = image.shape[:2]
-    points = np.array([(point.x, point.y, point.z) for point in face], np.float32)
-    if points.shape != (NUM_LANDMARKS, 3):
+    if len(face) != NUM_LANDMARKS:
         raise MissingBackendError(
-            f"face_landmarker.task gives {len(points)} landmarks where {NUM_LANDMARKS} are needed: fetch "
+            f"face_landmarker.task gives {len(face)} landmarks where {NUM_LANDMARKS} are needed: fetch "
             f"{MODELS['face_landmarker.task']} into {face_model_folder()}"
         )
-    return points * np.array([width, height, width], np.float32) - np.array([0.5, 0.5, 0], np.float32)
+    return mesh_pixels(face, image)

@@ -12,7 +12,7 @@ from avfr_jax.typing import UInt8
 
 
 class Reenactor(Settings):
-    """Moves a source picture as a driving clip moves. Immutable: all state of a run is in its `Session`.
+    """Moves a source picture as a driving clip moves. A frozen dataclass: all state of a run is in its `Session`.
 
     The source's features are computed once, and frames in batches of one size. Memory does not grow with the clip,
     but for decoded frames of up to 512 MiB.

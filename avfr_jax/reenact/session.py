@@ -61,6 +61,7 @@ class Session(Iterator[Step]):
     def __init__(self, settings: Settings, source: Any, driving: Any, audio: Any) -> None:
         self.report = Report()
         self._settings, self._source, self._audio = settings, source, audio
+        self._batch_size = settings.batch_size or settings.model.batch_size
         self._driving = _open_driving(settings, driving)
         self.fps: Fraction = self._driving.fps
         self.frames = self._driving.frames
@@ -127,7 +128,7 @@ class Session(Iterator[Step]):
         return _Stages(portrait, source, driving, audio, retargeter)
 
     def _run(self) -> Generator[Step, None, None]:
-        start, report, batch_size = time.perf_counter(), self.report, self._settings.batch_size
+        start, report, batch_size = time.perf_counter(), self.report, self._batch_size
         with contextlib.ExitStack() as stack:
             stages = self._prepare(stack.enter_context(self._tracking.open_backend()))
             renderer = Renderer(self._settings.model, stages.source, stages.retargeter, stages.audio, batch_size)
@@ -147,7 +148,7 @@ class Session(Iterator[Step]):
         composite = Compositor(portrait, self._settings.paste_back)
         source: Any = portrait.frame.image
         last = source
-        for batch in batches(frames, self._settings.batch_size, self._is_missing):
+        for batch in batches(frames, self._batch_size, self._is_missing):
             faces = [frame for frame in batch if not self._is_missing(frame)]
             generated = renderer(faces) if faces else []
             for frame in batch:

@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import pathlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,20 +17,14 @@ from avfr_jax.tracking.prefetch import prefetch
 from avfr_jax.tracking.source import TrackedFrame
 from avfr_jax.typing import Float, UInt8
 
+if TYPE_CHECKING:
+    from avfr_jax.faces.crop import Crop
+
 CropMode = Literal["auto", "none"]
 _log = logging.getLogger("avfr_jax")
 SAMPLES = 48
 """Frames of a clip in which faces are detected to place its crop and to choose the reference frame."""
 _SETTLING = 8  # passes over the first frame after which a tracker's landmarks no longer move, by a pixel until then
-
-
-@runtime_checkable
-class View(Protocol):
-    """A part of a frame, resized to the model's size."""
-
-    def apply(self, image: Any, size: int) -> Any: ...
-
-    def to_crop(self, points: Any, size: int) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +84,7 @@ class Tracking:
         with open_face_backend(self.face_backend) as backend:
             yield backend
 
-    def place(self, landmarks: Any, view: View) -> Float[np.ndarray, "478 3"]:
+    def place(self, landmarks: Any, view: "Crop | WholeFrame") -> Float[np.ndarray, "478 3"]:
         """Landmarks in pixels of a whole frame to [-1, 1] of the crop."""
         return normalise_landmarks(view.to_crop(landmarks, self.size), self.size, self.size)
 
@@ -117,7 +111,7 @@ def track_portrait(image: Frame, tracking: Tracking, backend: Any, which: Any = 
       image: uint8 `[H, W, 3]`.
       tracking: settings.
       backend: from `Tracking.open_backend`.
-      which: face, see `faces.choose_face`.
+      which: see `faces.choose_face`.
       name: for messages.
 
     Raises:
@@ -128,7 +122,7 @@ def track_portrait(image: Frame, tracking: Tracking, backend: Any, which: Any = 
     if min(height, width) < 2:
         raise InputError(f"{name} is {width}×{height} pixels; that is too small for a portrait.")
     crop: Any = None
-    view: View = WholeFrame(width, height)
+    view: Crop | WholeFrame = WholeFrame(width, height)
     landmarks = mask = None
     if backend is not None:
         from avfr_jax.faces import choose_face, crop_for_face

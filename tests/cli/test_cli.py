@@ -40,7 +40,7 @@ def test_help_and_version(capsys):
     assert "example" in capsys.readouterr().out
 
 
-def test_wrong_words_exit_with_2(capsys):
+def test_wrong_options_exit_with_2(capsys):
     for words in (
         ["dance"],
         ["reenact"],
@@ -180,7 +180,7 @@ def test_broken_checkpoints_and_models(tmp_path, portrait, driving, capsys):
     (tmp_path / "broken").mkdir()
     words = ["reenact", "--source", portrait, "--driving", driving, "--output", tmp_path / "o.mp4", "--model"]
     assert "no model" in refused(capsys, *words, tmp_path / "broken")
-    assert "There is no model" in refused(capsys, *words, "unheard-of")
+    assert "There is no model" in refused(capsys, *words, "unknown")
     assert not (tmp_path / "model").exists()
 
 

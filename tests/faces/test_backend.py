@@ -1,4 +1,4 @@
-"""Finding and following faces with whichever backend is installed."""
+"""Detection and tracking of faces by the installed backend."""
 
 import pathlib
 import subprocess
@@ -19,7 +19,7 @@ def _mean_distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a[:, :2] - b[:, :2], axis=1).mean())
 
 
-def test_a_portrait_has_one_face_where_it_is(portrait_face):
+def test_one_face_in_a_portrait(portrait_face):
     x0, y0, x1, y1 = portrait_face.box
     assert portrait_face.landmarks.shape == (478, 3)
     assert portrait_face.landmarks.dtype == np.float32
@@ -118,7 +118,7 @@ def test_tracking_keeps_the_chosen_face(two_people, priors):
         assert face.centre[0] == pytest.approx(right.centre[0] - 4 * step, abs=4)
 
 
-def test_tracking_loses_waits_and_finds_again(portrait, two_people, priors):
+def test_tracking_recovers_a_lost_face(portrait, two_people, priors):
     right = priors.detect(two_people)[1]
     alone = two_people.copy()
     alone[:, 512:] = 120  # the followed person leaves, the other one stays
@@ -158,7 +158,7 @@ def test_person_mask(portrait, priors):
     assert np.abs(cv2.resize(large, (512, 512), interpolation=cv2.INTER_AREA) - mask).mean() < 0.01
 
 
-def test_a_closed_backend_has_let_go():
+def test_close_frees_the_graphs():
     with open_face_backend() as priors:
         assert isinstance(priors, FaceBackend)
         priors.person_mask(np.zeros((8, 8, 3), np.uint8))
@@ -195,7 +195,7 @@ def test_auto_takes_tasks_where_the_wheel_has_no_models(monkeypatch, tmp_path):
 
 def test_the_tasks_interface_runs(monkeypatch, tmp_path, portrait):
     """Every call of the Tasks backend, with models of mediapipe's wheel. Its landmark model is another than the
-    published one, so what the landmarks are worth is not seen here, only that they come through."""
+    published one, so only the calls are tested, not the landmarks."""
     import mediapipe
 
     models = pathlib.Path(mediapipe.__file__).parent / "modules"

@@ -1,4 +1,4 @@
-"""Crops, pasting back, steadying, choosing, and the faces of a whole clip."""
+"""Crops, pasting back, landmark filtering and the choice among faces."""
 
 import logging
 
@@ -23,7 +23,7 @@ def _psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _ramp(height: int, width: int) -> np.ndarray:
-    """Red rises along x, green along y, so that a pixel says where it came from."""
+    """Red rises along x, green along y, so that a pixel encodes its position."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x, y, 0 * x], -1).astype(np.uint8)
 
@@ -130,7 +130,7 @@ def test_pasting_back_what_was_cut_out_changes_nothing(portrait, crop):
 
 
 @pytest.mark.parametrize("side", [100.0, 200.0, 400.0, 401.5])
-def test_a_pasted_square_has_no_seam_and_sits_where_it_belongs(side):
+def test_a_pasted_square_has_no_seam_and_no_shift(side):
     frame, square = np.full((512, 512, 3), 60, np.uint8), np.full((256, 256, 3), 180, np.uint8)
     result = paste_back(frame, square, Crop(50.0, 50.0, side)).astype(int)
     middle = round(50 + side / 2)
@@ -159,7 +159,7 @@ def _smoothed(landmarks: np.ndarray) -> np.ndarray:
     return np.stack([smooth(frame) for frame in landmarks])
 
 
-def test_a_still_face_is_steadied(portrait_face):
+def test_filter_removes_jitter_of_a_still_face(portrait_face):
     raw = _noisy(portrait_face.landmarks, np.zeros(150))
     smooth = _smoothed(raw)
     assert np.diff(raw[30:], axis=0).std() > 3 * np.diff(smooth[30:], axis=0).std()
@@ -167,7 +167,7 @@ def test_a_still_face_is_steadied(portrait_face):
 
 
 @pytest.mark.parametrize(("amplitude", "hertz"), [(0.1, 0.5), (0.25, 1.0), (0.05, 3.0)])
-def test_a_moving_face_does_not_lag(portrait_face, amplitude, hertz):
+def test_filter_has_little_lag(portrait_face, amplitude, hertz):
     time = np.arange(150) / 25
     path = amplitude * portrait_face.size * np.sin(2 * np.pi * hertz * time)
     raw = _noisy(portrait_face.landmarks, path)
@@ -177,7 +177,7 @@ def test_a_moving_face_does_not_lag(portrait_face, amplitude, hertz):
     assert (phases[0] - phases[1]) / (2 * np.pi * hertz) * 25 < 0.6  # frames
 
 
-def test_the_filter_starts_afresh_after_a_gap(portrait_face):
+def test_filter_restarts_after_a_gap(portrait_face):
     steady = LandmarkFilter()
     first = steady(portrait_face.landmarks)
     np.testing.assert_array_equal(first, portrait_face.landmarks)
@@ -209,7 +209,7 @@ def test_choosing_among_faces(caplog):
     assert "3 faces in a.png" in caplog.text
 
 
-def test_a_choice_that_cannot_be_met():
+def test_impossible_choices_are_refused():
     with pytest.raises(FaceError, match=r"no face was found in a\.png"):
         choose_face([], name="a.png")
     with pytest.raises(FaceError, match=r"a face of 21 px .* at least 32 px are needed"):
@@ -222,7 +222,7 @@ def test_a_choice_that_cannot_be_met():
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["v001.mp4", "v017.mpg", "v029.mp4", "v055.mp4"])
-def test_real_clips_are_followed_and_framed(shared_dir, priors, name):
+def test_real_clips_are_tracked_and_cropped(shared_dir, priors, name):
     import av
 
     with av.open(str(shared_dir / "clips" / "video" / name)) as container:

@@ -1,4 +1,4 @@
-"""Tables of landmarks, the drawn mesh, the head's pose."""
+"""Landmark tables, mesh images and head pose."""
 
 import collections
 
@@ -65,7 +65,7 @@ def test_the_canonical_face_is_symmetric_and_faces_the_camera():
     assert set(landmarks.RIGID) == set(mirror[list(landmarks.RIGID)])
 
 
-def test_mesh_image_draws_lines_where_the_face_is(portrait, portrait_face):
+def test_mesh_image_has_lines_on_the_face(portrait, portrait_face):
     crop = crop_for_face(portrait_face, portrait.shape)
     points = crop.to_crop(portrait_face.landmarks, 256)
     image = mesh_image(points, 256)
@@ -79,7 +79,7 @@ def test_mesh_image_draws_lines_where_the_face_is(portrait, portrait_face):
     assert image.max() == 0
 
 
-def test_mesh_image_moves_by_parts_of_a_pixel(portrait, portrait_face):
+def test_mesh_image_has_subpixel_precision(portrait, portrait_face):
     points = crop_for_face(portrait_face, portrait.shape).to_crop(portrait_face.landmarks, 256)
     still, moved = (mesh_image(points + np.float32([shift, 0, 0]), 256) for shift in (0, 0.25))
     columns = np.arange(256)
@@ -110,14 +110,14 @@ def test_mesh_image_without_a_face_is_zero():
 def test_a_known_pose_is_recovered(angles):
     """The canonical face, projected by the pinhole camera, with half a pixel of noise."""
     rotation, translation = rotation_from_angles(*angles), np.array([3.0, -2.0, 60.0])
-    seen = (landmarks.canonical_face() @ rotation.T + translation) @ camera_matrix(640, 480).T
+    level = (landmarks.canonical_face() @ rotation.T + translation) @ camera_matrix(640, 480).T
     points = np.zeros((478, 3), np.float32)
-    points[:, :2] = seen[:, :2] / seen[:, 2:] + np.random.default_rng(0).normal(0, 0.5, (478, 2))
+    points[:, :2] = level[:, :2] / level[:, 2:] + np.random.default_rng(0).normal(0, 0.5, (478, 2))
     pose = head_pose(points, 640, 480)
     np.testing.assert_allclose((pose.yaw, pose.pitch, pose.roll), angles, atol=1.5)
     np.testing.assert_allclose(pose.rotation, rotation, atol=0.03)
     np.testing.assert_allclose(pose.translation, translation, rtol=0.03, atol=0.2)
-    points[:, :2] = seen[:, :2] / seen[:, 2:]
+    points[:, :2] = level[:, :2] / level[:, 2:]
     exact = head_pose(points, 640, 480)
     np.testing.assert_allclose((exact.yaw, exact.pitch, exact.roll), angles, atol=0.05)
 

@@ -1,4 +1,4 @@
-"""The mouth that a sound asks for, as landmarks."""
+"""Audio-driven mouth landmarks."""
 
 import numpy as np
 import pytest
@@ -45,10 +45,10 @@ def test_the_mouth_opens_where_it_is_loud():
     sound, loud = syllables()
     numbers = shipped().numbers(mel_spectrogram(sound), np.arange(100))
     assert numbers.shape == (100, 2)
-    seen = loud[(np.arange(100) * 640 + 320)]
-    assert np.corrcoef(numbers[:, 0], seen)[0, 1] > 0.35
+    level = loud[(np.arange(100) * 640 + 320)]
+    assert np.corrcoef(numbers[:, 0], level)[0, 1] > 0.35
     assert numbers[:, 0].min() >= 0
-    assert numbers[seen > 0.5, 0].mean() > 0.3  # centimetres: it can be seen
+    assert numbers[level > 0.5, 0].mean() > 0.3  # centimetres
     assert not shipped().numbers(silence(200), np.arange(50)).any()
     quieter = shipped().numbers(mel_spectrogram(0.1 * sound), np.arange(100))
     assert np.corrcoef(numbers[:, 0], quieter[:, 0])[0, 1] > 0.9  # the level is the recording's own
@@ -70,14 +70,14 @@ def test_only_lips_and_jaw_move_and_with_the_head():
     assert mouth_numbers(wide)[1] > mouth_numbers(rest)[1] + 0.3
 
 
-def test_what_was_said_before_does_not_matter_beyond_the_window():
+def test_features_depend_on_the_window_alone():
     sound, _ = syllables()
     mel = mel_spectrogram(sound)
     some = features(mel, np.arange(10, 20))
     np.testing.assert_array_equal(features(mel, np.arange(100))[10:20], some)
 
 
-def test_numbers_come_back_from_a_file(tmp_path):
+def test_save_and_load(tmp_path):
     mouth = shipped()
     mouth.save(tmp_path / "a.npz")
     again = load(tmp_path / "a.npz")
@@ -100,8 +100,8 @@ def test_a_mouth_is_fitted_on_clips(tmp_path):
     clips = []
     for i in range(3):
         shifted = np.roll(sound, 4000 * i)
-        seen = np.roll(loud, 4000 * i)[np.arange(200) * 640 + 320] + 0.05 * rng.normal(size=200)
-        clips.append(Track(str(i), canonical_face() + np.abs(seen)[:, None, None] * shape, mel_spectrogram(shifted)))
+        level = np.roll(loud, 4000 * i)[np.arange(200) * 640 + 320] + 0.05 * rng.normal(size=200)
+        clips.append(Track(str(i), canonical_face() + np.abs(level)[:, None, None] * shape, mel_spectrogram(shifted)))
     mouth = fit(clips[:2])
     assert correlations(mouth, clips[2:])["2"] > 0.6
     assert correlations(mouth, clips[2:], late=4)["2"] < 0.5 * correlations(mouth, clips[2:])["2"]

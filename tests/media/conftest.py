@@ -1,4 +1,4 @@
-"""Media made on the spot with PyAV: every container, codec and defect that the readers must take."""
+"""Media files made with PyAV: containers, codecs and defects."""
 
 import pathlib
 import struct
@@ -13,7 +13,7 @@ import pytest
 
 
 def moving_frame(index: int, width: int = 64, height: int = 48) -> np.ndarray:
-    """Grey gradient whose level says which frame it is: 8 grey levels a frame, modulo 200, from 20 on."""
+    """Grey gradient whose level encodes the frame's number: 8 grey levels a frame, modulo 200, from 20 on."""
     frame = np.full((height, width, 3), 20 + 8 * index % 200, np.uint8)
     return frame
 

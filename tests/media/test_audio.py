@@ -1,4 +1,4 @@
-"""Sound of any rate, layout and codec, on the video's time line."""
+"""Audio of any rate, layout and codec, on the video's time line."""
 
 import wave
 from fractions import Fraction

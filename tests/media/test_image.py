@@ -34,7 +34,7 @@ def test_exif_orientation(tmp_path, orientation):
     assert np.array_equal(read_image(tmp_path / "a.png"), upright)
 
 
-def test_transparency_is_laid_over_white(tmp_path):
+def test_transparency_is_composited_on_white(tmp_path):
     rgba = np.zeros((4, 4, 4), np.uint8)
     rgba[:, 2:] = (10, 20, 30, 255)
     Image.fromarray(rgba).save(tmp_path / "a.png")
@@ -85,13 +85,13 @@ def test_bad_input(tmp_path):
     write_image(tmp_path / "cut.png", np.random.default_rng(0).integers(0, 255, (50, 50, 3), dtype=np.uint8))
     data = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
-    for name, says in (
+    for name, sentence in (
         ("text.png", "not a picture"),
         ("empty.png", "empty"),
         ("cut.png", "damaged"),
         ("no.png", "exist"),
     ):
-        with pytest.raises(InputError, match=says) as caught:
+        with pytest.raises(InputError, match=sentence) as caught:
             read_image(tmp_path / name)
         assert name in str(caught.value)
     with pytest.raises(InputError, match="folder"):

@@ -71,7 +71,7 @@ def test_silence_is_silent():
     assert SILENCE == -4.0
 
 
-def test_the_sound_is_left_as_it_was():
+def test_the_input_is_not_modified():
     sound = tone(500)
     kept = sound.copy()
     mel_spectrogram(sound)

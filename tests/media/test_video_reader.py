@@ -154,7 +154,7 @@ def test_facts(clip, making):
 INDEX_FIRST = {"options": {"crf": "10", "g": "10"}, "container_options": {"movflags": "faststart"}}
 
 
-def test_cut_off_file_gives_what_there_is(clip):
+def test_truncated_file(clip):
     path = clip(
         count=200, width=160, height=120, options={"crf": "10", "g": "10"}, container_options={"movflags": "faststart"}
     )
@@ -195,7 +195,7 @@ def _no_index(path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "make", "says"),
+    ("name", "make", "sentence"),
     [
         ("missing.mp4", lambda p: None, "does not exist"),
         ("folder.mp4", lambda p: p.mkdir(), "is a folder"),
@@ -209,11 +209,11 @@ def _no_index(path: pathlib.Path) -> None:
         ("still.jpg", lambda p: write_image(p, np.zeros((20, 20, 3), np.uint8)), "still picture"),
     ],
 )
-def test_bad_input_is_named_in_one_sentence(tmp_path, clip, name, make, says):
+def test_bad_input_is_named_in_one_sentence(tmp_path, clip, name, make, sentence):
     clip("whole.mp4")
     path = tmp_path / name
     make(path)
-    with pytest.raises(InputError, match=says) as caught:
+    with pytest.raises(InputError, match=sentence) as caught:
         VideoReader(path)
     assert str(path) in str(caught.value)
     assert str(caught.value).count(". ") == 0

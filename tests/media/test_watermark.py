@@ -1,4 +1,4 @@
-"""The marks: seen where they should be, read back after a codec, never found where there is none."""
+"""Watermarks: visibility, robustness to video codecs, no false positives."""
 
 import json
 import pathlib
@@ -100,7 +100,7 @@ def test_invisible_in_any_frame(width, height, kind):
     assert np.array_equal(frame, before)
 
 
-def test_single_picture_carries_it(tmp_path, portrait):
+def test_invisible_mark_of_a_single_picture(tmp_path, portrait):
     marked = Watermark("both", PAYLOAD).apply(portrait[0])
     assert read_invisible([marked]).payload == PAYLOAD
 

@@ -1,4 +1,4 @@
-"""A model that listens and looks at structure, through the reenactor and the command line."""
+"""Audio-conditioned models and dubbing through the reenactor and the command line."""
 
 import dataclasses
 
@@ -30,7 +30,7 @@ def _frames(reenactor, portrait, driving, audio):
     return np.stack(list(reenactor.reenact(portrait, driving, audio))).astype(int)
 
 
-def test_it_hears_what_it_is_given(reenactor, portrait, driving):
+def test_output_depends_on_the_audio(reenactor, portrait, driving):
     session = reenactor.steps(portrait, driving, "driving")
     own, warnings = np.stack([step.frame for step in session]).astype(int), session.report.warnings
     assert own.shape == (20, 32, 32, 3)
@@ -43,36 +43,36 @@ def test_it_hears_what_it_is_given(reenactor, portrait, driving):
     np.testing.assert_array_equal(_frames(reenactor, portrait, driving, driving), own)
 
 
-def test_another_sound_moves_the_mouth_of_a_model_that_can_leave_it(tmp_path, portrait, driving, reenactor):
+def test_dubbing_of_a_model_with_mouth_masking(tmp_path, portrait, driving, reenactor):
     config = dataclasses.replace(CONFIG, mouth_masking=0.5)
     path = tmp_path / "dubbing"
     model_store.save_model(path, "avfr", config, lively(config))
     model = model_store.load_model(path)
     noise = np.random.default_rng(0).normal(0, 0.3, 16000).clip(-1, 1).astype(np.float32)
 
-    def drawn(mouth, audio):
+    def rendered(mouth, audio):
         settings = {"crop": "none", "best_frame": "first", "motion": "absolute"}
         return _frames(Reenactor(model, mouth=mouth, **settings), portrait, driving, audio)
 
-    own = drawn("driver", "driving")
+    own = rendered("driver", "driving")
     for audio in ("driving", str(driving)):
-        np.testing.assert_array_equal(drawn("auto", audio), own)
-    dubbed = drawn("auto", noise)
-    np.testing.assert_array_equal(dubbed, drawn("sound", noise))
-    assert np.abs(dubbed - drawn("driver", noise)).max() > 0
+        np.testing.assert_array_equal(rendered("auto", audio), own)
+    dubbed = rendered("auto", noise)
+    np.testing.assert_array_equal(dubbed, rendered("sound", noise))
+    assert np.abs(dubbed - rendered("driver", noise)).max() > 0
     with pytest.raises(ConfigError, match="cannot be dubbed"):
         Reenactor(reenactor.model, mouth="sound")
 
 
-def test_sound_that_ends_early_is_followed_by_silence(reenactor, portrait, driving):
+def test_audio_that_ends_early_is_padded_with_silence(reenactor, portrait, driving):
     blip = np.random.default_rng(0).normal(0, 0.3, 1600).clip(-1, 1).astype(np.float32)  # 100 ms
-    heard, still = (_frames(reenactor, portrait, driving, sound) for sound in (blip, None))
-    assert np.abs(heard - still)[:3].max() > 0
+    audio, still = (_frames(reenactor, portrait, driving, sound) for sound in (blip, None))
+    assert np.abs(audio - still)[:3].max() > 0
     # Silence after a sound is as silent as no sound at all: the spectrogram's floor in both.
-    np.testing.assert_array_equal(heard[10:], still[10:])
+    np.testing.assert_array_equal(audio[10:], still[10:])
 
 
-def test_a_clip_without_sound_is_said_to_be_silent(reenactor, portrait, tmp_path):
+def test_a_clip_without_audio_gives_a_warning(reenactor, portrait, tmp_path):
     silent = write_clip(tmp_path / "silent.mp4", [moved(astronaut(), i) for i in range(3)], sound=False)
     session = reenactor.steps(portrait, silent, "driving")
     quiet = np.stack([step.frame for step in session])
@@ -80,12 +80,12 @@ def test_a_clip_without_sound_is_said_to_be_silent(reenactor, portrait, tmp_path
     np.testing.assert_array_equal(quiet, _frames(reenactor, portrait, silent, None))
 
 
-def test_broken_sound_is_refused(reenactor, portrait, driving):
+def test_audio_with_nan_is_refused(reenactor, portrait, driving):
     with pytest.raises(InputError, match="NaN or infinite"):
         _frames(reenactor, portrait, driving, np.full(16000, np.nan, np.float32))
 
 
-def test_digital_silence_is_no_sound(reenactor, portrait, driving):
+def test_digital_silence_equals_no_audio(reenactor, portrait, driving):
     zeros, longer = (_frames(reenactor, portrait, driving, np.zeros(n, np.float32)) for n in (16000, 160000))
     still = _frames(reenactor, portrait, driving, None)
     np.testing.assert_array_equal(zeros, still)
@@ -100,13 +100,13 @@ def test_a_source_without_a_face_is_refused(reenactor, driving):
 def test_a_frame_is_explained(reenactor, portrait, driving):
     explained = reenactor.explain(portrait, driving, at=7)
     assert explained.index == 7
-    drawn = list(reenactor.reenact(portrait, driving))[7]
-    np.testing.assert_allclose(np.asarray(explained.behind.frames[0]) * 255, drawn, atol=3)
+    rendered = list(reenactor.reenact(portrait, driving))[7]
+    np.testing.assert_allclose(np.asarray(explained.behind.frames[0]) * 255, rendered, atol=3)
     with pytest.raises(ConfigError, match="no frame 20"):
         reenactor.explain(portrait, driving, at=20)
 
 
-def test_the_command_explains_in_a_picture(folder, portrait, driving, tmp_path, capsys):
+def test_explain_command(folder, portrait, driving, tmp_path, capsys):
     out = tmp_path / "why.png"
     words = ["explain", str(portrait), str(driving), str(out), "--model", str(folder), "--crop", "none", "--at", "3"]
     assert main(words) == 0

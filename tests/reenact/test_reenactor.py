@@ -139,7 +139,7 @@ def test_best_frame_is_the_one_that_looks_like_the_source(frames):
         list(stubbed(best_frame=99).reenact(frames[0], frames))
 
 
-def test_smoothing_calms_a_shaking_clip(frames):
+def test_smoothing_reduces_jitter(frames):
     rng = np.random.default_rng(0)
     noisy = np.clip(np.stack([frames[0]] * 12) + rng.normal(0, 25, (12, *frames[0].shape)), 0, 255).astype(np.uint8)
 
@@ -224,7 +224,7 @@ def _speech(seconds=1.0, since=0.0):
     return (0.3 * loud * sum(np.sin(2 * np.pi * 140 * k * t) / k for k in range(1, 20))).astype(np.float32)
 
 
-def test_another_sound_moves_the_mouth_and_little_else(portrait, driving, reenactor):
+def test_dubbing_changes_the_mouth_alone(portrait, driving, reenactor):
     spoken, shut = (
         np.stack(list(reenactor.reenact(portrait, driving, sound))) for sound in (_speech(), np.zeros(16000))
     )
@@ -244,7 +244,7 @@ def test_a_warning_for_a_dubbed_clip_without_audio(portrait, frames):
     assert session.report.warnings == ["The driving clip has no audio: the mouth stays shut."]
 
 
-def test_a_dubbed_frame_is_explained_as_it_is_rendered(portrait, driving):
+def test_explanation_of_a_dubbed_frame(portrait, driving):
     by_sound = stubbed(mouth="sound", best_frame="first")
     spoken, shut = (np.stack(list(by_sound.reenact(portrait, driving, sound)))[9] for sound in (_speech(), None))
     frame = by_sound.explain(portrait, driving, _speech(), at=9).behind.frames[0] * 255

@@ -86,7 +86,7 @@ def test_a_video_stands_for_its_first_frame(driving):
     np.testing.assert_array_equal(read_portrait(driving), next(iter(VideoReader(driving))))
 
 
-def test_prefetching_hands_errors_on():
+def test_prefetching_raises_errors_in_the_consumer():
     def broken():
         yield 1
         raise InputError("broken")
