@@ -5,8 +5,8 @@ two baselines: differences from the last frame in zeroth-order Exp-Golomb codes,
 committee's software codes keypoints, with its coder restarted at each frame), and the paper's raw 80 bytes. Bare
 payloads: packet headers do not count.
 
-With `--models` also the keypoints that a model learned, values alone and with Jacobians, at the coarsest step at which
-the PSNR of the rendered frames is within 0.1 dB of that with unquantised keypoints.
+With `--models` also the motion that a model learned (keypoints, then with Jacobians), at the coarsest step at which the
+PSNR of the rendered frames is within 0.1 dB of that with unquantised motion.
 
 CLIPS, and the clips of `--fit` for the learned predictor, are folders of `python -m data.clip_folder`. Expected: twenty
 clips of ten seconds, half a minute; a minute or two more per model.
@@ -16,7 +16,7 @@ import argparse
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,11 +25,11 @@ import numpy as np
 from avfr_jax.codec import mesh_basis as mesh
 from avfr_jax.codec.entropy import RANGE_CODER
 from avfr_jax.codec.motion import FULL, MotionFormat, MotionWriter, Precision, step_of
-from avfr_jax.codec.motion_space import KEYPOINTS, KEYPOINTS_WITH_JACOBIANS, NumberPart, Pose
+from avfr_jax.codec.motion_space import KEYPOINTS, NumberPart
 from avfr_jax.metrics.image import psnr
 from avfr_jax.model_store import load_model
 from avfr_jax.models.base import Animator, Priors
-from avfr_jax.motion import Keypoints, KeypointSpec, concatenate
+from avfr_jax.motion import MotionSpec, concatenate
 from avfr_jax.typing import Float, Int
 from experiments.fit_mesh_motion import clips
 from experiments.harness import FPS, markdown, run_program
@@ -161,10 +161,10 @@ def mesh_rows(
 
 @dataclasses.dataclass(frozen=True)
 class Learned:
-    """A clip's frames `[N, S, S, 3]` in [0, 1], their keypoints, and the encoded first frame."""
+    """A clip's frames `[N, S, S, 3]` in [0, 1], their motion, and the encoded first frame."""
 
     frames: Any
-    keypoints: Any
+    motion: Any
     encoded: Any
 
 
@@ -182,60 +182,62 @@ def _learned(model: Animator, dataset: ClipDataset, clip: Clip, frames: int) -> 
         rows = np.minimum(np.arange(at, at + batch), len(pictures) - 1)  # one shape compiles once
         part = Priors(priors.landmarks[rows], None if masks is None else masks[rows])
         parts.append(model.keypoints(pictures[rows, ..., :3], part)[: len(pictures) - at])
-    keypoints = concatenate(parts)
+    motion = concatenate(parts)
     first = Priors(priors.landmarks[:1], None if masks is None else masks[:1])
-    return Learned(pictures[..., :3], keypoints, model.encode_source(pictures[0, ..., :3], keypoints[0], first))
+    return Learned(pictures[..., :3], motion, model.encode_source(pictures[0, ..., :3], motion[0], first))
 
 
-def _quality(model: Animator, clips: Sequence[Learned], keypoints: Sequence[Keypoints]) -> float:
-    """Mean PSNR of some frames of each clip, rendered from these keypoints."""
+def _quality(model: Animator, clips: Sequence[Learned], motions: Sequence[Any]) -> float:
+    """Mean PSNR of some frames of each clip, rendered from these motions."""
     values = []
-    for clip, moved in zip(clips, keypoints, strict=True):
+    for clip, moved in zip(clips, motions, strict=True):
         rows = np.linspace(0, len(clip.frames) - 1, _RENDERED).astype(int)
         for part in np.split(rows, _RENDERED // model.batch_size):
-            output = model.animate(clip.encoded, clip.keypoints[0], moved[part])
+            output = model.animate(clip.encoded, clip.motion[0], moved[part])
             values.append(np.asarray(psnr(jnp.clip(output, 0, 1), jnp.asarray(clip.frames[part]))))
     return float(np.concatenate(values).mean())
 
 
 def model_rows(name: str, dataset: ClipDataset, frames: int, refresh: int) -> Iterator[list[str]]:
-    """Rows of the learned keypoints' table: numbers, step in pixels, PSNR lost, kbit/s of ours and by frame."""
+    """Rows of the learned motion's table: numbers, step in pixels, PSNR lost, kbit/s of ours and by frame.
+
+    The first row codes the first component of the model's motion alone, the next one the second too, and so on.
+    """
     model = load_model(name)
+    spec = model.motion_spec
     learned = [_learned(model, dataset.shrunk(model.image_size), clip, frames) for clip in dataset.clips]
-    clean = _quality(model, learned, [clip.keypoints for clip in learned])
-    count = learned[0].keypoints.value.shape[1]
-    kinds = {KEYPOINTS: 2 * count}
-    if learned[0].keypoints.jacobian is not None:
-        kinds[KEYPOINTS_WITH_JACOBIANS] = 3 * kinds[KEYPOINTS]
-    for kind, numbers in kinds.items():
-        part = NumberPart(kind, KeypointSpec(count, kind == KEYPOINTS_WITH_JACOBIANS).components)
-        pivots = [_pose(clip.keypoints) for clip in learned]
+    clean = _quality(model, learned, [clip.motion for clip in learned])
+    poses = [spec.split(np.asarray(spec.flatten(clip.motion))) for clip in learned]
+    pivots = [{key: value[0] for key, value in one.items()} for one in poses]
+    for last in range(1, len(spec.components) + 1):
+        part = NumberPart(KEYPOINTS, spec.components[:last])
         tracks = [
-            np.stack([part.vector(_pose(clip.keypoints[i]), pivot) for i in range(len(clip.frames))])
-            for clip, pivot in zip(learned, pivots, strict=True)
+            np.stack([part.vector({key: value[i] for key, value in one.items()}, pivot) for i in range(_count(one))])
+            for one, pivot in zip(poses, pivots, strict=True)
         ]
         for step in _STEPS:
-            form = MotionFormat(part.levels, np.full(numbers, step), 64)
+            form = MotionFormat(part.levels, np.full(part.count, step), 64)
             coded = code(tracks, MotionWriter(form, 0.25), refresh)
-            moved = [_moved(part, *each) for each in zip(learned, pivots, coded.held, strict=True)]
-            lost = clean - _quality(model, learned, moved)
+            decoded = [
+                _unflattened(spec, one | part.poses(pivot, held), clip.motion[0])
+                for clip, one, pivot, held in zip(learned, poses, pivots, coded.held, strict=True)
+            ]
+            lost = clean - _quality(model, learned, decoded)
             if lost <= _NEAR:
                 break
         plain = code_by_frame(tracks, form.steps)
-        times = plain.kilobits / coded.kilobits
-        what = f"{count} keypoints" + (", Jacobians" if kind == KEYPOINTS_WITH_JACOBIANS else "")
-        yield [name, what, f"{step_of(step):.3g}", f"{lost:.2f}", f"{coded.kilobits:.2f}", f"{plain.kilobits:.2f}",
-               f"{times:.1f}"]  # fmt: skip
+        label = f"{part.count}: {', '.join(component.name for component in part.components)}"
+        yield [name, label, f"{step_of(step):.3g}", f"{lost:.2f}", f"{coded.kilobits:.2f}", f"{plain.kilobits:.2f}",
+               f"{plain.kilobits / coded.kilobits:.1f}"]  # fmt: skip
 
 
-def _pose(keypoints: Keypoints) -> Pose:
-    jacobian = None if keypoints.jacobian is None else np.asarray(keypoints.jacobian)[0]
-    return {"keypoints": np.asarray(keypoints.value)[0], "jacobians": jacobian}
+def _count(poses: Mapping[str, np.ndarray]) -> int:
+    return len(next(iter(poses.values())))
 
 
-def _moved(part: NumberPart, clip: Learned, pivot: Pose, motion: Any) -> Keypoints:
-    poses = {name: jnp.asarray(value) for name, value in part.poses(pivot, motion).items()}
-    return Keypoints(poses["keypoints"], poses.get("jacobians", clip.keypoints.jacobian))
+def _unflattened(spec: MotionSpec, poses: Mapping[str, np.ndarray], source: Any) -> Any:
+    parts = [poses[component.name].reshape(_count(poses), -1) for component in spec.components]
+    return spec.unflatten(np.concatenate(parts, axis=1), source)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -243,7 +245,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add, default = parser.add_argument, "(default: %(default)s)"
     add("dataset", type=pathlib.Path, metavar="CLIPS", help="a prepared folder of clips")
     add("--fit", type=pathlib.Path, metavar="CLIPS", help="clips of other people, for the learned predictor")
-    add("--models", default="", metavar="NAME,…", help="measure the learned keypoints of these models too")
+    add("--models", default="", metavar="NAME,…", help="measure the learned motion of these models too")
     add("--components", type=int, default=32, metavar="N", help=f"of the mesh {default}")
     add("--step", type=int, default=14, metavar="N", help=f"of the mesh's quantiser {default}")
     add("--refresh", type=int, default=12, metavar="FRAMES", help=f"from one refresh to the next {default}")

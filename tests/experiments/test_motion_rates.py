@@ -7,7 +7,7 @@ import pytest
 
 from avfr_jax.codec import mesh_basis as mesh
 from avfr_jax.codec.motion import MotionFormat, MotionWriter
-from avfr_jax.motion import Keypoints
+from avfr_jax.motion import Keypoints, KeypointSpec
 from experiments import motion_rates
 from experiments.motion_rates import LinearWriter, code, code_by_frame, fit_taps, main
 
@@ -49,7 +49,7 @@ def test_one_tap_is_the_slope():
 class Spot:
     """One keypoint at a frame's brightness; renders a grey frame of that brightness."""
 
-    num_keypoints, image_size, batch_size = 1, 64, 4
+    motion_spec, image_size, batch_size = KeypointSpec(1), 64, 4
 
     def keypoints(self, frames, priors):
         level = np.asarray(frames).mean((1, 2, 3))
@@ -94,7 +94,7 @@ def test_the_command(prepared, monkeypatch, capsys):
     ]  # fmt: skip
     assert rates["last value"] < rates["Exp-Golomb by frame"] < rates["raw, 80 bytes"] == 16
     rows = re.findall(r"^\| spot \| ([^|]+) \| ([\d.e+-]+) \| ([\d.-]+) \| ([\d.]+) \| ([\d.]+) \|", out, re.M)
-    assert [row[0] for row in rows] == ["1 keypoints", "1 keypoints, Jacobians"]
+    assert [row[0] for row in rows] == ["2: keypoints", "6: keypoints, jacobians"]
     for _, step, lost, ours, plain in rows:
         assert float(lost) <= 0.1
         assert float(step) <= 2
