@@ -10,7 +10,7 @@ counts, so that what moves need not be painted anew; an untrained one gives the 
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -36,15 +36,15 @@ class InterpolationConfig:
     Attributes:
       image_size: side of the square frames it is trained on; others can be given to it.
       num_channels: of a frame.
-      moved: match the frames and estimate where their pixels have moved (ours); False paints the difference from their
-        mean alone.
+      matching: match the frames and estimate residual flow (ours), or the difference from their mean alone.
       network: the U-Net.
       discriminator: judges single frames (eq. 2).
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {"moved": "matching"}
     image_size: int = 256
     num_channels: int = 3
-    moved: bool = False
+    matching: bool = False
     network: UNetConfig = UNetConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig(use_keypoints=False)
 
@@ -62,8 +62,8 @@ class Generator(nn.Module):
     ) -> Float[Array, "n h w c"]:
         """Frames in [0, 1] -> the frame between; it may leave [0, 1] a little."""
         c, colours = self.config, first.shape[-1]
-        network = UNet(c.network, colours + 5 * c.moved, self.axis_name, self.dtype, name="unet")
-        if not c.moved:
+        network = UNet(c.network, colours + 5 * c.matching, self.axis_name, self.dtype, name="unet")
+        if not c.matching:
             return (first + second) / 2 + network(jnp.concatenate([first, second], axis=-1), train)
         motion = halfway_motion(first, second)
         matched = [look_up(first, motion), look_up(second, -motion), motion / 8]

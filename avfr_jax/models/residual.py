@@ -11,7 +11,7 @@ leaves out at random.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -41,10 +41,11 @@ class ResidualConfig:
       width: of the encoder's maps between.
       bits: signs of a cell.
       decoder_width: of the decoder's maps before each pixel shuffle, a multiple of four.
-      sees_drawn: give the drawn frame to encoder and decoder (ours).
+      conditional: the generated frame is an input of encoder and decoder (ours).
       discriminator: judges repaired frames.
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {"sees_drawn": "conditional"}
     image_size: int = 512
     num_channels: int = 3
     fold: int = 1
@@ -52,7 +53,7 @@ class ResidualConfig:
     width: int = 32
     bits: int = 32
     decoder_width: int = 128
-    sees_drawn: bool = False
+    conditional: bool = False
     discriminator: DiscriminatorConfig = DiscriminatorConfig(use_keypoints=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +92,7 @@ class Generator(nn.Module):
             return Conv(features, (3, 3), 1, dtype=self.dtype, **more)
 
         self.down = [halving(c.width) for _ in range(c.halvings - 1)] + [halving(c.bits)]
-        self.shown = [halving(c.width) for _ in range(c.halvings)] if c.sees_drawn else []
+        self.shown = [halving(c.width) for _ in range(c.halvings)] if c.conditional else []
         self.up = [plain(c.decoder_width) for _ in range(c.halvings)]
         zeros = nn.initializers.zeros
         self.final = plain(c.num_channels * c.fold**2, kernel_init=zeros, bias_init=zeros)
@@ -99,7 +100,7 @@ class Generator(nn.Module):
     def encode(self, true: Float[Array, "n h w c"], drawn: Float[Array, "n h w c"]) -> Float[Array, "n a b bits"]:
         """Frames in [0, 1] -> numbers in [-1, 1] whose signs are sent."""
         left = true - drawn
-        x = jnp.concatenate([left, drawn - 0.5], axis=-1) if self.config.sees_drawn else left
+        x = jnp.concatenate([left, drawn - 0.5], axis=-1) if self.config.conditional else left
         x = space_to_depth(x, self.config.fold)
         for layer in self.down[:-1]:
             x = nn.leaky_relu(layer(x))

@@ -10,7 +10,7 @@ so that an untrained network gives bicubic interpolation; windows overlap and ar
 import copy
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -39,19 +39,20 @@ class SuperResolutionConfig:
       largest_factor: the largest.
       batch_size: windows at a time in use.
       num_channels: of a picture.
-      told: the network is told by how much a picture was enlarged (ours): what is lacking at twice the size is not what
-        is at six times. False leaves it to see that itself.
+      factor_input: the factor is an input of the network (ours): the residuals of twice and of six times the size
+        differ.
       network: the U-Net.
       discriminator: judges single crops.
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {"told": "factor_input"}
     patch_size: int = 64
     overlap: int = 16
     least_factor: float = 2.0
     largest_factor: float = 6.0
     batch_size: int = 16
     num_channels: int = 3
-    told: bool = False
+    factor_input: bool = False
     network: UNetConfig = UNetConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig(use_keypoints=False)
 
@@ -82,7 +83,7 @@ class Generator(nn.Module):
         self, blurred: Float[Array, "n h w c"], factors: Float[Array, " n"], train: bool = False
     ) -> Float[Array, "n h w c"]:
         """What is to be added to pictures in [0, 1] that were enlarged by so much."""
-        if self.config.told:
+        if self.config.factor_input:
             least, largest = self.config.least_factor, self.config.largest_factor
             octaves = jnp.log2(jnp.clip(factors, least, largest)).astype(blurred.dtype)[:, None, None, None]
             blurred = jnp.concatenate([blurred, jnp.broadcast_to(octaves, (*blurred.shape[:3], 1))], axis=-1)

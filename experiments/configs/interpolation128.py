@@ -4,7 +4,7 @@
         --held_out.path held_out
 
 The folders are those of `mesh_fomm256`, without stills, between which there is nothing; frames of 256 × 256 are read at
-half their size. The frames are matched first, and the network says where they still differ (`model.moved`), on squares
+half their size. The frames are matched first; the network estimates residual flow (`model.matching`), on squares
 of 2 × 2 pixels: without the matching, 3,000 steps did not get below the mean of the two frames. No frozen network is
 needed: SSIM and a pyramid of absolute differences stand for LPIPS. Frames four apart are shown as well as two apart,
 since three between are made from one between. 0.4 M parameters; frames of any size can be given to it.
@@ -31,7 +31,7 @@ CONFIG = Experiment(
     family="interpolation",
     model=InterpolationConfig(
         image_size=128,
-        moved=True,
+        matching=True,
         network=UNetConfig(block_expansion=24, num_blocks=3, max_features=128, fold=2),
         discriminator=DiscriminatorConfig(block_expansion=16, num_blocks=3, max_features=64, use_keypoints=False),
     ),

@@ -31,7 +31,7 @@ CONFIG = dataclasses.replace(
         width=48,
         bits=32,
         decoder_width=128,
-        sees_drawn=True,
+        conditional=True,
         discriminator=DiscriminatorConfig(block_expansion=16, num_blocks=3, max_features=64, use_keypoints=False),
     ),
     losses=(PyramidL1(10.0), Structural(1.0)),

@@ -20,7 +20,7 @@ CONFIG = interpolation.InterpolationConfig(
     network=UNetConfig(block_expansion=4, num_blocks=1, max_features=8),
     discriminator=DiscriminatorConfig(block_expansion=4, num_blocks=1, max_features=8, use_keypoints=False),
 )
-MOVED = dataclasses.replace(CONFIG, moved=True, network=dataclasses.replace(CONFIG.network, fold=2))
+MOVED = dataclasses.replace(CONFIG, matching=True, network=dataclasses.replace(CONFIG.network, fold=2))
 
 
 def frames(count=2, height=16, width=16, seed=0):

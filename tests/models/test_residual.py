@@ -21,15 +21,15 @@ CONFIG = residual.ResidualConfig(
     width=8,
     bits=6,
     decoder_width=16,
-    sees_drawn=True,
+    conditional=True,
     discriminator=DiscriminatorConfig(block_expansion=4, num_blocks=1, max_features=8, use_keypoints=False),
 )
 
 
 @functools.lru_cache
-def drawn_weights(sees_drawn=True):
+def drawn_weights(conditional=True):
     """Random weights, those of the last layer too, which starts at zero."""
-    return weights(dataclasses.replace(CONFIG, sees_drawn=sees_drawn), 0, residual.init)
+    return weights(dataclasses.replace(CONFIG, conditional=conditional), 0, residual.init)
 
 
 def frames(count=2, seed=0):
@@ -50,17 +50,17 @@ def test_the_papers_layout():
     assert not any(name.startswith("shown") for name in kernels)
 
 
-@pytest.mark.parametrize("sees_drawn", [True, False])
-def test_both_ends_agree_with_training(sees_drawn):
-    config = dataclasses.replace(CONFIG, sees_drawn=sees_drawn)
-    model = residual.ResidualCodec(config, drawn_weights(sees_drawn))
+@pytest.mark.parametrize("conditional", [True, False])
+def test_both_ends_agree_with_training(conditional):
+    config = dataclasses.replace(CONFIG, conditional=conditional)
+    model = residual.ResidualCodec(config, drawn_weights(conditional))
     true, drawn = frames()
     signs = model.encode(true, drawn)
     assert (signs.shape, signs.dtype) == ((2, 8, 8, 6), np.int8)
     assert set(np.unique(signs)) == {-1, 1}
     kept = np.zeros(signs.shape, np.int8)
     kept[:, :4, :, :3] = 1
-    want = residual.generator(config).apply(drawn_weights(sees_drawn)["generator"], true, drawn, kept.astype(float))
+    want = residual.generator(config).apply(drawn_weights(conditional)["generator"], true, drawn, kept.astype(float))
     np.testing.assert_allclose(model.decode(signs * kept, drawn), np.clip(want, 0, 1), atol=1e-5)
 
 

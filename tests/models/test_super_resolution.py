@@ -23,7 +23,7 @@ CONFIG = super_resolution.SuperResolutionConfig(
     discriminator=DiscriminatorConfig(block_expansion=4, num_blocks=1, max_features=8, use_keypoints=False),
 )
 
-TOLD = dataclasses.replace(CONFIG, told=True)
+TOLD = dataclasses.replace(CONFIG, factor_input=True)
 
 
 @functools.lru_cache
