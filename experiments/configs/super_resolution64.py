@@ -9,8 +9,8 @@ pyramid L1 stand for LPIPS. The factor is an input of the network (`model.factor
 bicubic at twice the size. 0.2 M parameters. For the weights in the package 900 more steps followed with `--init_from
 runs/larger/model --losses.adversarial 0 --optimiser.learning_rate 5e-4 --loop.steps 900`.
 
-Expected: after both, on forty identities: frames of unseen identities upscaled twice at L1 0.0070 and PSNR 38.4, bicubic
-0.0072 and 37.9; four times at L1 0.0131, bicubic 0.0148; the weights are `super_resolution64`.
+Expected: after both, on forty identities: frames of unseen identities upscaled twice at L1 0.0070 and PSNR 38.4,
+bicubic 0.0072 and 37.9; four times at L1 0.0131, bicubic 0.0148; the weights are `super_resolution64`.
 Time: under half an hour for both on one core of a server, measured beside another training.
 """
 
