@@ -81,7 +81,7 @@ def _regions() -> tuple[Bool[np.ndarray, "256 256"], Bool[np.ndarray, "256 256"]
 
 
 def _fill(image: np.ndarray, known: np.ndarray) -> Float[np.ndarray, "h w 3"]:
-    """Smooth colours where nothing is known: ever wider normalised blurs (Knutsson and Westin 1993)."""
+    """Inpaint by normalised convolution with growing widths (Knutsson and Westin 1993)."""
     import cv2
 
     out, weight = np.where(known[..., None], image, 0.0).astype(np.float32), known.astype(np.float32)
@@ -97,7 +97,7 @@ def _fill(image: np.ndarray, known: np.ndarray) -> Float[np.ndarray, "h w 3"]:
 
 
 def _outside() -> tuple[Float[np.ndarray, "k 3"], Int[np.ndarray, "t 3"]]:
-    """The grid around the face: new vertices (crop pixels and depth) and triangles, in which 0..35 is the oval."""
+    """Grid around the face: new vertices (crop pixels and depth) and triangles, with the oval as vertices 0..35."""
     import cv2
     from scipy.interpolate import RBFInterpolator
     from scipy.spatial import Delaunay
@@ -130,13 +130,13 @@ def _outside() -> tuple[Float[np.ndarray, "k 3"], Int[np.ndarray, "t 3"]]:
 
 @dataclasses.dataclass(frozen=True)
 class PhotoRig(g.Rig):
-    """`Rig` of the portrait in the world of its scene. `origin` leads from the template's frame to the world."""
+    """`Rig` of the portrait in the world of its scene. `origin`: of the template's frame in the world."""
 
     origin: Float[np.ndarray, "3"]
-    follow: Float[np.ndarray, "o 36"]  # how far grid vertices follow those of the face's outline
+    follow: Float[np.ndarray, "o 36"]  # weights of the outline's motion for the grid vertices
 
     def expression(self, track: MotionTrack, i: int) -> Float[np.ndarray, "v 3"]:
-        """Vertices in the world after brows, lips, jaw and lids have moved, before the head turns."""
+        """Vertices in the world with the expression of frame `i`, before the head's rotation."""
         p = self.points.astype(np.float64)
         rest = template().points.astype(np.float64)
         start = p[:468] - self.origin

@@ -139,9 +139,14 @@ def test_array_records_equal_folders(videos, prepared, tmp_path):
     assert open_dataset(tmp_path / "records").clips == records.clips
 
 
-def test_two_processes_equal_one(videos, prepared, tmp_path):
-    prepare(videos, tmp_path / "clips", dataclasses.replace(CONFIG, workers=2))
-    assert content(tmp_path / "clips") == content(prepared)
+def test_two_processes_equal_one(rendered, tmp_path):
+    (tmp_path / "raw").mkdir()
+    for name, clip in zip("ab", rendered, strict=True):
+        write_video(tmp_path / "raw" / f"{name}.mp4", clip.frames[:4], clip.audio[: 4 * 640])
+    config = ClipConfig(size=64, min_frames=4, crop="none", priors=False, workers=1)
+    prepare(tmp_path / "raw", tmp_path / "one", config)
+    prepare(tmp_path / "raw", tmp_path / "two", dataclasses.replace(config, workers=2))
+    assert content(tmp_path / "two") == content(tmp_path / "one")
 
 
 def test_finished_videos_are_kept(videos, prepared, tmp_path):
