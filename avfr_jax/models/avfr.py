@@ -54,17 +54,17 @@ class IdentityConfig:
       condition: channels to which the fused features are brought before they modulate.
       hidden: width of the modulating networks.
       norm: of SPADE: `batch` (synchronised) or `instance`.
-      moved_skips: the identity encoder's features are warped by the motion before the decoder sees them. False takes
-        them as they lie in the source.
+      warped_skips: warp the features of the identity encoder by the motion before the decoder takes them.
     """
 
+    RENAMED: ClassVar[dict[str, str]] = {"moved_skips": "warped_skips"}
     block_expansion: int = 64
     max_features: int = 512
     num_bottleneck_blocks: int = 2
     condition: int = 64
     hidden: int = 64
     norm: NormKind = "batch"
-    moved_skips: bool = True
+    warped_skips: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -389,7 +389,7 @@ class AvfrGenerator(fomm.Generator):
 
     def _placed(self, level: Array, flow: Array) -> Array:
         """A level of the identity encoder for each of N frames."""
-        if self.config.identity.moved_skips:
+        if self.config.identity.warped_skips:
             return self.deform(level, flow)
         n = flow.shape[0]
         return jnp.broadcast_to(level, (n, *level.shape[1:])) if len(level) != n else level

@@ -35,8 +35,8 @@ class SuperResolutionConfig:
     Attributes:
       patch_size: k, side of the crops and windows.
       overlap: pixels that neighbouring windows share, over which they are blended.
-      least_factor: the smallest downsampling of training.
-      largest_factor: the largest.
+      min_factor: smallest downscaling of training.
+      max_factor: largest.
       batch_size: windows at a time in use.
       num_channels: of a picture.
       factor_input: the factor is an input of the network (ours): the residuals of twice and of six times the size
@@ -45,11 +45,15 @@ class SuperResolutionConfig:
       discriminator: judges single crops.
     """
 
-    RENAMED: ClassVar[dict[str, str]] = {"told": "factor_input"}
+    RENAMED: ClassVar[dict[str, str]] = {
+        "told": "factor_input",
+        "least_factor": "min_factor",
+        "largest_factor": "max_factor",
+    }
     patch_size: int = 64
     overlap: int = 16
-    least_factor: float = 2.0
-    largest_factor: float = 6.0
+    min_factor: float = 2.0
+    max_factor: float = 6.0
     batch_size: int = 16
     num_channels: int = 3
     factor_input: bool = False
@@ -59,10 +63,10 @@ class SuperResolutionConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < self.patch_size:
             raise ConfigError(f"overlap must be from 0 to below patch_size ({self.patch_size}), not {self.overlap}.")
-        if not 1 <= self.least_factor <= self.largest_factor <= self.patch_size:
+        if not 1 <= self.min_factor <= self.max_factor <= self.patch_size:
             raise ConfigError(
-                f"least_factor ({self.least_factor:g}) must be at least 1 and at most largest_factor "
-                f"({self.largest_factor:g}), and that at most patch_size ({self.patch_size})."
+                f"min_factor ({self.min_factor:g}) must be at least 1 and at most max_factor "
+                f"({self.max_factor:g}), and that at most patch_size ({self.patch_size})."
             )
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}.")
@@ -84,7 +88,7 @@ class Generator(nn.Module):
     ) -> Float[Array, "n h w c"]:
         """What is to be added to pictures in [0, 1] that were enlarged by so much."""
         if self.config.factor_input:
-            least, largest = self.config.least_factor, self.config.largest_factor
+            least, largest = self.config.min_factor, self.config.max_factor
             octaves = jnp.log2(jnp.clip(factors, least, largest)).astype(blurred.dtype)[:, None, None, None]
             blurred = jnp.concatenate([blurred, jnp.broadcast_to(octaves, (*blurred.shape[:3], 1))], axis=-1)
         return self.unet(blurred, train)
@@ -143,7 +147,7 @@ def degrade(
       Pictures in [0, 1].
     """
     side = crops.shape[1]
-    low, down, up = _down_and_up(side, config.least_factor, config.largest_factor)
+    low, down, up = _down_and_up(side, config.min_factor, config.max_factor)
     which = jnp.clip(jnp.round(side / factors).astype(jnp.int32) - low, 0, len(down) - 1)
 
     def both_ways(matrices: np.ndarray, x: Array) -> Array:

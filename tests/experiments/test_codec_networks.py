@@ -76,7 +76,7 @@ def test_shipped_configs(name):
     if config.family == "interpolation":
         assert 2 in config.data.spans
     else:
-        limits = (config.model.patch_size, config.model.least_factor, config.model.largest_factor)
+        limits = (config.model.patch_size, config.model.min_factor, config.model.max_factor)
         assert limits == (64, 2.0, 6.0)
 
 

@@ -136,7 +136,7 @@ def test_one_source_serves_every_frame(variables):
 
 
 def test_gradients_reach_every_parameter(variables):
-    config = dataclasses.replace(CONFIG, identity=dataclasses.replace(CONFIG.identity, moved_skips=False))
+    config = dataclasses.replace(CONFIG, identity=dataclasses.replace(CONFIG.identity, warped_skips=False))
     own = variables["generator"]
     source, kp_source, kp_driving, mel = _inputs()
     twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), (source, kp_source))

@@ -146,7 +146,7 @@ def test_gradients_reach_every_parameter(config):
     ("settings", "sentence"),
     [
         ({"overlap": 16}, "overlap must be from 0 to below patch_size"),
-        ({"least_factor": 7.0}, r"least_factor \(7\) must be"),
+        ({"min_factor": 7.0}, r"min_factor \(7\) must be"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
     ],
 )

@@ -26,7 +26,7 @@ def example_batch(config: SuperResolutionConfig, size: int, landmarks: bool) -> 
 
 def sample(config: SuperResolutionConfig, key: Array, size: int) -> Array:
     """Downsampling factor of each crop, uniform between the limits."""
-    return jax.random.uniform(key, (size,), minval=config.least_factor, maxval=config.largest_factor)
+    return jax.random.uniform(key, (size,), minval=config.min_factor, maxval=config.max_factor)
 
 
 def forward(
