@@ -1,4 +1,4 @@
-"""The official program in a process of its own, which answers a line of JSON with a line of JSON."""
+"""Client of the official program in a separate process, by one line of JSON per request and answer."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-# What `avfr_jax.nn.allocator` sets from inside, so that neither side pays for fresh pages.
+# The settings of `avfr_jax.nn.allocator`, so that neither side has the cost of fresh pages.
 TUNED_ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
@@ -37,7 +37,7 @@ class PeerProcess:
         return json.loads(line)
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """The answer to a request."""
+        """Send a request and return its answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()

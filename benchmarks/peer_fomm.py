@@ -1,8 +1,8 @@
-"""The official FOMM program under the clock: a worker that answers one JSON line with another.
+"""Worker that times the official FOMM program, by one line of JSON per request and answer.
 
-Run by `benchmarks.fomm_inference` with the Python that has PyTorch; imports nothing but the official checkout, PyTorch,
-NumPy and PyYAML. Requests: `{"case": "keypoints" | "animate" | "frame", "batch": n, "compiled": bool, "calls": n}`;
-the answer is `{"seconds": [...]}`. Weights are random, as shapes alone decide the time.
+Run by `benchmarks.fomm_inference` with the Python that has PyTorch; imports the official checkout, PyTorch, NumPy and
+PyYAML alone. Requests: `{"case": "keypoints" | "animate" | "frame", "batch": n, "compiled": bool, "calls": n}`;
+the answer is `{"seconds": [...]}`. Weights are random, as they do not affect the time.
 """
 
 import json
@@ -32,7 +32,7 @@ class Peer:
         self.warm: dict[tuple, Callable[[], Any]] = {}
 
     def case(self, name: str, batch: int, compiled: bool) -> Callable[[], Any]:
-        """The call to be timed, already called twice."""
+        """The call to time, after two warm-up calls."""
         key = (name, batch, compiled)
         if key not in self.warm:
             detect, generate = self.networks[compiled]

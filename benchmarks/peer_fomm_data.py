@@ -1,7 +1,7 @@
-"""The official FOMM data loader under the clock: a worker that answers one JSON line with another.
+"""Worker that times the official FOMM data loader, by one line of JSON per request and answer.
 
-Run by `benchmarks.input_pipeline` with the Python that has PyTorch; imports nothing but the official checkout, PyTorch,
-NumPy, PyYAML and what the checkout's `frames_dataset.py` imports. Arguments: the checkout and one folder of clips a
+Run by `benchmarks.input_pipeline` with the Python that has PyTorch; imports the official checkout, PyTorch, NumPy,
+PyYAML and the imports of the checkout's `frames_dataset.py` alone. Arguments: the checkout and one folder of clips per
 form. Requests: `{"form": name of a folder, "samples": n}`; the answer is `{"cpu": seconds, "wall": seconds}`.
 """
 
@@ -15,18 +15,20 @@ from typing import Any
 
 
 def processor_seconds() -> float:
-    """Time on processors of this process and of those it has waited for (videos are decoded by ffmpeg)."""
+    """Processor time of this process and of its finished children (ffmpeg decodes videos)."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
-DECLARED: list[Any] = []  # a library's declarations end with it
+DECLARED: list[Any] = []  # keeps the library, whose declarations end with it
 
 
 def import_torchvision() -> None:
-    """The data loader uses torchvision's functions on PIL images. The package index's wheel is built for PyTorch with
-    CUDA; under another its compiled part does not load, and it fails to import for want of two operations of object
-    detection. Once these are declared, the rest works."""
+    """Import torchvision, whose functions on PIL images the data loader needs.
+
+    The package index's wheel is built for PyTorch with CUDA; elsewhere its compiled part does not load, and the import
+    fails for lack of two operations of object detection, which are declared here.
+    """
     import torch
 
     try:
@@ -47,7 +49,7 @@ class Peer:
     def __init__(self, checkout: pathlib.Path, folders: list[pathlib.Path], batch_size: int) -> None:
         sys.path.insert(0, str(checkout))
         import_torchvision()
-        # The checkout lists a folder that it has as NumPy's string; today's NumPy lets that pass for bytes.
+        # The checkout passes a NumPy string to `os.listdir`, which current NumPy treats as bytes.
         os.listdir = lambda path=".", listdir=os.listdir: listdir(str(path))
         import yaml
         from frames_dataset import DatasetRepeater, FramesDataset

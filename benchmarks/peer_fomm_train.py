@@ -1,9 +1,9 @@
-"""The official FOMM program's training step under the clock: a worker that answers one JSON line with another.
+"""Worker that times the official FOMM program's training step, by one line of JSON per request and answer.
 
-Run by `benchmarks.train_step` with the Python that has PyTorch; imports nothing but the official checkout, PyTorch,
-NumPy, PyYAML and what the checkout itself imports. It does what the checkout's `train.py` does with a batch: both full
-models, three optimisers, losses brought to the host. VGG19 gets random weights: torchvision, which would fetch trained
-ones, is replaced by the same stack of layers. Requests: `{"calls": n}`; the answer is `{"seconds": [...], "peak": GB}`.
+Run by `benchmarks.train_step` with the Python that has PyTorch; imports the official checkout, its own imports,
+PyTorch, NumPy and PyYAML alone. A step is that of the checkout's `train.py`: both full models, three optimisers, losses
+transferred to the host. VGG19 has random weights: torchvision, which would download trained ones, is replaced by the
+same stack of layers. Requests: `{"calls": n}`; the answer is `{"seconds": [...], "peak": GB}`.
 """
 
 import json
@@ -20,7 +20,7 @@ VGG19 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 5
 
 
 def random_vgg19(torch: Any) -> types.ModuleType:
-    """A module in the place of `torchvision` whose VGG19 has random weights."""
+    """Replacement of the module `torchvision` with a VGG19 of random weights."""
 
     def vgg19(pretrained: bool = False) -> Any:
         layers, channels = [], 3
@@ -68,7 +68,7 @@ class Peer:
         self.batch = {"source": source, "driving": driving}
 
     def step(self) -> None:
-        """One batch, as `train.py` takes it."""
+        """Train on one batch as in `train.py`."""
         kind = self.device.split(":")[0]
         with self.torch.autocast(kind, self.torch.bfloat16, enabled=self.autocast):
             losses, generated = self.generator(self.batch)
@@ -88,7 +88,7 @@ class Peer:
             value.mean().detach().cpu().numpy()
 
     def peak(self) -> float:
-        """The most memory held so far, GB: the device's, or this process's on a CPU."""
+        """Peak memory in GB: of the device, or of this process on a CPU."""
         if self.device.startswith("cuda"):
             return self.torch.cuda.max_memory_allocated() / 1e9
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
