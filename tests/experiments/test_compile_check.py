@@ -17,7 +17,7 @@ from avfr_jax.training.profiling import peak_flops
 from avfr_jax.training.step import StepConfig
 from experiments.compile_check import __main__ as compile_check
 from experiments.compile_check import costs, hlo
-from experiments.compile_check.hardware import CHIPS, Slice, parse_slice, slice_shape
+from experiments.compile_check.hardware import CHIPS, Slice, parse_slice
 from experiments.compile_check.report import Report, as_json, as_text
 
 # A program in the compiler's notation: a loop of five passes with a gather of parameters and a scattered sum, an
@@ -122,20 +122,15 @@ def module() -> hlo.Module:
         ("pred[72]{0:T(512)(128)(4,1)}", 72, 512),
         ("f32[]{:T(128)}", 4, 512),
         ("f32[7,5]", 140, 140),
-        ("u32[]{:S(2)}", 4, 4),
+        ("((f32[2]{0:S(1)}, /*index=1*/bf16[3]{0:T(256)(2,1)}), u32[]{:S(2)})", 8 + 6 + 4, 8 + 512 + 4),
         ("bf16[0,128]{1,0:T(8,128)(2,1)}", 0, 0),
         ("s4[16]{0}", 8, 8),
         ("f8e4m3fn[16]{0}", 16, 16),
     ],
 )
 def test_array_sizes_and_padding(text: str, size: int, stored: int):
-    (shape,) = hlo.parse_shapes(text)
-    assert (shape.size, shape.stored) == (size, stored)
-
-
-def test_nested_tuples_are_flattened():
-    shapes = hlo.parse_shapes("((f32[2]{0:S(1)}, /*index=1*/bf16[3]{0:T(256)(2,1)}), u32[]{:S(2)})")
-    assert [(s.dtype, s.dims, s.space) for s in shapes] == [("f32", (2,), 1), ("bf16", (3,), 0), ("u32", (), 2)]
+    shapes = hlo.parse_shapes(text)
+    assert (sum(s.size for s in shapes), sum(s.stored for s in shapes)) == (size, stored)
 
 
 @pytest.mark.parametrize(
@@ -261,8 +256,10 @@ def test_chips_agree_with_the_peaks_of_training():
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("v5e:16x16", (16, 16)), ("v5e-64", (8, 8)), ("v4:2x2x4", (2, 2, 4)), ("v5p-64", (4, 4, 4))]
-)
+    ("name", "shape"),
+    [("v5e:16x16", (16, 16)), ("v5e-64", (8, 8)), ("v5e-8", (2, 4)), ("v4:2x2x4", (2, 2, 4)), ("v4-4", (2, 2, 1)),
+     ("v4-8", (2, 2, 2)), ("v5p-64", (4, 4, 4))],
+)  # fmt: skip
 def test_slices(name: str, shape: tuple[int, ...]):
     assert parse_slice(name).shape == shape
 
@@ -271,11 +268,6 @@ def test_slices(name: str, shape: tuple[int, ...]):
 def test_slices_that_do_not_exist(name: str):
     with pytest.raises(ConfigError, match=r"slice|topology"):
         parse_slice(name)
-
-
-def test_shapes_by_number_of_chips():
-    assert [slice_shape(CHIPS["v5e"], n) for n in (4, 8, 16, 256)] == [(2, 2), (2, 4), (4, 4), (16, 16)]
-    assert [slice_shape(CHIPS["v4"], n) for n in (4, 8, 16, 64)] == [(2, 2, 1), (2, 2, 2), (2, 2, 4), (4, 4, 4)]
 
 
 def _report(module: hlo.Module, temporaries: int = 2**30) -> Report:
