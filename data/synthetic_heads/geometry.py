@@ -197,18 +197,9 @@ def build_rig(identity: IdentityParams) -> Rig:
     hair.add_hair(build, face, width, identity)
     if identity.glasses:
         anatomy.add_glasses(build, face, centres)
+    f, i = np.float32, np.int32
     return Rig(
-        identity,
-        build.column("points", np.float32),
-        build.column("triangles", np.int32),
-        build.column("uv", np.float32),
-        build.column("tint", np.float32),
-        build.column("weight", np.float32),
-        build.column("material", np.int32),
-        build.column("threshold", np.float32),
-        build.parts,
-        steps,
-        centres.astype(np.float32),
-        beard,
-        lift,
-    )
+        identity, build.column("points", f), build.column("triangles", i), build.column("uv", f),
+        build.column("tint", f), build.column("weight", f), build.column("material", i), build.column("threshold", f),
+        build.parts, steps, centres.astype(f), beard, lift,
+    )  # fmt: skip

@@ -94,26 +94,9 @@ def vertex_normals(points, triangles, normals):
 @_jit
 @no_type_check
 def shade(
-    index,
-    bary,
-    triangles,
-    points,
-    normals,
-    uv,
-    tint,
-    material,
-    materials,
-    atlas,
-    eye,
-    lights,
-    ambient,
-    shadow_depth,
-    shadow_matrix,
-    shadow_bias,
-    background,
-    out,
-    coverage,
-):
+    index, bary, triangles, points, normals, uv, tint, material, materials, atlas, eye, lights, ambient, shadow_depth,
+    shadow_matrix, shadow_bias, background, out, coverage,
+):  # fmt: skip
     """Light every visible sample and average each block of samples into one pixel.
 
     index [s*h,s*w], bary [s*h,s*w,2]: from `rasterise`. points [v,3] world; eye [3] the camera;

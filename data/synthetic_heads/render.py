@@ -80,27 +80,12 @@ class Renderer:
         _, _, shadow = self._rasterise((vertices @ m[:, :3].T + m[:, 3]).astype(np.float32), SHADOW_SIZE, False, -1e6)
         linear = np.empty((self.size, self.size, 3), np.float32)
         mask = np.empty((self.size, self.size), np.float32)
+        rig = self.rig
         raster.shade(
-            index,
-            bary,
-            self.rig.triangles,
-            vertices,
-            normals,
-            self.rig.uv,
-            self.rig.frame_tint(motion, i),
-            self.rig.material,
-            self._materials,
-            self._rgb,
-            self._eye,
-            self._lights,
-            self._ambient,
-            shadow,
-            m,
-            np.float32(0.45),
-            self._background,
-            linear,
-            mask,
-        )
+            index, bary, rig.triangles, vertices, normals, rig.uv, rig.frame_tint(motion, i), rig.material,
+            self._materials, self._rgb, self._eye, self._lights, self._ambient, shadow, m, np.float32(0.45),
+            self._background, linear, mask,
+        )  # fmt: skip
         if self.scene.blur > 0:
             cv2.GaussianBlur(linear, (0, 0), max(0.05, self.scene.blur * self.size / 256), dst=linear)
         rng = np.random.default_rng([self.scene.seed, 5, i])
