@@ -23,8 +23,8 @@ class AudioConditioning:
     Attributes:
       fps: frames a second of the driving clip.
       mel: `[80, M]`, for models conditioned on audio; None without audio.
-      mouth: drives the landmarks of the mouth; None leaves them to the driving face.
-      dubbed: the audio and not the driving face moves the mouth.
+      mouth: replaces the driving face's mouth in its landmarks, for dubbed runs of models with landmarks.
+      dubbed: the mouth follows the audio, not the driving face.
     """
 
     fps: float
@@ -42,12 +42,7 @@ class AudioConditioning:
 
 
 class AudioDrivenMouth:
-    """Replaces the mouths of driving faces by those that audio predicts.
-
-    Args:
-      mel: `[80, M]`; None keeps the mouth shut.
-      fps: frames a second.
-    """
+    """Replaces the mouths of driving faces by those predicted from a mel spectrogram; None keeps them shut."""
 
     def __init__(self, mel: Float[np.ndarray, "80 m"] | None, fps: float) -> None:
         from avfr_jax.faces.spoken_mouth import shipped
@@ -74,18 +69,7 @@ class AudioDrivenMouth:
 def prepare_audio(
     driving: Clip | DrivingSource, audio: Any, dubbed: bool, needs: Capabilities, warn: Callable[[str], None]
 ) -> AudioConditioning:
-    """The audio inputs of a model.
-
-    Args:
-      driving: the clip.
-      audio: `driving`, a path, mono samples `[T]` at 16 kHz, or None.
-      dubbed: the audio moves the mouth.
-      needs: of the model.
-      warn: takes a sentence for the user if the clip has no audio.
-
-    Raises:
-      InputError: the audio cannot be read.
-    """
+    """The audio inputs of a model; warns if the clip has no audio. Raises InputError for unreadable audio."""
     fps, by_mesh = float(driving.fps), dubbed and needs.landmarks
     mel = None
     if by_mesh or needs.audio:

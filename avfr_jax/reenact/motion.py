@@ -2,30 +2,23 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from avfr_jax.models.base import Animator, EncodedSource, Priors
-from avfr_jax.motion import Motion, MotionMode
+from avfr_jax.motion import Motion
 from avfr_jax.ops.matrices import hull_area
 from avfr_jax.reenact.audio import AudioConditioning
 from avfr_jax.reenact.results import Report
+from avfr_jax.reenact.settings import Settings
 from avfr_jax.tracking import SAMPLES, DrivingSource, Portrait, TrackedFrame
 from avfr_jax.typing import Float
-
-BestFrame = int | Literal["auto", "first"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """The source with everything that is computed once for it.
-
-    Attributes:
-      frame: its crop, with landmarks and mask.
-      keypoints: its motion, one frame.
-      encoded: its features.
-    """
+    """The source: its crop, its motion (one frame) and its features."""
 
     frame: TrackedFrame
     keypoints: Motion
@@ -45,33 +38,16 @@ def encode_source(model: Animator, portrait: Portrait) -> Source:
 
 
 class Retargeter:
-    """Motion of driving frames as motion of the source.
+    """Motion of driving frames as motion of the source, see `MotionSpec.retarget`."""
 
-    Args:
-      model: gives the motion of frames, and its `MotionSpec`.
-      source: the source.
-      audio: may replace the driving face's mouth.
-      mode: see `MotionSpec.retarget`.
-      adapt_scale: see `MotionSpec.retarget`.
-      report: takes the number of the reference frame.
-    """
+    def __init__(self, settings: Settings, source: Source, audio: AudioConditioning, report: Report) -> None:
+        self._settings, self._source, self._audio, self._report = settings, source, audio, report
+        self._model: Animator = settings.model
+        self._initial: Motion | None = None  # of the reference frame; else the first frame becomes it
 
-    def __init__(
-        self,
-        model: Animator,
-        source: Source,
-        audio: AudioConditioning,
-        mode: MotionMode,
-        adapt_scale: bool,
-        report: Report,
-    ) -> None:
-        self._model, self._source, self._audio, self._report = model, source, audio, report
-        self._mode, self._adapt_scale = mode, adapt_scale
-        self._initial: Motion | None = None
-
-    def choose_reference(self, driving: DrivingSource, best_frame: BestFrame) -> None:
-        """Choose the driving frame that corresponds to the source's pose; `auto` takes the most similar of 48."""
-        index = 0
+    def choose_reference(self, driving: DrivingSource) -> None:
+        """Choose the driving frame that corresponds to the source's pose."""
+        index, best_frame = 0, self._settings.best_frame
         landmarks = self._source.frame.landmarks
         if best_frame == "auto" and landmarks is not None:
             samples = driving.sample(SAMPLES)
@@ -82,11 +58,6 @@ class Retargeter:
         if index or isinstance(best_frame, int):
             self.set_reference(driving.frame(index))
 
-    @property
-    def has_reference(self) -> bool:
-        """Whether a reference frame is chosen; else the first frame with a face becomes it."""
-        return self._initial is not None
-
     def set_reference(self, frame: TrackedFrame) -> None:
         """Take a frame for the source's pose. Its mouth is not replaced."""
         if self._audio.mouth is not None:
@@ -94,7 +65,7 @@ class Retargeter:
         self._initial, self._report.reference = self._detect([frame]), frame.index
 
     def motion(self, frames: Sequence[TrackedFrame]) -> Motion:
-        """Motion of the driving frames, with the mouths that the audio predicts where it drives them."""
+        """Motion of the driving frames, with audio-driven mouths in a dubbed run."""
         mouth = self._audio.mouth
         if mouth is None:
             return self._detect(frames)
@@ -106,8 +77,9 @@ class Retargeter:
         """Motion of frames, of which the first has this number, as motion of the source."""
         if self._initial is None:
             self._initial, self._report.reference = motion[0], first
+        source, settings = self._source.keypoints, self._settings
         retargeted: Motion = self._model.motion_spec.retarget(
-            self._source.keypoints, motion, self._initial, mode=self._mode, adapt_scale=self._adapt_scale
+            source, motion, self._initial, mode=settings.motion, adapt_scale=settings.adapt_scale
         )
         return retargeted
 

@@ -31,15 +31,7 @@ def batches(
 
 
 class Renderer:
-    """Frames of the source with the motion of driving frames.
-
-    Args:
-      model: renders.
-      source: the source.
-      retargeter: gives the motion.
-      audio: audio inputs.
-      batch_size: frames at once; fewer are padded.
-    """
+    """Frames of the source with the motion of driving frames, in padded batches."""
 
     def __init__(
         self, model: Animator, source: Source, retargeter: Retargeter, audio: AudioConditioning, batch_size: int

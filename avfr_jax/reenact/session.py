@@ -40,13 +40,7 @@ class _Stages(NamedTuple):
 
 
 class Session(Iterator[Step]):
-    """A run, which holds all state of it: an iterator of `Step`, and a context manager that closes it.
-
-    Args:
-      settings: of the reenactor.
-      source: see `Reenactor.reenact`.
-      driving: see `Reenactor.reenact`.
-      audio: see `Reenactor.reenact`.
+    """A run with all of its state, see `Reenactor.steps`: an iterator, and a context manager that closes it.
 
     Attributes:
       report: statistics so far.
@@ -65,16 +59,9 @@ class Session(Iterator[Step]):
         self._driving = _open_driving(settings, driving)
         self.fps: Fraction = self._driving.fps
         self.frames = self._driving.frames
-        tracked = isinstance(self._driving, Clip)
-        can_dub = settings.model.capabilities.dubbing
-        self._dubbed = tracked and is_dubbed(settings.mouth, driving, audio, can_dub)
-        self._tracking = Tracking(
-            settings.model.image_size,
-            settings.model.capabilities,
-            settings.crop,
-            settings.smooth,
-            settings.face_backend,
-        )
+        needs, size = settings.model.capabilities, settings.model.image_size
+        self._dubbed = isinstance(self._driving, Clip) and is_dubbed(settings.mouth, driving, audio, needs.dubbing)
+        self._tracking = Tracking(size, needs, settings.crop, settings.smooth, settings.face_backend)
         self._steps = self._run()
 
     def __next__(self) -> Step:
@@ -105,7 +92,7 @@ class Session(Iterator[Step]):
             _, source, driving, audio, retargeter = self._prepare(backend)
             samples = driving.sample(SAMPLES)
             faces = [f for f in samples if not self._is_missing(f)] or samples
-            if not retargeter.has_reference:
+            if self.report.reference is None:
                 retargeter.set_reference(driving.frame(faces[0].index))
             frame = driving.frame(samples[len(samples) // 2].index if at is None else at)
         motion = retargeter.motion([frame])
@@ -123,8 +110,8 @@ class Session(Iterator[Step]):
         driving: Any = self._driving
         if isinstance(driving, Clip):
             driving = TrackedClip(driving, self._tracking, backend, settings.driving_face, self.report.warn)
-        retargeter = Retargeter(model, source, audio, settings.motion, settings.adapt_scale, self.report)
-        retargeter.choose_reference(driving, settings.best_frame)
+        retargeter = Retargeter(settings, source, audio, self.report)
+        retargeter.choose_reference(driving)
         return _Stages(portrait, source, driving, audio, retargeter)
 
     def _run(self) -> Generator[Step, None, None]:

@@ -8,9 +8,9 @@ from avfr_jax.errors import ConfigError
 from avfr_jax.model_store import DEFAULT_MODEL, load_model
 from avfr_jax.motion import MotionMode
 from avfr_jax.reenact.audio import Mouth
-from avfr_jax.reenact.motion import BestFrame
 from avfr_jax.tracking import CropMode, FrameRate, check_frame_rate
 
+BestFrame = int | Literal["auto", "first"]
 MissingFace = Literal["hold", "skip", "fail"]
 
 

@@ -52,15 +52,7 @@ class WholeFrame:
 
 @dataclasses.dataclass(frozen=True)
 class Tracking:
-    """Settings of a tracker.
-
-    Attributes:
-      size: side of the crops, in pixels.
-      capabilities: of the model that takes them: whether it needs landmarks and person masks.
-      crop: `auto` crops to the face, once for a clip; `none` takes frames as face crops.
-      smooth: low-pass the landmarks over time (One-Euro filter).
-      face_backend: see `open_face_backend`.
-    """
+    """Settings of a tracker, see `track`."""
 
     size: int
     capabilities: Capabilities
@@ -91,13 +83,7 @@ class Tracking:
 
 @dataclasses.dataclass(frozen=True)
 class Portrait:
-    """A source picture, cropped.
-
-    Attributes:
-      picture: uint8 `[H, W, 3]`, the whole.
-      crop: of the face; None for the crop mode `none`.
-      frame: the crop with its landmarks and mask.
-    """
+    """A source picture, the `Crop` of its face (None for the crop mode `none`), and the tracked crop."""
 
     picture: Frame
     crop: Any
@@ -105,14 +91,7 @@ class Portrait:
 
 
 def track_portrait(image: Frame, tracking: Tracking, backend: Any, which: Any = None, name: str = "") -> Portrait:
-    """Crop a source picture to its face.
-
-    Args:
-      image: uint8 `[H, W, 3]`.
-      tracking: settings.
-      backend: from `Tracking.open_backend`.
-      which: see `faces.choose_face`.
-      name: for messages.
+    """Crop a source picture to its face, with a backend from `Tracking.open_backend`.
 
     Raises:
       InputError: the picture is too small.
@@ -282,12 +261,12 @@ def track(
     Args:
       driving: see `open_clip`.
       size: side of the crops, in pixels.
-      capabilities: of the model.
-      crop: see `Tracking`.
+      capabilities: of the model: whether it needs landmarks and person masks.
+      crop: `auto` crops to the face, once for a clip; `none` takes frames as face crops.
       fps: see `open_clip`.
       face: which face, see `faces.choose_face`.
-      smooth: see `Tracking`.
-      face_backend: see `Tracking`.
+      smooth: low-pass the landmarks over time (One-Euro filter).
+      face_backend: see `open_face_backend`.
 
     Raises:
       InputError: the clip cannot be read.
