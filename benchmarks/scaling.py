@@ -107,7 +107,7 @@ def _double(x: jax.Array) -> jax.Array:
 
 
 def work(layout: Layout, steps: int, port: int, index: int) -> None:
-    """One process of a layout; prints what it found."""
+    """Run one process of a layout and print its result."""
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", layout.devices // layout.processes)
     if layout.processes > 1:
@@ -118,7 +118,7 @@ def work(layout: Layout, steps: int, port: int, index: int) -> None:
 
 
 def measure(layout: Layout, steps: int) -> tuple[list[float], float]:
-    """Run a layout's processes; what the first of them found."""
+    """Run a layout's processes; returns the result of the first."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -138,8 +138,8 @@ def measure(layout: Layout, steps: int) -> tuple[list[float], float]:
             worker.kill()
     if any(worker.returncode for worker in workers):
         raise SystemExit(f"{layout}: a process failed; its own message is above")
-    found = json.loads(answers[0].splitlines()[-1])
-    return found["losses"], found["seconds"]
+    result = json.loads(answers[0].splitlines()[-1])
+    return result["losses"], result["seconds"]
 
 
 def report(steps: int) -> None:

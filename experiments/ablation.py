@@ -5,8 +5,7 @@
 
 Every row is trained by `experiments.train` with the same config, seed and overrides, one after another, in
 `WORKDIR/ROW`; then all are measured on CLIPS by the same-identity protocol of `experiments.evaluate`. Stopped, the same
-command goes on. The paper's figures stand beside for their order, not their size: they are of VoxCeleb at the full
-budget, and FID and Sync need networks that are not at hand.
+command resumes. The paper's values, of VoxCeleb at the full budget, stand beside for their order.
 """
 
 import argparse
@@ -33,7 +32,7 @@ _HEADS = ("L1 ↓", "PSNR ↑", "SSIM ↑", "mouth L1 ↓", "landmarks px ↓", 
 
 
 def switches(row: str) -> list[str]:
-    """The words that make a config one row of the table."""
+    """Overrides that make a config one row of the table."""
     on = ROWS[row]
     words = {f"model.{name}": name in on for name in SWITCHES}
     words["data.priors"] = "structural_prior" in on
@@ -42,7 +41,7 @@ def switches(row: str) -> list[str]:
 
 
 def train(row: str, config: str, workdir: pathlib.Path, overrides: Sequence[str]) -> int:
-    """Train a row, or go on; the exit status of `experiments.train`."""
+    """Train or resume a row; returns the exit status of `experiments.train`."""
     words = ["--config", config, "--workdir", str(workdir / row), *overrides, *switches(row)]
     return subprocess.run([sys.executable, "-m", "experiments.train", *words], check=False).returncode
 
@@ -77,11 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             if status:
                 return status
         models = {str(options.workdir / row / "model"): row for row in options.rows}
-        found = evaluate(clips, list(models), options.seconds)
+        results = evaluate(clips, list(models), options.seconds)
     except AvfrError as error:
         print(f"experiments.ablation: {error}", file=sys.stderr)
         return 2
-    print(table({models.get(name, "copying" if name == COPY else name): mean(rows) for name, rows in found.items()}))
+    print(table({models.get(name, "copying" if name == COPY else name): mean(rows) for name, rows in results.items()}))
     return 0
 
 

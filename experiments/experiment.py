@@ -165,7 +165,7 @@ def check(experiment: Experiment) -> None:
 
 
 def _requirements(experiment: Experiment, family: Family) -> Iterator[tuple[bool, str]]:
-    """What is required of an experiment: whether it is broken, and the sentence for it."""
+    """Requirements of an experiment: whether each is broken, and the message for it."""
     data, side, crop = experiment.data, family.size(experiment.model), experiment.augment.crop
     for name, wanted in family.data(experiment.model).items():
         need = "needs" if wanted else "makes no use of"

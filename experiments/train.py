@@ -66,7 +66,7 @@ def join_processes(how: str) -> None:
             jax.distributed.initialize()
         except (ValueError, RuntimeError) as error:
             raise ConfigError(
-                f"--distributed auto found no cluster ({str(error).splitlines()[0]}); give HOST:PORT,COUNT,INDEX."
+                f"--distributed auto detected no cluster ({str(error).splitlines()[0]}); give HOST:PORT,COUNT,INDEX."
             ) from None
         return
     try:

@@ -55,8 +55,8 @@ def test_adversarial_and_feature_matching_equal_the_reference(shared_dir):
     kp = Keypoints(jnp.asarray(forward["train/kp_driving_value"]))
     driving = channels_last(np.load(golden / "fomm_tiny_io.npz")["driving_NCHW"])
     prediction = channels_last(forward["train/gen_prediction_NCHW"])
-    judge = jax.jit(lambda x: network.apply(variables["discriminator"], x, kp))
-    (real_maps, real), (fake_maps, fake) = judge(driving)["1"], judge(prediction)["1"]
+    discriminate = jax.jit(lambda x: network.apply(variables["discriminator"], x, kp))
+    (real_maps, real), (fake_maps, fake) = discriminate(driving)["1"], discriminate(prediction)["1"]
     close = {"rtol": 1e-5}
     kind = "least_squares"
     np.testing.assert_allclose(losses.gan_generator_loss([fake], kind), step["f32/loss_gen_gan"], **close)
@@ -138,7 +138,7 @@ def test_gan_terms_in_closed_form():
             2 * discriminator[kind].mean(),
             rtol=1e-5,
         )
-        # A generator that pleases pays less; certain logits do not overflow.
+        # A better judgement lowers the generator's loss; certain logits do not overflow.
         assert losses.gan_generator_loss(y + 1, kind) < losses.gan_generator_loss(y, kind)
         assert np.isfinite(losses.gan_discriminator_loss(x + 1e4, y + 1e4, kind))
 
@@ -157,7 +157,7 @@ def test_non_saturating_keeps_its_gradient_where_saturating_loses_it():
     assert float(fast) < -0.99
 
 
-def test_feature_matching_teaches_the_generator_alone():
+def test_feature_matching_has_no_gradient_for_real_maps():
     real = [jnp.asarray(rng.normal(size=(2, 4, 4, 3)), jnp.float32) for _ in range(2)]
     fake = [jnp.asarray(rng.normal(size=(2, 4, 4, 3)), jnp.float32) for _ in range(2)]
     expected = sum(w * np.abs(np.asarray(r - f)).mean() for w, r, f in zip((1, 3), real, fake, strict=True))

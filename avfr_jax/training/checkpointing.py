@@ -24,14 +24,8 @@ T = TypeVar("T")
 
 
 class Saved(NamedTuple):
-    """A checkpoint read back.
-
-    Attributes:
-      step: number of steps taken.
-      state: on the devices.
-      data: state of the data iterator after the batch of that step; empty where none was saved.
-      counters: plain values of the loop.
-    """
+    """A restored checkpoint: steps taken, state on the devices, state of the data iterator (empty where none was saved)
+    and plain values of the loop."""
 
     step: int
     state: TrainState
@@ -133,9 +127,9 @@ class Checkpoints:
         Args:
           step: number of steps taken.
           state: on the devices.
-          data: UTF-8 text, state of the data iterator; that of process 0 is kept for every process.
+          data: UTF-8 text, state of the data iterator; that of process 0 is kept.
           counters: plain values, the same in every process.
-          metrics: validation metrics of this state, when it was validated.
+          metrics: of a validated state.
 
         Raises:
           OutputError: this checkpoint, or the one before it, could not be written; older ones are untouched.
@@ -195,7 +189,7 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
             raise CheckpointError(
                 f"Checkpoint {step} in {self.folder} is damaged ({_reason(error)}); delete the folder "
-                f"{self.folder / str(step)} to go on from the one before it."
+                f"{self.folder / str(step)} to resume from the one before it."
             ) from None
 
     def _writing(self, action: Callable[[], T], step: int | None) -> T:

@@ -57,7 +57,7 @@ class Mode(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What one model family is trained to do, without its losses.
+    """Training of one model family, without its losses.
 
     Attributes:
       init: (config, key) -> fresh weights of all networks, the discriminator included.
@@ -189,16 +189,16 @@ class ComposedObjective:
         module, mode = self.task.discriminator(self.config, dtype=self.dtype), Mode(train=True)
         condition = jax.lax.stop_gradient(forward.condition)
 
-        def judge(params: Any, state: Any, picture: Any) -> Any:
+        def discriminate(params: Any, state: Any, picture: Any) -> Any:
             out, new = mode.apply(module, {**state, "params": params}, picture, *condition)
             maps = [m for one, _ in out.values() for m in one]
             return (maps, [logits for _, logits in out.values()]), {**state, **new}
 
         params, state = variables["params"], {name: tree for name, tree in variables.items() if name != "params"}
         fake, vjp_fake, state = jax.vjp(
-            lambda p, x: judge(p, state, x), params, forward.prediction, has_aux=True
+            lambda p, x: discriminate(p, state, x), params, forward.prediction, has_aux=True
         )  # fmt: skip
-        real, vjp_real, state = jax.vjp(lambda p: judge(p, state, forward.target), params, has_aux=True)
+        real, vjp_real, state = jax.vjp(lambda p: discriminate(p, state, forward.target), params, has_aux=True)
 
         def generator_terms(fake: Any) -> dict[str, Array]:
             judgement = Judgement(*real, *fake)

@@ -179,9 +179,9 @@ def fit(run: Run) -> Outcome:
 
 def _record_config(run: Run) -> None:
     """Write all settings to `config.json` beside the checkpoints."""
+    path = run.workdir / "config.json"
     if not run.config or jax.process_index() != 0:
         return
-    path = run.workdir / "config.json"
     try:
         path.write_text(json.dumps(dict(run.config), indent=2) + "\n")
     except OSError as error:
@@ -217,8 +217,6 @@ class _Session:
         self.profiler = ProfilerWindow(run.workdir, self.loop.profile_first, self.loop.profile_steps)
         stack.callback(self.profiler.close)
         self.stop = stack.enter_context(Stop())
-
-    # -- Before the first step --------------------------------------------------------------------------------------
 
     def _start(self) -> tuple[TrainState, int, dict[str, Any]]:
         """State, step and counters: of the newest checkpoint, else from `init_from`, else fresh."""
@@ -273,8 +271,6 @@ class _Session:
             f"{work}; compiled in {time.perf_counter() - began:.0f} s."
         )
 
-    # -- The steps --------------------------------------------------------------------------------------------------
-
     def train(self) -> Outcome:
         """All steps, then the last validation, checkpoint and export."""
         if self.at < self.loop.steps:
@@ -324,8 +320,6 @@ class _Session:
             "learning rate or clip the gradients, in another work folder with init_from."
         )
 
-    # -- Between the steps ------------------------------------------------------------------------------------------
-
     def _scheduled(self) -> None:
         """Validation, panels and checkpoint where due, in this order: a checkpoint holds its validation metrics."""
         loop = self.loop
@@ -365,8 +359,6 @@ class _Session:
         counters = {"sums": self.meter.sums, "count": self.meter.count}
         self.checkpoints.save(self.at, self.state, data=self.data_state, counters=counters, metrics=metrics)
         self.saved_at = self.at
-
-    # -- The end ----------------------------------------------------------------------------------------------------
 
     def _finish(self) -> Outcome:
         self.meter.flush()

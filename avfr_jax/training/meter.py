@@ -1,4 +1,4 @@
-"""Metrics of the steps: fetched one step behind, checked, averaged over an interval, logged and shown as progress."""
+"""Metrics of the steps: fetched one step behind, checked, averaged over an interval, logged and printed as progress."""
 
 import collections
 import contextlib
@@ -69,7 +69,7 @@ class Meter:
             self._take()
 
     def flush(self) -> None:
-        """Wait for every step; what is saved or shown afterwards is known to be finite."""
+        """Wait for every step; all their metrics are then known to be finite."""
         while self._pending:
             self._take()
 
@@ -106,10 +106,10 @@ class Meter:
         self._writer.scalars(step, {**{f"train/{n}": x for n, x in means.items()}, **speed})
         left = int((self._steps - step) / max(rate, 1e-9))
         names = sorted((n for n in means if not n.startswith("grad_norm/")), key=lambda n: (n != "loss", n))
-        shown = "  ".join(f"{n.removeprefix('loss/')} {means[n]:.4g}" for n in names[:7])
+        listed = "  ".join(f"{n.removeprefix('loss/')} {means[n]:.4g}" for n in names[:7])
         mfu = f"  MFU {speed['speed/mfu']:.1%}" if "speed/mfu" in speed else ""
         say(
-            f"step {step}/{self._steps}  {shown}  {rate:.3g} steps/s  {speed['speed/samples_per_second']:.3g} "
+            f"step {step}/{self._steps}  {listed}  {rate:.3g} steps/s  {speed['speed/samples_per_second']:.3g} "
             f"samples/s{mfu}  {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left",
             progress=True,
         )

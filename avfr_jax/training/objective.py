@@ -1,4 +1,4 @@
-"""What the training step asks of an objective."""
+"""Interface between the training step and a model family's losses."""
 
 from typing import Any, NamedTuple, Protocol
 

@@ -1,7 +1,7 @@
 """Adam with the learning-rate schedules of the papers, for each network."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 import optax
@@ -60,21 +60,8 @@ def learning_rate(config: OptimiserConfig) -> optax.Schedule:
     return optax.join_schedules([rise, rate], [config.warmup_steps])
 
 
-def make_optimisers(
-    config: OptimiserConfig, networks: Iterable[str], overrides: Mapping[str, OptimiserConfig] | None = None
-) -> dict[str, optax.GradientTransformation]:
-    """Make one Adam a network, with settings of its own where `overrides` has it.
-
-    Raises:
-      ConfigError: `overrides` names a network that is not trained.
-    """
-    networks = tuple(networks)
-    own = dict(overrides or {})
-    if unknown := sorted(set(own) - set(networks)):
-        raise ConfigError(f"There is no trained network {unknown[0]!r}; there are {', '.join(networks)}.")
-
-    def one(c: OptimiserConfig) -> optax.GradientTransformation:
-        adam = optax.adam(learning_rate(c), c.b1, c.b2)
-        return optax.chain(optax.clip_by_global_norm(c.clip_norm), adam) if c.clip_norm else adam
-
-    return {name: one(own.get(name, config)) for name in networks}
+def make_optimisers(config: OptimiserConfig, networks: Iterable[str]) -> dict[str, optax.GradientTransformation]:
+    """Make one Adam a network."""
+    adam = optax.adam(learning_rate(config), config.b1, config.b2)
+    clipped = optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam
+    return dict.fromkeys(networks, clipped)

@@ -61,6 +61,7 @@ class Judgement(NamedTuple):
 
 
 Frozen = Mapping[str, Any]  # frozen networks by the name of their term
+Reads = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Perceptual:
     """
 
     NAME: ClassVar[str] = "perceptual"
-    READS: ClassVar[tuple[str, ...]] = ()
+    READS: ClassVar[Reads] = ()
     weight: float = 1.0
     network: PerceptualName = "vgg19"
     layers: tuple[float, ...] | None = None
@@ -104,7 +105,7 @@ class LpipsDistance:
     """LPIPS at the image's own size."""
 
     NAME: ClassVar[str] = "lpips"
-    READS: ClassVar[tuple[str, ...]] = ()
+    READS: ClassVar[Reads] = ()
     weight: float = 1.0
     network: LpipsKind = "alex"
 
@@ -122,7 +123,7 @@ class PyramidL1:
     """Mean absolute difference, averaged over an image pyramid."""
 
     NAME: ClassVar[str] = "pyramid_l1"
-    READS: ClassVar[tuple[str, ...]] = ()
+    READS: ClassVar[Reads] = ()
     weight: float = 1.0
     scales: tuple[float, ...] = losses.SCALES
 
@@ -135,7 +136,7 @@ class Structural:
     """1 - SSIM."""
 
     NAME: ClassVar[str] = "structural"
-    READS: ClassVar[tuple[str, ...]] = ()
+    READS: ClassVar[Reads] = ()
     weight: float = 1.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
@@ -147,7 +148,7 @@ class FaceParts:
     """Mean absolute difference over lips, inside of the mouth and eyes, which are small but decide the expression."""
 
     NAME: ClassVar[str] = "face_parts"
-    READS: ClassVar[tuple[str, ...]] = ("landmarks",)
+    READS: ClassVar[Reads] = ("landmarks",)
     weight: float = 1.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
@@ -161,7 +162,7 @@ class WarpedL1:
     """`PyramidL1` of the source warped by the dense flow, which may have little share in the prediction."""
 
     NAME: ClassVar[str] = "warped_l1"
-    READS: ClassVar[tuple[str, ...]] = ("warped",)
+    READS: ClassVar[Reads] = ("warped",)
     weight: float = 1.0
     scales: tuple[float, ...] = losses.SCALES
 
@@ -175,7 +176,7 @@ class MouthOpening:
     sound and a face: a direct signal of what the audio is about."""
 
     NAME: ClassVar[str] = "mouth_opening"
-    READS: ClassVar[tuple[str, ...]] = ("landmarks", "mouth_opening")
+    READS: ClassVar[Reads] = ("landmarks", "mouth_opening")
     weight: float = 1.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
@@ -188,7 +189,7 @@ class KeypointSpread:
     """Penalty on pairs of keypoints whose squared distance is below `least` (face-vid2vid's keypoint prior loss)."""
 
     NAME: ClassVar[str] = "keypoint_spread"
-    READS: ClassVar[tuple[str, ...]] = ("keypoints",)
+    READS: ClassVar[Reads] = ("keypoints",)
     weight: float = 10.0
     least: float = 0.1
 
@@ -201,7 +202,7 @@ class EquivarianceValue:
     """Equivariance of keypoint positions under random warps (FOMM, section 3.3)."""
 
     NAME: ClassVar[str] = "equivariance_value"
-    READS: ClassVar[tuple[str, ...]] = ("keypoints", "transformed")
+    READS: ClassVar[Reads] = ("keypoints", "transformed")
     weight: float = 10.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
@@ -214,7 +215,7 @@ class EquivarianceJacobian:
     """Equivariance of keypoint Jacobians under random warps (FOMM, section 3.3)."""
 
     NAME: ClassVar[str] = "equivariance_jacobian"
-    READS: ClassVar[tuple[str, ...]] = ("jacobians", "transformed")
+    READS: ClassVar[Reads] = ("jacobians", "transformed")
     weight: float = 10.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
@@ -234,7 +235,7 @@ class Adversarial:
     """
 
     NAME: ClassVar[str] = "adversarial"
-    READS: ClassVar[tuple[str, ...]] = ("judgement",)
+    READS: ClassVar[Reads] = ("judgement",)
     weight: float = 1.0
     kind: losses.GanKind = "least_squares"
     discriminator_weight: float = 1.0
@@ -252,27 +253,17 @@ class FeatureMatching:
     """L1 between the discriminator's feature maps of real and generated images, `weight` for each layer."""
 
     NAME: ClassVar[str] = "feature_matching"
-    READS: ClassVar[tuple[str, ...]] = ("judgement",)
+    READS: ClassVar[Reads] = ("judgement",)
     weight: float = 10.0
 
     def __call__(self, judgement: Judgement) -> jax.Array:
         return losses.feature_matching(judgement.real_maps, judgement.fake_maps, (1.0,) * len(judgement.fake_maps))
 
 
-ImageTerm = (
-    Perceptual
-    | PyramidL1
-    | LpipsDistance
-    | Structural
-    | FaceParts
-    | KeypointSpread
-    | WarpedL1
-    | MouthOpening
-    | EquivarianceValue
-    | EquivarianceJacobian
-)
+ImageTerm = Perceptual | PyramidL1 | LpipsDistance | Structural | FaceParts | WarpedL1 | MouthOpening
+KeypointTerm = KeypointSpread | EquivarianceValue | EquivarianceJacobian
 DiscriminatorTerm = Adversarial | FeatureMatching
-Term = ImageTerm | DiscriminatorTerm
+Term = ImageTerm | KeypointTerm | DiscriminatorTerm
 
 FOMM_TERMS: tuple[Term, ...] = (
     Perceptual(),

@@ -1,1 +1,1 @@
-"""One file an experiment; each defines `CONFIG` and says in its first lines how to run it and what to expect."""
+"""One file an experiment: `CONFIG`, and in its docstring the command, the expected result and the time."""

@@ -5,13 +5,14 @@
 
 The folders are those of `mesh_fomm256`; frames of 256 × 256 are read at half their size. A part is switched off with
 `--model.identity_aware_generator false`, the sound with `--model.audio_encoder false --model.audio_attention false
---data.mel false`, the structural prior with `--model.structural_prior false --data.priors false`;
-`python -m experiments.ablation` trains every row of the paper's table so and compares them.
+--data.mel false`, the structural prior with `--model.structural_prior false --data.priors false`; `python -m
+experiments.ablation` trains every row of the paper's table so and compares them.
 
-Losses that need no frozen network, no adversary: mean absolute difference over a pyramid, SSIM, lips and eyes counted
-again, equivariance of the keypoints, and their distance from each other.
+Losses that need no frozen network and no discriminator: mean absolute difference over a pyramid and over lips and eyes,
+SSIM, equivariance and spread of the keypoints.
 
-Expected: 2,400 steps on forty people: L1 on strangers 0.051 at 128 × 128, 0.065 for copying; the weights are `avfr128`.
+Expected: 2,400 steps on forty people: L1 on unseen identities 0.051 at 128 × 128, 0.065 for copying; the weights are
+`avfr128`.
 Time: 3.2 pairs a second measured on one quiet core of a server, which would be 1.7 hours; ours shared its core.
 """
 

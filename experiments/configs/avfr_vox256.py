@@ -10,7 +10,7 @@ Losses have unit weights, as eq. 2.4 writes them; the adversarial term is the no
 (`--losses.adversarial.kind saturating` is the written one).
 
 Expected: the paper's L1 0.034, PSNR 32.2, SSIM 0.824, FID 8.48 on the test clips. Not run to its end by us.
-Time: `python -m experiments.compile_check --config avfr_vox256 --identities 424` says how long it takes on a TPU slice.
+Time: `python -m experiments.compile_check --config avfr_vox256 --identities 424` estimates it on a TPU slice.
 """
 
 import dataclasses

@@ -7,7 +7,7 @@ Everything else, data and schedule too, is `fomm_vox256`: 79 500 steps of 40 pai
 
 Expected: on VoxCeleb the Jacobians are worth little in L1; the paper's ablation without them is on Tai-Chi alone, so
 there is no published figure. Not run to its end by us.
-Time: as `fomm_vox256`; `python -m experiments.compile_check --config fomm_nojac_vox256 --identities 424` says it.
+Time: as `fomm_vox256`; `python -m experiments.compile_check --config fomm_nojac_vox256 --identities 424` estimates it.
 """
 
 import dataclasses

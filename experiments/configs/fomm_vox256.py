@@ -8,7 +8,7 @@ Both folders are made by `python -m data.clip_folder` from VoxCeleb's videos; VG
 steps; the learning rate falls by ten at epochs 60 and 90.
 
 Expected: L1 0.043 on the test clips (the paper's table 3; AKD 1.294, AED 0.140). Not run to its end by us.
-Time: `python -m experiments.compile_check --config fomm_vox256 --identities 424` says how long it takes on a TPU slice.
+Time: `python -m experiments.compile_check --config fomm_vox256 --identities 424` estimates it on a TPU slice.
 The discriminator of the authors' file has no weight in its generator's loss, so none is trained here.
 """
 

@@ -9,7 +9,7 @@ Data and VGG19 as for `fomm_vox256`. The published run: 424 people, 150 epochs o
 
 Expected: the authors give no figures for it; its pictures are sharper than those of `fomm_vox256` and its L1 about the
 same (0.043). Not run to its end by us.
-Time: `python -m experiments.compile_check --config fomm_vox_adv256 --identities 424` says how long it takes on a slice.
+Time: `python -m experiments.compile_check --config fomm_vox_adv256 --identities 424` estimates it on a TPU slice.
 """
 
 import dataclasses

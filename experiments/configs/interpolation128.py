@@ -3,14 +3,14 @@
     python -m experiments.train --config experiments/configs/interpolation128.py --data.path clips,heads \\
         --held_out.path held_out
 
-The folders are those of `mesh_fomm256`, without stills, between which there is nothing; frames of 256 × 256 are read at
-half their size. The frames are matched first; the network estimates residual flow (`model.matching`), on squares
-of 2 × 2 pixels: without the matching, 3,000 steps did not get below the mean of the two frames. No frozen network is
-needed: SSIM and a pyramid of absolute differences stand for LPIPS. Frames four apart are shown as well as two apart,
-since three between are made from one between. 0.4 M parameters; frames of any size can be given to it.
+The folders are those of `mesh_fomm256`, without stills; frames of 256 × 256 are read at half their size. Frames are
+matched first, and the network estimates the residual flow (`model.matching`), on squares of 2 × 2 pixels: without
+matching, 3,000 steps did not get below the mean of the two frames. No frozen network is needed: SSIM and a pyramid of
+absolute differences stand for LPIPS. Samples span two and four frames, since three intermediate frames are made from
+one. 0.4 M parameters; frames of any size can be given to it.
 
-Expected: 1,200 steps on forty people: on strangers, two frames apart, L1 0.0053 and PSNR 41.2, for the mean of the two
-frames 0.0060 and 40.6; the weights are `interpolation128`.
+Expected: 1,200 steps on forty people: on unseen identities, two frames apart, L1 0.0053 and PSNR 41.2, for the mean of
+the two frames 0.0060 and 40.6; the weights are `interpolation128`.
 Time: half an hour on one core of a server, measured beside another training.
 """
 

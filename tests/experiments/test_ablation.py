@@ -1,4 +1,4 @@
-"""The ablation's rows differ in their parts alone, and its command hands every further word to the training."""
+"""The ablation's rows differ in their parts alone; further arguments are passed to the training."""
 
 import pytest
 
@@ -36,10 +36,10 @@ def test_rows_are_trained_in_turn_and_compared(monkeypatch, tmp_path, capsys):
     assert ablation.main([*words, *further]) == 0
     assert trained == [(row, "avfr128", tmp_path, further) for row in ("baseline", "whole")]
     assert measured == {"clips": ["a"], "seconds": 3.0}
-    said = capsys.readouterr().out.splitlines()
-    assert said[2].startswith("| copying | 0.06 | - |")
-    assert said[4].startswith("| whole | 0.05 | - | 0.7 |")
-    assert said[4].endswith("0.824 / 8.48 / 5.45 |")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("| copying | 0.06 | - |")
+    assert lines[4].startswith("| whole | 0.05 | - | 0.7 |")
+    assert lines[4].endswith("0.824 / 8.48 / 5.45 |")
 
     monkeypatch.setattr(ablation, "train", lambda *_: 3)
     assert ablation.main([*words, *further]) == 3

@@ -1,4 +1,4 @@
-"""AVFR-GAN trains from its command on two processes of four devices each, and goes on where it stopped bit for bit."""
+"""AVFR-GAN trains from its command on two processes of four devices each, and resumes bit for bit."""
 
 import os
 import pathlib
@@ -66,12 +66,12 @@ def train(dataset, workdir, steps):
         for index in range(2)
     ]
     try:
-        said = [process.communicate(timeout=600)[1] for process in processes]
+        logs = [process.communicate(timeout=600)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert "8 cpu device(s)" in said[0]
+    assert [process.returncode for process in processes] == [0, 0], logs
+    assert "8 cpu device(s)" in logs[0]
     return [
         {name: value for name, value in line.items() if not name.startswith("speed/")}
         for line in read_metrics(workdir / "metrics.jsonl")
@@ -80,7 +80,7 @@ def train(dataset, workdir, steps):
 
 @pytest.mark.heavy
 @pytest.mark.timeout(1200)
-def test_two_processes_of_four_devices_go_on_bit_for_bit(tmp_path):
+def test_two_processes_of_four_devices_resume_bit_for_bit(tmp_path):
     pytest.importorskip("mediapipe")
     dataset, whole, again = tmp_path / "heads", tmp_path / "whole", tmp_path / "again"
     prepare_synthetic(dataset, clips=4, frames=4, size=32)

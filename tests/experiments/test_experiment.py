@@ -1,4 +1,4 @@
-"""Experiments: the shipped configs say what was published, contradictions are refused, and training runs end to end."""
+"""Experiments: shipped configs, contradictions, held-out clips, and training end to end."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ def test_published_schedules(name, steps, milestones, batch):
     assert Perceptual() in config.losses
 
 
-def test_the_ablation_switches_what_its_rows_say():
+def test_rows_of_the_ablation_switch_their_parts():
     rows = {
         "baseline": (False, False, False, False),
         "structural": (True, False, False, False),
@@ -73,8 +73,8 @@ def test_the_ablation_switches_what_its_rows_say():
         config = load_config(f"avfr_vox256_{name}", Experiment)
         check(config)
         model = config.model
-        found = (model.structural_prior, model.audio_encoder, model.audio_attention, model.identity_aware_generator)
-        assert found == switches
+        switched = (model.structural_prior, model.audio_encoder, model.audio_attention, model.identity_aware_generator)
+        assert switched == switches
         assert (config.losses, config.optimiser, config.schedule) == (whole.losses, whole.optimiser, whole.schedule)
 
 
@@ -90,7 +90,7 @@ def test_every_config_is_documented_consistent_and_reloads_from_json(path):
     assert from_dict(Experiment, json.loads(json.dumps(to_dict(config)))) == config
 
 
-def test_what_is_set_counts_before_the_schedule():
+def test_explicit_settings_precede_the_schedule():
     config = load_config("fomm_vox256", Experiment)
     own = dataclasses.replace(
         config,
@@ -127,7 +127,7 @@ def test_contradictions_are_refused(change, sentence):
         check(config)
 
 
-def test_avfr_wants_the_data_that_its_parts_look_at():
+def test_avfr_needs_the_data_of_its_parts():
     config = load_config("avfr_vox256", Experiment)
     check(config)
     for name in ("priors", "mel"):
@@ -147,7 +147,7 @@ def dataset(tmp_path_factory):
     return folder
 
 
-def test_held_back_people_are_never_trained_on(dataset):
+def test_held_out_identities_are_not_trained_on(dataset):
     tiny = load_config("tiny", Experiment)
     config = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, path=str(dataset), size=32))
     train, held = split(config)
@@ -167,7 +167,7 @@ def test_held_back_people_are_never_trained_on(dataset):
         split(dataclasses.replace(config, held_out=HeldOutConfig(clips=(name[:-1],))))
 
 
-def test_a_checkpoint_is_tied_to_what_the_weights_depend_on_alone(dataset):
+def test_fixed_settings_are_those_the_weights_depend_on(dataset):
     tiny = load_config("tiny", Experiment)
     config = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, path=str(dataset), size=32))
     clips, _ = split(config)
@@ -185,7 +185,7 @@ def test_a_checkpoint_is_tied_to_what_the_weights_depend_on_alone(dataset):
     assert fixed_settings(config, clips, ["VGG19"]) != fixed
 
 
-def test_absent_weights_fail_at_once_with_what_to_fetch(tmp_path, monkeypatch, capsys):
+def test_absent_weights_fail_before_the_work_folder_is_made(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("AVFR_HOME", str(tmp_path / "home"))
     with pytest.raises(Exception, match="avfr import vgg19"):
         build_objective(load_config("fomm_vox256", Experiment))
@@ -203,7 +203,7 @@ def test_absent_weights_fail_at_once_with_what_to_fetch(tmp_path, monkeypatch, c
         (["--config", "tiny", "--loop.steps", "0"], "has no length"),
     ],
 )
-def test_what_can_be_mended_is_one_sentence(words, sentence, tmp_path, capsys):
+def test_wrong_input_is_one_sentence(words, sentence, tmp_path, capsys):
     assert main([*words, "--workdir", str(tmp_path / "run")]) == 2
     words = capsys.readouterr().err
     assert sentence in words
@@ -221,15 +221,15 @@ def test_help_and_show(capsys):
 
 
 @pytest.mark.slow
-def test_the_program_trains_goes_on_and_exports_a_model(tmp_path, monkeypatch, capsys):
+def test_program_trains_resumes_and_exports_a_model(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "set, so that the test leaves the cache as it is")
     workdir = tmp_path / "run"
     words = ["--config", "tiny", "--workdir", str(workdir)]
     words += [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
     assert main([*words, "--loop.steps", "2"]) == 0
-    said = capsys.readouterr().err
-    assert "Rendering 3 clips" in said
-    assert "optimiser.learning_rate = " in said
+    err = capsys.readouterr().err
+    assert "Rendering 3 clips" in err
+    assert "optimiser.learning_rate = " in err
     assert main([*words, "--loop.steps", "4"]) == 0
     assert "Going on from step 2" in capsys.readouterr().err
     assert main([*words, "--loop.steps", "6", "--optimiser.b2", "0.99"]) == 2
@@ -245,6 +245,6 @@ def test_the_program_trains_goes_on_and_exports_a_model(tmp_path, monkeypatch, c
     model = load_model(workdir / "model")
     frames = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     keypoints = model.keypoints(frames)
-    shown = model.animate(frames[0], jax.tree.map(lambda x: x[:1], keypoints), keypoints)
-    assert shown.shape == (2, 32, 32, 3)
-    assert np.isfinite(shown).all()
+    animated = model.animate(frames[0], jax.tree.map(lambda x: x[:1], keypoints), keypoints)
+    assert animated.shape == (2, 32, 32, 3)
+    assert np.isfinite(animated).all()

@@ -112,8 +112,8 @@ class HeldOut:
     frames = (7, 1, 12)
 
     def samples(self, pairs: Any) -> dict[str, np.ndarray]:
-        found = _pictures([1_000_000 + 100 * p.clip + p.driving for p in map(Pair._make, pairs)])
-        return {name: (x / 255).astype(np.float32) for name, x in found.items()}
+        images = _pictures([1_000_000 + 100 * p.clip + p.driving for p in map(Pair._make, pairs)])
+        return {name: (x / 255).astype(np.float32) for name, x in images.items()}
 
 
 def augment(key: Any, batch: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Killed, stopped, out of disk, resumed: what a run leaves behind, and that it goes on as if nothing had happened."""
+"""Checkpoints of killed, stopped and interrupted runs, and that a resumed run is bit for bit the same."""
 
 import dataclasses
 import json
@@ -101,7 +101,7 @@ def whole(tmp_path_factory):
     return workdir
 
 
-def test_killed_at_a_random_step_it_goes_on_bit_for_bit(whole, tmp_path):
+def test_run_killed_at_a_random_step_resumes_bit_for_bit(whole, tmp_path):
     step = random.randrange(2, STEPS - 5)
     worker = start(tmp_path, STEPS, EVERY, QUICK)
     wait_for_step(tmp_path, step, worker)
@@ -119,7 +119,7 @@ def test_killed_at_a_random_step_it_goes_on_bit_for_bit(whole, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_same_command_goes_on(number, whole, tmp_path, capfd):
+def test_signal_saves_and_the_same_command_resumes(number, whole, tmp_path, capfd):
     class Signalling(LinearObjective):
         """Sends the signal once, when the panels of step 7 are traced."""
 
@@ -141,7 +141,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(number, whole, tmp_path, ca
 
 
 def free_port():
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as s:
         s.bind(("localhost", 0))
         return s.getsockname()[1]
@@ -160,11 +160,11 @@ def finish(workers, expected):
 
 @pytest.mark.slow
 def test_two_processes_train_stop_and_resume_as_one(whole, tmp_path):
-    """One of two processes is told to stop: both save at the same step. Both are killed. In the end they have done what
-    one process does: bit for bit on two devices, and up to rounding on one."""
+    """One of two processes gets SIGTERM: both save at the same step. Both are killed. The end is that of one process,
+    bit for bit on two devices, and up to rounding on one."""
     workers = start_two(tmp_path, STEPS, 1000, SLOW)
     wait_for_step(tmp_path, 2, *workers)
-    workers[1].send_signal(signal.SIGTERM)  # JAX's preemption service tells the other within a second or two
+    workers[1].send_signal(signal.SIGTERM)  # JAX's preemption service informs the other within a second or two
     finish(workers, 143)
     first = int(newest(tmp_path).name)
     assert 2 <= first < STEPS
@@ -303,7 +303,7 @@ def test_a_work_folder_that_cannot_be_made_is_an_output_error(tmp_path):
 
 
 def test_state_is_one_tree_of_named_leaves():
-    """What orbax stores by name is every part of the state."""
+    """Orbax stores every part of the state by name."""
     state, _ = tiny_state(make_mesh(devices=jax.devices()[:1]))
     names = {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)}
     assert {".step", ".key", ".variables['generator']['params']['up']"} <= names

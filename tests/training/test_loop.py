@@ -1,4 +1,4 @@
-"""The loop: what it writes, what it refuses, when it stops."""
+"""The training loop: its outputs, errors and end."""
 
 import dataclasses
 import functools
@@ -27,19 +27,19 @@ QUIET = LoopConfig(steps=12, log_every=4, panel_every=6, validate_every=6, check
 
 
 def test_a_run_writes_figures_panels_checkpoints_and_a_model(tmp_path, capfd):
-    told = {}
+    exported = {}
 
     def export(variables, provenance, quality):
-        told.update(variables=variables, provenance=provenance, quality=quality)
+        exported.update(variables=variables, provenance=provenance, quality=quality)
         return tmp_path / "model"
 
     loop = dataclasses.replace(QUIET, profile_first=2, profile_steps=2)
     run = small_run(tmp_path, loop=loop, export=export, provenance={"data": "pictures"}, devices=2)
     outcome = fit(run)
     assert (outcome.step, outcome.stopped_by, outcome.model) == (12, None, tmp_path / "model")
-    assert told["provenance"] == {"data": "pictures", "steps": 12, "losses_use": ["no frozen network"]}
-    assert told["quality"] == outcome.quality
-    assert isinstance(told["variables"]["generator"]["params"]["up"], np.ndarray)
+    assert exported["provenance"] == {"data": "pictures", "steps": 12, "losses_use": ["no frozen network"]}
+    assert exported["quality"] == outcome.quality
+    assert isinstance(exported["variables"]["generator"]["params"]["up"], np.ndarray)
 
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == [4, 6, 8, 12, 12]
@@ -64,8 +64,8 @@ def test_logged_figures_are_means_over_the_interval(tmp_path):
     fit(small_run(every, loop=dataclasses.replace(plain, log_every=1), devices=1))
     fit(small_run(mean, loop=plain, devices=1))
     losses = [line["train/loss"] for line in read_metrics(every / "metrics.jsonl")]
-    found = [line["train/loss"] for line in read_metrics(mean / "metrics.jsonl")]
-    np.testing.assert_allclose(found, np.reshape(losses, (3, 4)).mean(1), rtol=1e-12)
+    means = [line["train/loss"] for line in read_metrics(mean / "metrics.jsonl")]
+    np.testing.assert_allclose(means, np.reshape(losses, (3, 4)).mean(1), rtol=1e-12)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_the_good_checkpoint_stays(tmp_path):
@@ -118,14 +118,14 @@ def test_init_from_gives_the_weights_and_their_averages(tmp_path):
     objective = LinearObjective()
     given = jax.tree.map(lambda x: np.full(x.shape, 0.25, np.float32), objective.init(jax.random.key(1)))
     save_model(tmp_path / "given", "fomm", FommConfig(), given)
-    found = {}
+    exported = {}
     loop = dataclasses.replace(QUIET, steps=1, panel_every=0, validate_every=0)
     run = small_run(
         tmp_path / "run", loop=loop, learning_rate=0.0, devices=2, init_from=tmp_path / "given",
-        step=StepConfig(ema_decay=0.5), export=lambda variables, *_: found.update(variables) or tmp_path,
+        step=StepConfig(ema_decay=0.5), export=lambda variables, *_: exported.update(variables) or tmp_path,
     )  # fmt: skip
     fit(run)
-    np.testing.assert_array_equal(found["generator"]["params"]["up"], 0.25)
+    np.testing.assert_array_equal(exported["generator"]["params"]["up"], 0.25)
     with pytest.raises(CheckpointError, match="no model folder"):
         load_variables(tmp_path / "run", given)
     with pytest.raises(CheckpointError, match="holds none of the networks"):
@@ -136,15 +136,17 @@ def test_init_from_gives_the_weights_and_their_averages(tmp_path):
 
 def test_the_best_checkpoint_can_be_exported(tmp_path):
     """Training away from the best weights: the rate is far too high, so the first validation stays the best."""
-    found = {}
+    exported = {}
     loop = dataclasses.replace(QUIET, steps=8, validate_every=2, checkpoint_every=2, panel_every=0, export="best")
     outcome = fit(
-        small_run(tmp_path, loop=loop, learning_rate=1.0, devices=1, export=lambda v, p, q: found.update(p) or tmp_path)
+        small_run(
+            tmp_path, loop=loop, learning_rate=1.0, devices=1, export=lambda v, p, q: exported.update(p) or tmp_path
+        )
     )
     lines = [line for line in read_metrics(tmp_path / "metrics.jsonl") if "validation/l1" in line]
     best = min(lines, key=lambda line: line["validation/l1"])
     assert outcome.quality == {"l1": best["validation/l1"]}
-    assert found["steps"] == best["step"] < 8
+    assert exported["steps"] == best["step"] < 8
 
 
 def test_validation_is_the_mean_of_clip_means_on_any_number_of_devices():

@@ -29,12 +29,12 @@ def test_the_wheel_goes_once_around_the_hues():
 def test_keypoints_are_dots_of_their_own_colour_at_their_places():
     black = np.zeros((2, 33, 65, 3), np.float32)
     points = np.array([[[-1, -1], [1, 1], [0, 0]], [[0.5, 0], [np.nan, 0], [9, 9]]], np.float32)
-    drawn = np.asarray(jax.jit(render_keypoints)(black, points))
+    rendered = np.asarray(jax.jit(render_keypoints)(black, points))
     colours = keypoint_colours(3)
     for n, row, column, k in ((0, 0, 0, 0), (0, 32, 64, 1), (0, 16, 32, 2), (1, 16, 48, 0)):
-        np.testing.assert_allclose(drawn[n, row, column], colours[k], atol=1e-6)
+        np.testing.assert_allclose(rendered[n, row, column], colours[k], atol=1e-6)
     assert len({tuple(c) for c in keypoint_colours(10)}) == 10
-    second = drawn[1].copy()
+    second = rendered[1].copy()
     second[13:20, 45:52] = 0
     assert not second.any()  # NaN and far outside: nothing
     inside = render_keypoints(black, np.array([[[-1, -1]]] * 2, np.float32), align_corners=False)
@@ -55,9 +55,9 @@ def test_still_flow_is_white_and_opposite_flows_have_opposite_hues():
 
 
 def test_occlusion_is_grey_and_as_large_as_asked():
-    shown = np.asarray(render_occlusion(np.full((1, 4, 4, 1), 0.25, np.float32), (8, 12)))
-    assert shown.shape == (1, 8, 12, 3)
-    np.testing.assert_allclose(shown, 0.25, atol=1e-6)
+    rendered = np.asarray(render_occlusion(np.full((1, 4, 4, 1), 0.25, np.float32), (8, 12)))
+    assert rendered.shape == (1, 8, 12, 3)
+    np.testing.assert_allclose(rendered, 0.25, atol=1e-6)
 
 
 def test_the_contact_sheet_has_a_row_a_sample_and_its_columns_in_order():

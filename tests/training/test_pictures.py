@@ -1,4 +1,4 @@
-"""What frame interpolation and super-resolution are trained for: the paper's losses, and a step that lowers them."""
+"""Training of frame interpolation and super-resolution: the paper's losses, and a step that lowers them."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ OBJECTIVES = {"interpolation": interpolation_objective(), "super-resolution": su
 
 
 def moving(seed, count=8, side=16):
-    """Blots that go on by a step from frame to frame, before a still background."""
+    """Blobs in uniform motion before a still background."""
     rng = np.random.default_rng(seed)
     y, x = np.meshgrid(np.arange(side), np.arange(side), indexing="ij")
     start, step = rng.uniform(4, side - 4, (count, 2, 1, 1)), rng.uniform(-3, 3, (count, 2, 1, 1))
@@ -47,14 +47,14 @@ def test_a_few_steps_lower_the_loss_and_move_every_network(name):
     config = StepConfig(ema_decay=0.9)
     state = init_state(objective, optimisers, jax.random.key(0), mesh, config)
     before = jax.device_get(state.variables)
-    step, found = make_step(objective, optimisers, mesh, config), []
+    step, results = make_step(objective, optimisers, mesh, config), []
     for i in range(30):
         state, metrics = step(state, put_batch(mesh, batch_for(objective, i % 3)))
-        found.append({k: float(v) for k, v in metrics.items()})
-    assert {"loss/pyramid_l1", "loss/adversarial", "loss/discriminator", "loss", "l1"} <= found[0].keys()
-    assert np.isfinite([list(one.values()) for one in found]).all()
-    assert all(found[1][f"grad_norm/{network}"] > 0 for network in ("generator", "discriminator"))
-    first, last = (np.mean([one["loss/pyramid_l1"] for one in part]) for part in (found[:3], found[-3:]))
+        results.append({k: float(v) for k, v in metrics.items()})
+    assert {"loss/pyramid_l1", "loss/adversarial", "loss/discriminator", "loss", "l1"} <= results[0].keys()
+    assert np.isfinite([list(one.values()) for one in results]).all()
+    assert all(results[1][f"grad_norm/{network}"] > 0 for network in ("generator", "discriminator"))
+    first, last = (np.mean([one["loss/pyramid_l1"] for one in part]) for part in (results[:3], results[-3:]))
     assert last < 0.8 * first
     for path, old in jax.tree_util.tree_leaves_with_path(before):
         new = state.variables
@@ -70,24 +70,24 @@ def test_dividing_the_batch_changes_nothing(name):
     """Plain descent, since Adam's first steps are the gradient's sign, rounding noise included."""
     objective = OBJECTIVES[name]
     optimisers = {network: optax.sgd(1e-2) for network in objective.networks}
-    found = []
+    results = []
     for devices, per_device in ((1, False), (4, False), (4, True)):
         mesh, config = make_mesh(devices=jax.devices()[:devices]), StepConfig(per_device=per_device)
         state = init_state(objective, optimisers, jax.random.key(3), mesh, config)
         one = make_step(objective, optimisers, mesh, config)
         for i in range(2):
             state, metrics = one(state, put_batch(mesh, batch_for(objective, i)))
-        found.append(jax.device_get((state.variables, metrics["loss"])))
-    for other in found[1:]:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), other, found[0])
+        results.append(jax.device_get((state.variables, metrics["loss"])))
+    for other in results[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), other, results[0])
 
 
 def test_recomputed_bfloat16_gives_about_the_same():
-    batch, found = batch_for(OBJECTIVES["interpolation"], 0), []
+    batch, results = batch_for(OBJECTIVES["interpolation"], 0), []
     for options in ({}, {"dtype": jnp.bfloat16, "remat": True}):
         objective = interpolation_objective(**options)
-        found.append(jax.jit(objective.gradients)(random_weights(OBJECTIVES["interpolation"]), {}, batch, {}))
-    exact, half = found
+        results.append(jax.jit(objective.gradients)(random_weights(OBJECTIVES["interpolation"]), {}, batch, {}))
+    exact, half = results
     np.testing.assert_allclose(half.metrics["loss"], exact.metrics["loss"], rtol=0.05)
     assert {x.dtype for x in jax.tree.leaves(half.grads)} == {jnp.dtype("float32")}
 
@@ -124,12 +124,12 @@ def test_gradients_are_those_of_the_equations():
 
     @jax.jit
     def both():
-        found = objective.gradients(variables, {}, {"driving": crops}, factors)
+        results = objective.gradients(variables, {}, {"driving": crops}, factors)
         want = {
             "generator": jax.value_and_grad(generator_loss)(variables["generator"]["params"]),
             "discriminator": jax.value_and_grad(discriminator_loss)(variables["discriminator"]["params"]),
         }
-        return found.grads, found.metrics, want
+        return results.grads, results.metrics, want
 
     grads, metrics, want = both()
     np.testing.assert_allclose(metrics["loss"], want["generator"][0], rtol=1e-5)
@@ -138,8 +138,8 @@ def test_gradients_are_those_of_the_equations():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-6), grads[network], gradient)
 
 
-def test_untrained_networks_stand_where_the_baseline_does():
-    """And the baseline is what its name says."""
+def test_untrained_networks_equal_the_baseline():
+    """And the baseline is the mean, or bicubic interpolation."""
     batch = moving(0)
     objective = OBJECTIVES["interpolation"]
     variables = {"generator": jax.tree.map(np.zeros_like, random_weights(objective)["generator"])}
@@ -165,18 +165,18 @@ def test_untrained_networks_stand_where_the_baseline_does():
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_panels_show_the_truth_the_output_and_what_it_is_measured_against(name):
+def test_panels_hold_target_output_and_baseline(name):
     objective, batch = OBJECTIVES[name], batch_for(OBJECTIVES[name], 0)
     variables = random_weights(objective)
     panels = jax.jit(objective.panels)(variables, batch)
-    rival = "mean" if name == "interpolation" else "bicubic"
-    assert {*batch, "output", rival, "difference", f"difference_of_{rival}"} <= set(panels)
+    baseline = "mean" if name == "interpolation" else "bicubic"
+    assert {*batch, "output", baseline, "difference", f"difference_of_{baseline}"} <= set(panels)
     for picture in panels.values():
         assert picture.shape == (8, 16, 16, 3)
         assert ((picture >= 0) & (picture <= 1)).all()
     for which in batch:
         np.testing.assert_array_equal(panels[which], batch[which])
-    assert (np.asarray(panels["output"]) != np.asarray(panels[rival])).any()
+    assert (np.asarray(panels["output"]) != np.asarray(panels[baseline])).any()
 
 
 def test_factors_are_sampled_between_the_limits():
@@ -188,9 +188,9 @@ def test_factors_are_sampled_between_the_limits():
 
 
 def test_images_too_small_for_the_discriminator_are_refused():
-    judge = dataclasses.replace(INTERPOLATION.discriminator, num_blocks=4)
-    config = dataclasses.replace(INTERPOLATION, discriminator=judge)
+    discriminator = dataclasses.replace(INTERPOLATION.discriminator, num_blocks=4)
+    config = dataclasses.replace(INTERPOLATION, discriminator=discriminator)
     with pytest.raises(ConfigError, match="16 x 16 are too small for a discriminator of 4 blocks"):
         interpolation_objective(config)
     for side, blocks, want in ((64, 4, 2), (16, 2, 3), (16, 1, 13)):
-        assert judgement_size(dataclasses.replace(judge, num_blocks=blocks), side) == want
+        assert judgement_size(dataclasses.replace(discriminator, num_blocks=blocks), side) == want

@@ -1,7 +1,7 @@
-"""What training of every keypoint-based animator shares: detection, generation, evaluation and panels."""
+"""Shared training code of keypoint-based animators: detection, generation, evaluation and panels."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -66,8 +66,7 @@ def animate(
         nonlocal state
         (keypoints, _), new = mode.apply(detector, state, frames)
         state = {**state, **new}
-        found: Keypoints = keypoints
-        return found
+        return cast("Keypoints", keypoints)
 
     source, driving = (detect(frames) for frames in inputs)
     generated, new = generate(source, driving)

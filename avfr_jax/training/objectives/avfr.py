@@ -61,11 +61,11 @@ def forward(
 
     detector = fomm.keypoint_detector(config, axis_name=mode.axis_name, dtype=mode.dtype)
     inputs = detector_inputs(config, batch, random)
-    found, generated = animation.animate(detector, generate, variables["keypoint_detector"], inputs, random, mode)
+    result, generated = animation.animate(detector, generate, variables["keypoint_detector"], inputs, random, mode)
     outputs = {"motion": generated.motion, "attention": generated.attention}
     if generated.heard is not None and "driving_landmarks" in batch:
         outputs["mouth_opening"] = mouth_opening(generated.heard, batch)
-    return found._replace(target=target, batch=batch, outputs=outputs)
+    return result._replace(target=target, batch=batch, outputs=outputs)
 
 
 def mouth_opening(features: Any, batch: Mapping[str, Any]) -> tuple[Any, Any, Any]:

@@ -22,8 +22,8 @@ def forward(
 
     detector = fomm.keypoint_detector(config, axis_name=mode.axis_name, dtype=mode.dtype)
     inputs = batch["source"], batch["driving"]
-    found, generated = animation.animate(detector, generate, variables["keypoint_detector"], inputs, random, mode)
-    return found._replace(target=batch["driving"], batch=batch, outputs={"motion": generated.motion})
+    result, generated = animation.animate(detector, generate, variables["keypoint_detector"], inputs, random, mode)
+    return result._replace(target=batch["driving"], batch=batch, outputs={"motion": generated.motion})
 
 
 TASK = animation.animation_task(

@@ -1,4 +1,4 @@
-"""What training of the image-to-image networks shares: evaluation and panels against a baseline without a network."""
+"""Shared training code of image-to-image networks: evaluation and panels against a baseline without a network."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -34,9 +34,9 @@ def forward(
 
     detector = mesh_fomm.keypoint_detector(config, axis_name=mode.axis_name, dtype=mode.dtype)
     one, two = (mesh_fomm.detector_input(*pair, config) for pair in zip(frames, landmarks, strict=True))
-    found, generated = animation.animate(detector, generate, variables["keypoint_detector"], (one, two), random, mode)
+    result, generated = animation.animate(detector, generate, variables["keypoint_detector"], (one, two), random, mode)
     outputs = {"motion": generated.motion, "warped": generated.warped, "layered": generated.layered}
-    return found._replace(target=frames[1], batch=batch, outputs=outputs)
+    return result._replace(target=frames[1], batch=batch, outputs=outputs)
 
 
 TASK = animation.animation_task(
