@@ -42,6 +42,11 @@ class Detection:
     def side(self) -> float:
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
 
+    def placed(self, window: Window, scale: float) -> "Detection":
+        """From pixels of a resized window to pixels of the image."""
+        x0, y0, x1, y1 = (value * scale for value in self.box)
+        return Detection((x0 + window.x, y0 + window.y, x1 + window.x, y1 + window.y), self.score)
+
 
 def overlap(a: Box, b: Box) -> float:
     """Intersection over union of two boxes."""
@@ -107,21 +112,15 @@ class MediapipeBackend(abc.ABC):
 
     def _search(self, image: UInt8[np.ndarray, "h w 3"], thorough: bool) -> list[Face]:
         for level, windows in enumerate(_scales(image.shape[1], image.shape[0], thorough)):
-            detections = [d for window in windows for d in self._detect_in(image, window, near=level < 2)]
+            detections = []
+            for window in windows:
+                pixels = window.cut_to(image, 1, DETECTION_SIZE)
+                scale = window.side / len(pixels)
+                detections += [d.placed(window, scale) for d in self._detections(pixels, near=level < 2)]
             faces = self._meshes(image, detections)
             if faces:
                 return faces
         return []
-
-    def _detect_in(self, image: UInt8[np.ndarray, "h w 3"], window: Window, near: bool) -> list[Detection]:
-        pixels = window.cut_to(image, 1, DETECTION_SIZE)
-        scale = window.side / len(pixels)
-        detections = []
-        for detection in self._detections(pixels, near):
-            x0, y0, x1, y1 = (value * scale for value in detection.box)
-            box = (x0 + window.x, y0 + window.y, x1 + window.x, y1 + window.y)
-            detections.append(Detection(box, detection.score))
-        return detections
 
     def _meshes(self, image: UInt8[np.ndarray, "h w 3"], detections: Sequence[Detection]) -> list[Face]:
         """Run the mesh at each detection, best first; one face for overlapping boxes."""

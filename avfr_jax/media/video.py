@@ -101,7 +101,23 @@ class VideoReader:
             duration = _duration(container, stream, self.path)
             rate = _nominal_rate(stream)
             self.fps = Fraction(rate if fps is None else fps).limit_denominator(1001)
-            self.info = _describe(self.path, container, stream, self._geometry, duration, rate, self.fps)
+            width, height = self._geometry.upright_size
+            audio = audio_stream(container)
+            self.info = VideoInfo(
+                path=self.path,
+                width=width,
+                height=height,
+                fps=float(rate),
+                duration=duration,
+                frames=max(1, math.ceil(duration * self.fps - Fraction(1, 2))),
+                has_audio=audio is not None,
+                audio_rate=0 if audio is None else int(audio.codec_context.sample_rate),
+                audio_channels=0 if audio is None else int(audio.codec_context.channels),
+                codec=stream.codec_context.name,
+                pixel_format=stream.codec_context.pix_fmt or "",
+                rotation=-90 * self._geometry.turns % 360,
+                metadata={name.lower(): text for name, text in container.metadata.items()},
+            )
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """Decode from the start; a repeated frame is a copy, so that each may be changed in place."""
@@ -333,31 +349,3 @@ def _walk(path: pathlib.Path) -> float:
         if first is None or unstamped:
             return float(packets / _nominal_rate(stream))
         return float(last - first)
-
-
-def _describe(
-    path: pathlib.Path,
-    container: Any,
-    stream: Any,
-    geometry: _Geometry,
-    duration: float,
-    rate: Fraction,
-    fps: Fraction,
-) -> VideoInfo:
-    width, height = geometry.upright_size
-    sound = audio_stream(container)
-    return VideoInfo(
-        path=path,
-        width=width,
-        height=height,
-        fps=float(rate),
-        duration=duration,
-        frames=max(1, math.ceil(duration * fps - Fraction(1, 2))),
-        has_audio=sound is not None,
-        audio_rate=int(sound.codec_context.sample_rate) if sound is not None else 0,
-        audio_channels=int(sound.codec_context.channels) if sound is not None else 0,
-        codec=stream.codec_context.name,
-        pixel_format=stream.codec_context.pix_fmt or "",
-        rotation=-90 * geometry.turns % 360,
-        metadata={name.lower(): text for name, text in container.metadata.items()},
-    )
