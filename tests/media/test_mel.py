@@ -37,26 +37,12 @@ def test_windows_begin_where_wav2lips_do(shared_dir):
     np.testing.assert_array_equal(ours, golden[:70])
 
 
-def test_default_is_the_padding_of_the_published_weights():
-    sound = tone(300)
-    reflect, constant = mel_spectrogram(sound, "reflect"), mel_spectrogram(sound, "constant")
-    np.testing.assert_array_equal(mel_spectrogram(sound), reflect)
-    assert np.abs(reflect - constant).max() > 0.1
-    np.testing.assert_array_equal(reflect[:, 3:-3], constant[:, 3:-3])
-
-
 def test_a_tone_is_brightest_in_its_band():
     centres = 700 * (10 ** (np.linspace(*(2595 * np.log10(1 + np.array([55, 7600]) / 700)), 82)[1:-1] / 2595) - 1)
     for hertz in (440, 1500, 5000):
         mel = mel_spectrogram(tone(hertz))
         # Slaney's bands lie up to a fifth off the logarithmic formula above.
         assert centres[mel[:, 40].argmax()] == pytest.approx(hertz, rel=0.25)
-
-
-def test_louder_is_higher_by_decibels():
-    quiet, loud = mel_spectrogram(0.01 * tone(1000)), mel_spectrogram(0.02 * tone(1000))
-    band = int(quiet[:, 40].argmax())
-    assert loud[band, 40] - quiet[band, 40] == pytest.approx(8 * 20 * np.log10(2) / 100, abs=1e-3)
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2, 199, 200, 799, 800, 4321])
@@ -111,13 +97,6 @@ def test_window_at_another_rate_lies_at_the_same_time():
     mel = numbered(1000)
     for frame, fps in ((60, 30.0), (47, 23.976), (10, 10.0)):
         assert mel_window(mel, frame, fps)[0].mean() == pytest.approx((frame + 0.5) / fps * 80 - 0.5, abs=1.0)
-
-
-def test_windows_are_those_of_single_frames():
-    mel = np.random.default_rng(0).normal(size=(80, 60)).astype(np.float32)
-    windows = mel_windows(mel, np.array([0, 4, 9, 30]), columns=8)
-    for window, frame in zip(windows, (0, 4, 9, 30), strict=True):
-        np.testing.assert_array_equal(window, mel_window(mel, frame, columns=8))
 
 
 def test_impossible_windows_are_errors():

@@ -1,12 +1,16 @@
+import contextlib
 import dataclasses
 import functools
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
 from avfr_jax.errors import ConfigError, FaceError, InputError
-from avfr_jax.reenact import Reenactor
+from avfr_jax.motion import FaceMesh
+from avfr_jax.reenact import Reenactor, side_by_side
+from avfr_jax.tracking import TrackedFrame, track
 from tests.media_fixtures import astronaut, moved, write_clip
 from tests.reenact.stub import PixelStub, Stub
 
@@ -62,6 +66,44 @@ def test_audio_windows_follow_the_frame_rate(frames):
         changed = (loud != silent).any((1, 2, 3))
         assert 0.28 <= changed.sum() / fps <= 0.36  # seconds: the audio and half a window
         assert changed[: changed.sum()].all()
+
+
+class Recorded:
+    """Recorded motion of some frames: a `DrivingSource` without images."""
+
+    name, fps, repeatable = "recorded", Fraction(25), True
+
+    def __init__(self, frames):
+        tracked = list(track(frames, 32, capabilities=Stub.capabilities, crop="none"))
+        numbers = np.asarray(
+            Stub.motion_spec.flatten(FaceMesh.from_landmarks(np.stack([f.landmarks for f in tracked])))
+        )
+        self._items = [TrackedFrame(f.index, None, f.landmarks, None, n) for f, n in zip(tracked, numbers, strict=True)]
+        self.frames = len(self._items)
+
+    def __iter__(self):
+        return iter(self._items)
+
+    def sample(self, count):
+        return self._items[:count]
+
+    def frame(self, index):
+        return self._items[index]
+
+    def audio_file(self):
+        return contextlib.nullcontext(None)
+
+
+def test_recorded_motion_drives_as_its_frames_do(frames):
+    reenactor, recorded = stubbed(best_frame="first"), Recorded(frames)
+    steps = list(reenactor.steps(frames[3], recorded, None))
+    by_frames = np.stack(list(reenactor.reenact(frames[3], frames, None)))
+    np.testing.assert_allclose(np.stack([step.frame for step in steps]).astype(int), by_frames, atol=2)
+    assert steps[0].driving is None
+    with pytest.raises(InputError, match="no images"):
+        reenactor.explain(frames[3], recorded)
+    with pytest.raises(ValueError, match="driving frames"):
+        side_by_side(steps[0])
 
 
 def test_settings_are_frozen(reenactor):
