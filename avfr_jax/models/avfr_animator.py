@@ -31,8 +31,7 @@ def prepare(config: AvfrConfig, variables: Any, *, reduce_arithmetic: bool | Non
 @partial(jax.jit, static_argnums=0)
 def encode_source(config: AvfrConfig, variables: Any, source: Float[Array, "m h w c"]) -> Encoded:
     """Everything that depends on the source alone."""
-    encoded: Encoded = inference.apply(avfr.generator(config), variables["generator"], source, method="encode_source")
-    return encoded
+    return inference.apply(avfr.generator(config), variables["generator"], source, method="encode_source")
 
 
 @partial(jax.jit, static_argnums=0)

@@ -30,15 +30,13 @@ def prepare(config: FommConfig, variables: Any, *, reduce_arithmetic: bool | Non
 @partial(jax.jit, static_argnums=0)
 def detect(config: FommConfig, variables: Any, frames: Float[Array, "n h w c"]) -> Keypoints:
     """Keypoints of N frames in [0, 1]."""
-    found: Keypoints = inference.apply(fomm.keypoint_detector(config), variables["keypoint_detector"], frames)[0]
-    return found
+    return inference.apply(fomm.keypoint_detector(config), variables["keypoint_detector"], frames)[0]
 
 
 @partial(jax.jit, static_argnums=0)
 def encode_source(config: FommConfig, variables: Any, source: Float[Array, "m h w c"]) -> SourceFeatures:
     """Everything that depends on the source alone."""
-    encoded: SourceFeatures = inference.apply(fomm.generator(config), variables["generator"], source, method="encode")
-    return encoded
+    return inference.apply(fomm.generator(config), variables["generator"], source, method="encode")
 
 
 @partial(jax.jit, static_argnums=0)

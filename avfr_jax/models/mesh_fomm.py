@@ -167,8 +167,11 @@ def mesh_displacement(config: LandmarkWarpConfig, source: FaceMesh, driving: Fac
     if len(source) == 1:
         flow = landmark_warp.displacement(config, source.positions[0], driving)
     else:
-        each = jax.vmap(lambda s, d: landmark_warp.displacement(config, s, jax.tree.map(lambda x: x[None], d))[0])
-        flow = each(source.positions, driving)
+
+        def one(face: Array, frame: FaceMesh) -> Array:
+            return landmark_warp.displacement(config, face, jax.tree.map(lambda x: x[None], frame))[0]
+
+        flow = jax.vmap(one)(source.positions, driving)
     flow = jnp.where(jnp.isfinite(flow) & known[:, None, None, None], flow, 0.0)
     return jax.lax.stop_gradient(flow)
 

@@ -182,8 +182,7 @@ def enlarge(
 
     def detail(windows: Array) -> Array:
         factors = jnp.full(len(windows), factor)
-        added: Any = apply(module, variables["generator"], windows, factors, method=Generator.detail)
-        return added
+        return apply(module, variables["generator"], windows, factors, method=Generator.detail)
 
     added = over_windows(detail, filled, side, config.overlap, config.batch_size)
     return jnp.clip(plain + added[:, :h, :w], 0, 1)

@@ -123,9 +123,9 @@ def prepare(
         if norm.affine:
             scale, beta = (take("params", *path, name) for name in ("scale", "bias"))
         affine[path] = fast.batch_norm_affine(scale, beta, mean, var, norm.epsilon)
-    folded = {conv: affine[path] for path, (_, conv) in plan.norms.items() if conv}
-    for path, (_, conv) in plan.norms.items():
-        if conv is None:
+    folded = {before: affine[path] for path, (_, before) in plan.norms.items() if before}
+    for path, (_, before) in plan.norms.items():
+        if before is None:
             taken[*path, "gain"], taken[*path, "offset"] = affine[path]
     for group in plan.groups():
         kernels, biases = [], []
@@ -140,8 +140,7 @@ def prepare(
         taken[*group[0], "kernel"] = _transformed(first, np.concatenate(kernels, axis=-1), reduce)
         taken[*group[0], "bias"] = np.concatenate(biases)
     rest = {name: unflatten_dict(tree) for name, tree in flat.items() if tree}
-    prepared = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), {**rest, COLLECTION: unflatten_dict(taken)})
-    return prepared
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), {**rest, COLLECTION: unflatten_dict(taken)})
 
 
 def _transformed(conv: Conv, kernel: np.ndarray, reduce: bool) -> Any:
@@ -191,21 +190,21 @@ class _Interceptor:
             if isinstance(module, Conv) and _is_prepared(module, "kernel"):
                 return self._convolve(module, arguments[0])
             if isinstance(module, UpBlock) and _is_prepared(module.conv, "kernel"):
-                kernel, bias = (module.conv.get_variable(COLLECTION, name) for name in ("kernel", "bias"))
+                kernel: Any = module.conv.get_variable(COLLECTION, "kernel")
                 if isinstance(kernel, fast.UpsampleKernel):
+                    bias: Any = module.conv.get_variable(COLLECTION, "bias")
                     return fast.upsample_conv3x3(arguments[0], kernel, bias, relu=True)
         return layer(*arguments, **named)
 
     def _normalise(self, module: BatchNorm, x: Array) -> Array:
         if not module.has_variable(COLLECTION, "gain"):
             return x  # folded
-        y: Array = x * module.get_variable(COLLECTION, "gain") + module.get_variable(COLLECTION, "offset")
-        return y
+        return x * module.get_variable(COLLECTION, "gain") + module.get_variable(COLLECTION, "offset")
 
     def _convolve(self, module: Conv, x: Array) -> Any:
         if module.has_variable(COLLECTION, "kernel"):
-            kernel, bias = (module.get_variable(COLLECTION, name) for name in ("kernel", "bias"))
-            outputs = _convolved(module, x, kernel) + bias
+            outputs = _convolved(module, x, module.get_variable(COLLECTION, "kernel"))
+            outputs = outputs + module.get_variable(COLLECTION, "bias")
         else:
             at = next(i for i, (given, _) in enumerate(self._waiting) if given is x)
             outputs = self._waiting.pop(at)[1]
@@ -247,7 +246,6 @@ def frame_by_frame(function: Callable[..., Any], shared: Any, *each: Any) -> Any
         def take(x: Array) -> Array:
             return x if x.shape[0] == 1 else jax.lax.dynamic_slice_in_dim(x, index, 1)
 
-        frame: Array = function(*jax.tree.map(take, (shared, *each)))[0]
-        return frame
+        return function(*jax.tree.map(take, (shared, *each)))[0]
 
     return jax.lax.map(one, jnp.arange(n))

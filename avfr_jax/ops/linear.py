@@ -37,6 +37,6 @@ def _one_by_one(a: Array, b: Array) -> Array:
 
 
 # Under `jax.vmap` too: that would make a batch of it again.
-@jax.custom_batching.sequential_vmap
+@jax.custom_batching.sequential_vmap  # type: ignore[untyped-decorator]
 def _alone(a: Array, b: Array) -> Array:
     return jnp.linalg.solve(a[None], b[None])[0]

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,11 +73,11 @@ def test_gradients_reach_every_parameter(config):
 
 
 def test_which_frame_is_made_from_which():
-    """A stand-in for the network that marks whom it has seen: G(a, b) = 3/4 a + 1/4 b."""
+    """With G(a, b) = 3/4 a + 1/4 b in place of the network."""
     first, second = jnp.zeros((1, 4, 4, 3)), jnp.ones((1, 4, 4, 3))
 
-    class Marking:
-        def apply(self, variables, a, b):
+    class Mixture(nn.Module):
+        def __call__(self, a, b):
             return 0.75 * a + 0.25 * b
 
     def levels(count):
@@ -85,7 +86,7 @@ def test_which_frame_is_made_from_which():
         return found[0, :, 0, 0, 0].tolist()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(interpolation, "generator", lambda config: Marking())
+        patch.setattr(interpolation, "generator", lambda config: Mixture())
         assert levels(1) == [0.25]
         assert levels(3) == [0.0625, 0.25, 0.4375]  # G(first, m), m, G(m, second)
         assert levels(2) == [0.0625, 0.4375]
