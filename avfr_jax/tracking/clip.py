@@ -162,7 +162,7 @@ def open_clip(driving: Any, fps: FrameRate = DEFAULT_FPS) -> Clip:
 def read_portrait(source: Any) -> Frame:
     """A source picture: a picture's path, a video's path (its first frame), or an image. Raises InputError."""
     if not isinstance(source, str | os.PathLike):
-        return as_frame(source, "the source")  # type: ignore[no-any-return]
+        return as_frame(source, "the source")
     from avfr_jax.media.image import is_image, read_image
     from avfr_jax.media.video import VideoReader, is_video
 
