@@ -34,6 +34,7 @@ SMALL = {
     "losses.structural": 0,
     "losses.face_parts": 0,
     "losses.equivariance_jacobian": 0,
+    "losses.equivariance_value": 0,
     "data.batch_size": 8,
     "held_out.path": "",
     "held_out.share": 0,

@@ -27,7 +27,7 @@ SMALL = {
     "model.dense_motion.num_blocks": 1, "model.dense_motion.block_expansion": 4,
     "model.generator.num_down_blocks": 1, "model.generator.num_bottleneck_blocks": 1,
     "model.generator.block_expansion": 4, "losses.pyramid_l1": 10, "losses.structural": 0, "losses.scales": 1,
-    "losses.equivariance_jacobian": 0, "model.estimate_jacobian": "false",
+    "losses.equivariance_jacobian": 0, "losses.equivariance_value": 0, "model.estimate_jacobian": "false",
     "data.batch_size": 8, "synthetic.clips": 3, "synthetic.people": 3, "synthetic.frames": 6, "synthetic.workers": 1,
     "loop.log_every": 1, "loop.checkpoint_every": 2, "loop.validate_every": 2, "loop.panel_every": 0,
     "loop.tensorboard": "false", "validation.stride": 2,

@@ -239,6 +239,10 @@ def test_another_config_is_refused_by_name(tmp_path):
         with pytest.raises(CheckpointError, match=rf"made with {group}\.{name} = .*another work folder"):
             again.restore(target)
         again.close()
+    regrouped = Checkpoints(tmp_path, {**settings, "optimiser": {"learning_rate": {"start": 2e-4}}})
+    with pytest.raises(CheckpointError, match=r"made with other settings of optimiser\.learning_rate; take another"):
+        regrouped.restore(target)
+    regrouped.close()
     same = Checkpoints(tmp_path, settings)
     assert same.restore(target).data == b"3"
     same.close()

@@ -24,6 +24,7 @@ from avfr_jax.checkpoints import flatten
 from avfr_jax.convert import fomm as convert
 from avfr_jax.convert.vgg import to_stack_variables
 from avfr_jax.losses import SCALES
+from avfr_jax.ops.platform import kernels_for
 from avfr_jax.training.composed import ComposedObjective
 from avfr_jax.training.objectives.fomm import TASK
 from avfr_jax.training.optimisers import OptimiserConfig, make_optimisers
@@ -150,7 +151,8 @@ def test_losses_in_float32(reference):
     """As training computes them; the backward pass is not compiled."""
     objective = _objective(reference)
     metrics = jax.jit(lambda *inputs: objective.gradients(*inputs).metrics)
-    got = metrics(reference.before, objective.frozen, reference.batch, _random(reference, "f32"))
+    with kernels_for("training"):
+        got = metrics(reference.before, objective.frozen, reference.batch, _random(reference, "f32"))
     for ours, theirs in LOSSES.items():
         np.testing.assert_allclose(got[ours], reference.losses[f"f32/{theirs}"], rtol=1e-5, err_msg=ours)
 
