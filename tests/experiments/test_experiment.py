@@ -13,11 +13,11 @@ from avfr_jax.model_store import describe_model, load_model
 from avfr_jax.training.logging import read_metrics
 from avfr_jax.training.optimisers import learning_rate
 from avfr_jax.training.terms import FaceParts, Perceptual, WarpedL1
-from data.clip_folder import prepare_synthetic
 from experiments.build import split
 from experiments.experiment import Experiment, HeldOutConfig, build_objective, check, fixed_settings, with_schedule
 from experiments.settings import CONFIGS, load_config
 from experiments.train import main
+from tests.pipelines.prepared import write_dataset
 
 VOXCELEB = 424  # people in the published training set
 # Networks and data so small that the whole program runs in seconds.
@@ -141,10 +141,8 @@ def test_avfr_needs_the_data_of_its_parts():
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Four clips of four rendered people."""
-    folder = tmp_path_factory.mktemp("heads") / "data"
-    prepare_synthetic(folder, clips=4, frames=4, size=32)
-    return folder
+    """Five clips of three identities."""
+    return write_dataset(tmp_path_factory.mktemp("clips") / "data")
 
 
 def test_held_out_identities_are_not_trained_on(dataset):
@@ -153,16 +151,16 @@ def test_held_out_identities_are_not_trained_on(dataset):
     train, held = split(config)
     assert len(held.identities) == 1
     assert not set(train.identities) & set(held.identities)
-    assert len(train.clips) + len(held.clips) == 4
+    assert len(train.clips) + len(held.clips) == 5
 
     name = train.clips[0].name
     train, held = split(dataclasses.replace(config, held_out=HeldOutConfig(clips=(name,))))
     assert [clip.name for clip in held.clips] == [name]
-    assert len(train.clips) == 3
+    assert len(train.clips) == 4
     train, held = split(dataclasses.replace(config, held_out=HeldOutConfig(share=0)))
-    assert (len(train.clips), held) == (4, None)
+    assert (len(train.clips), held) == (5, None)
     train, held = split(dataclasses.replace(config, held_out=HeldOutConfig(path=str(dataset))))
-    assert (len(train.clips), len(held.clips)) == (4, 4)
+    assert (len(train.clips), len(held.clips)) == (5, 5)
     with pytest.raises(ConfigError, match="did you mean"):
         split(dataclasses.replace(config, held_out=HeldOutConfig(clips=(name[:-1],))))
 
