@@ -76,8 +76,7 @@ class VideoReader:
     range (where unspecified BT.709 from 720 lines on, else BT.601); HDR is not tone-mapped. If the size changes on the
     way, the first holds.
 
-    Each iteration opens and decodes the file anew and holds a few frames in memory. After an iteration to the end,
-    `truncated` is true if the file ended before its stated duration.
+    Each iteration opens and decodes the file anew and holds a few frames in memory.
 
     Args:
         path: the video. One frame of it is decoded, since the header can be wrong.
@@ -91,7 +90,6 @@ class VideoReader:
         if fps is not None and not (math.isfinite(fps) and fps > 0):
             raise ValueError(f"fps must be positive, not {fps}")
         self.path = pathlib.Path(path)
-        self.truncated = False
         with _open_video(self.path) as (container, stream):
             first = next(decode(container, stream), None)
             if first is None:
@@ -207,7 +205,6 @@ class VideoReader:
         while shown is not None and ((index + half) / self.fps < end or index == 0):
             yield index, shown
             index += 1
-        self.truncated = float(end) < self.info.duration - max(0.5, 2 / self.info.fps)
 
 
 @dataclasses.dataclass(frozen=True)
