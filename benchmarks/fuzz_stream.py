@@ -246,7 +246,7 @@ def reheaded(base: Base, rng: np.random.Generator) -> bytes:
         "model": ["", "../x", "mesh-fomm", "a" * 255, "\0", "no-such", "/"][int(rng.integers(0, 7))],
         "fingerprint": rng.bytes(8), "space_identity": rng.bytes(8), "entropy_coder": int(rng.integers(0, 256)),
         "parts": tuple(p._replace(kind=int(rng.integers(0, 7)), size=_number(rng), step=int(rng.integers(-128, 128)),
-                                  name=("mesh", "x", p.name)[int(rng.integers(0, 3))], scale=_number(rng))
+                                  name=("mesh", "x", p.name)[int(rng.integers(0, 3))], scale=_number(rng) / 256)
                        for p in header.parts),
     }  # fmt: skip
     names = rng.choice(list(odd), int(rng.integers(1, 4)), replace=False)

@@ -141,7 +141,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
     from avfr_jax.codec.mesh_basis import MOTIONS
 
     if arguments.template and (arguments.call or arguments.faithful):
-        raise ConfigError("A template holds no picture: leave --call and --faithful out, or --template.")
+        raise ConfigError("A template holds no image: leave --call and --faithful out, or --template.")
     preset = settings.FOR_TEMPLATES if arguments.template else settings.FOR_FILES
     if arguments.call:
         preset = settings.SenderSettings()

@@ -13,7 +13,7 @@ import numpy as np
 
 from avfr_jax.codec.audio_coding import BLOCK, RATE, decode_sound, encode_sound
 from avfr_jax.codec.background import BackgroundEmbedder, find_embedder
-from avfr_jax.codec.bitstream import LARGEST_SIDE, MAGIC, REFERENCES, BitstreamError, Kind, Packet, ReferenceCoding
+from avfr_jax.codec.bitstream import LARGEST_SIDE, MAGIC, BitstreamError, Kind, Packet, ReferenceCoding
 from avfr_jax.codec.channel import Channel, play_call, received_packets
 from avfr_jax.codec.container import Damage, largest_length, read_index, read_stream, write_stream
 from avfr_jax.codec.header import Header
@@ -124,17 +124,9 @@ def encode_file(
 
     # Sound waits no longer for its packet than motion does.
     audio = iter(()) if sound is None else encode_sound(sound, Fraction(25), bitrate, settings.packet / 25)
-    pivots = 0
-
-    def counted() -> Iterator[Packet]:
-        nonlocal pivots
-        for packet in _interleaved(packets(), audio):
-            pivots += packet.kind in REFERENCES and packet.payload[0] == 0
-            yield packet
-
     with atomic_file(target, overwrite) as scratch, open(scratch, "wb") as file:
-        written = write_stream(file, counted(), lambda: frames)
-    return Encoded(frames, frames / 25, written, pivots, missing)
+        written = write_stream(file, _interleaved(packets(), audio), lambda: frames)
+    return Encoded(frames, frames / 25, written, sender.pivot_count, missing)
 
 
 def _interleaved(packets: Iterator[Packet], audio: Iterator[Packet]) -> Iterator[Packet]:
@@ -349,7 +341,7 @@ def decode_file(
     source = open_stream(stream)
     if source.template:
         raise InputError(
-            f"{stream} holds no picture; drive a portrait with it: avfr reenact --source PORTRAIT --driving {stream} …"
+            f"{stream} holds no image; drive a portrait with it: avfr reenact --source PORTRAIT --driving {stream} …"
         )
     header = source.header
     width, height = (size, size) if isinstance(size, int) else size or (header.width, header.height)

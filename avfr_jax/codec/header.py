@@ -10,7 +10,7 @@ from avfr_jax.codec.bitstream import LARGEST_SIDE, MAX_SKIPPED, BitstreamError, 
 
 VERSIONS = (1, 2)
 _NAMED = 4  # kinds of parts from here on state the component's name and scale
-_SCALE = 256  # a scale of one
+_SCALE = 256  # of a scale of one
 
 
 class PartHeader(NamedTuple):
@@ -21,14 +21,14 @@ class PartHeader(NamedTuple):
       size: numbers a frame.
       step: index of the quantiser's step.
       name: of the motion component; kinds 4 and 5 alone state it.
-      scale: by which a number is multiplied before it is quantised, in 1/256; kinds 4 and 5 alone.
+      scale: by which a number is multiplied before it is quantised, to 1/256; kinds 4 and 5 alone.
     """
 
     kind: int
     size: int
     step: int
     name: str = ""
-    scale: int = 0
+    scale: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Header:
         for part in self.parts:
             out += bytes([part.kind]) + put_number(part.size) + bytes([part.step + 128])
             if part.kind >= _NAMED:
-                out += _put_name(part.name) + put_number(part.scale)
+                out += _put_name(part.name) + put_number(max(part.scale > 0, round(part.scale * _SCALE)))
         out += b"".join(put_number(f) for f in (self.slope, self.refresh, self.sound, self.skipped_frames))
         out += bytes([self.adaptive])
         if self.residual_codec:
@@ -133,17 +133,7 @@ def _get_part(cursor: Cursor, version: int) -> PartHeader:
     name, scale = _get_name(cursor), cursor.number()
     if not scale:
         raise BitstreamError(f"the stream's motion component {name} has a scale of zero")
-    return PartHeader(kind, count, step, name, scale)
-
-
-def scale_to_header(scale: float) -> int:
-    """A component's scale as the header states it."""
-    return max(1, round(scale * _SCALE))
-
-
-def scale_from_header(scale: int) -> float:
-    """The inverse of `scale_to_header`."""
-    return scale / _SCALE
+    return PartHeader(kind, count, step, name, scale / _SCALE)
 
 
 def _put_name(name: str) -> bytes:

@@ -59,11 +59,11 @@ class InterDecoder:
     def get(self, data: bytes) -> UInt8[np.ndarray, "s s 3"]:
         """Decode the next frame. Raises BitstreamError where there is none of that size, which ends the sequence."""
         if count_av1(data) != 1:
-            raise BitstreamError("a pivot does not hold one picture")
+            raise BitstreamError("a pivot does not hold one image")
         try:
             frames = self._context.decode(av.Packet(data))
         except (av.error.FFmpegError, ValueError) as error:
-            raise BitstreamError(f"a pivot's picture cannot be decoded ({error})") from error
+            raise BitstreamError(f"a pivot's image cannot be decoded ({error})") from error
         if len(frames) != 1 or (frames[0].width, frames[0].height) != (self._size, self._size):
-            raise BitstreamError(f"a pivot's picture is not of the stated {self._size} × {self._size} pixels")
+            raise BitstreamError(f"a pivot's image is not of the stated {self._size} × {self._size} pixels")
         return from_video(frames[0])

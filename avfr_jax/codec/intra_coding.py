@@ -20,7 +20,7 @@ os.environ.setdefault("SVT_LOG", "1")  # errors alone
 _ENCODERS = {ReferenceCoding.AV1: "libsvtav1", ReferenceCoding.HEVC: "libx265"}
 _DECODERS = {ReferenceCoding.AV1: ("libdav1d", "av1"), ReferenceCoding.HEVC: ("hevc",)}
 _AV1_FRAMES = (3, 6, 7)  # OBUs: frame header, frame, frame header again
-_HEVC_SLICES = 32  # below it a unit is a slice of a picture
+_HEVC_SLICES = 32  # below it a unit is a slice of an image
 _OPTIONS = {
     ReferenceCoding.AV1: {"preset": "4", "svtav1-params": "avif=1:lp=1"},
     ReferenceCoding.HEVC: {"preset": "slow", "x265-params": "log-level=none:keyint=1:repeat-headers=1:info=0:pools=1"},
@@ -132,18 +132,18 @@ def decode_image(data: bytes, coding: int, size: int) -> UInt8[np.ndarray, "s s 
             _decode_webp(data, size) if webp else _decode_video(data, ReferenceCoding(coding), size)
         )
     except (av.error.FFmpegError, OSError, ValueError, SyntaxError, EOFError) as error:
-        raise BitstreamError(f"a pivot's picture cannot be decoded ({error})") from error
+        raise BitstreamError(f"a pivot's image cannot be decoded ({error})") from error
     if image is None or image.shape != (size, size, 3):
-        raise BitstreamError(f"a pivot's picture is not of the stated {size} × {size} pixels")
+        raise BitstreamError(f"a pivot's image is not of the stated {size} × {size} pixels")
     return image
 
 
 def _decode_webp(data: bytes, size: int) -> Any:
     from PIL import Image
 
-    # One lossy picture and nothing else: what opens an animation makes room for its whole canvas first.
+    # One lossy image alone: opening an animation allocates its whole canvas first.
     if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8 " or len(data) < 30:
-        raise BitstreamError("a pivot's picture is not a lossy WebP")
+        raise BitstreamError("a pivot's image is not a lossy WebP")
     if [side & 0x3FFF for side in struct.unpack("<HH", data[26:30])] != [size, size]:
         return None
     with Image.open(io.BytesIO(data), formats=["WEBP"]) as opened:
@@ -152,7 +152,7 @@ def _decode_webp(data: bytes, size: int) -> Any:
 
 def _decode_video(data: bytes, coding: ReferenceCoding, size: int) -> Any:
     if (count_av1(data) if coding is ReferenceCoding.AV1 else _count_hevc(data)) != 1:
-        raise BitstreamError("a pivot does not hold one picture")  # a decoder gives out all of them at once
+        raise BitstreamError("a pivot does not hold one image")  # a decoder returns all of them at once
     context = open_decoder(coding, size)
     for packet in (av.Packet(data), None):
         for frame in context.decode(packet):
@@ -166,7 +166,7 @@ def count_av1(data: bytes) -> int:
     while cursor.at < len(data):
         first = cursor.byte()
         if first & 0x80 or not first & 2:
-            raise BitstreamError("a pivot's picture is not AV1 as it is stored")
+            raise BitstreamError("a pivot's image is not AV1 as it is stored")
         if first & 4:
             cursor.take(1)
         cursor.take(cursor.number())
@@ -175,7 +175,7 @@ def count_av1(data: bytes) -> int:
 
 
 def _count_hevc(data: bytes) -> int:
-    """Count pictures by their first slices."""
+    """Count images by their first slices."""
     count = 0
     for unit in data.split(b"\0\0\1")[1:]:
         count += len(unit) > 2 and (unit[0] >> 1) & 63 < _HEVC_SLICES and unit[2] >= 128

@@ -89,8 +89,8 @@ class MeshSpace:
     ) -> Float[np.ndarray, "n 478 3"]:
         """Displace the pivot's mesh: the inverse of `motion_of` within the space; float32."""
         motion = np.asarray(motion, np.float32)
-        moved: np.ndarray = (motion @ self.motion[: motion.shape[1]]) / self._weight
-        return pivot + moved.reshape(len(motion), POINTS, 3)
+        moved = (motion @ self.motion[: motion.shape[1]]) / self._weight
+        return np.add(pivot, moved.reshape(len(motion), POINTS, 3))
 
     def face_symbols(self, mesh: Float[np.ndarray, "478 3"]) -> Int[np.ndarray, "1474"]:
         """Quantise one mesh: 40 components, then the residual of every coordinate."""

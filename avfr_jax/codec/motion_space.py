@@ -15,12 +15,12 @@ import numpy as np
 
 from avfr_jax.codec import mesh_basis as meshes
 from avfr_jax.codec.entropy import RANGE_CODER, EntropyCoder, EntropyReader, EntropyWriter
-from avfr_jax.codec.header import PartHeader, scale_from_header, scale_to_header
+from avfr_jax.codec.header import PartHeader
 from avfr_jax.codec.motion import LARGEST, MotionFormat, quantise, step_of
 from avfr_jax.errors import ConfigError
 from avfr_jax.landmarks import landmarks_to_pixels, normalise_landmarks
 from avfr_jax.motion import Component, FaceMeshSpec, KeypointSpec, Motion, MotionSpec
-from avfr_jax.typing import Float, Int
+from avfr_jax.typing import Float
 
 MESH, KEYPOINTS, KEYPOINTS_WITH_JACOBIANS, LINEAR, ANGLES = 1, 2, 3, 4, 5
 """Kinds of parts: the mesh; version 1's two layouts of keypoints; any named component, linear or of angles."""
@@ -38,29 +38,15 @@ def _pixels(landmarks: Any) -> Any:
     return landmarks_to_pixels(np.asarray(landmarks, np.float32), meshes.FRAME)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class MeshPart:
     """The face mesh in `count` principal components."""
 
-    count: int
-    space: meshes.MeshSpace = dataclasses.field(default_factory=meshes.shipped)
-    kind = MESH
-    components = FaceMeshSpec().components
+    kind, components = MESH, FaceMeshSpec().components
 
-    @property
-    def levels(self) -> Int[np.ndarray, "2 c"]:
-        return self.space.levels[:, : self.count]
-
-    @property
-    def rank(self) -> Int[np.ndarray, "c"]:
-        return np.arange(self.count)
-
-    @property
-    def period(self) -> Float[np.ndarray, "c"]:
-        return np.full(self.count, np.inf, np.float32)
-
-    def header(self, step: int) -> PartHeader:
-        return PartHeader(self.kind, self.count, step)
+    def __init__(self, count: int) -> None:
+        self.count, self.space = count, meshes.shipped()
+        self.levels, self.rank = self.space.levels[:, :count], np.arange(count)
+        self.period = np.full(count, np.inf, np.float32)
 
     def vector(self, pose: Pose, pivot: Pose) -> Any:
         return self.space.motion_of(_pixels(pose["mesh"])[None], _pixels(pivot["mesh"]), self.count)[0]
@@ -98,41 +84,18 @@ class MeshPart:
         return {"mesh": normalise_landmarks(mesh, meshes.FRAME, meshes.FRAME).astype(np.float32)}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class NumberPart:
-    """Components coded number by number."""
+    """Components coded number by number; of kinds `LINEAR` and `ANGLES` one alone."""
 
-    kind: int
-    components: tuple[Component, ...]
+    def __init__(self, kind: int, components: tuple[Component, ...]) -> None:
+        def spread(values: Sequence[float]) -> Float[np.ndarray, "c"]:
+            return np.repeat(np.asarray(values, np.float32), [c.size for c in components])
 
-    @functools.cached_property
-    def count(self) -> int:
-        return sum(component.size for component in self.components)
-
-    def _spread(self, values: Sequence[float]) -> Float[np.ndarray, "c"]:
-        return np.repeat(np.asarray(values, np.float32), [c.size for c in self.components])
-
-    @functools.cached_property
-    def _scale(self) -> Float[np.ndarray, "c"]:
-        return self._spread([component.scale for component in self.components])
-
-    @property
-    def levels(self) -> Int[np.ndarray, "2 c"]:
-        return np.stack([np.full(self.count, level) for level in _NUMBER_LEVELS])
-
-    @property
-    def rank(self) -> Int[np.ndarray, "c"]:
-        return np.full(self.count, -1)
-
-    @functools.cached_property
-    def period(self) -> Float[np.ndarray, "c"]:
-        return self._spread([360 * c.scale if c.interpolation == "angles" else np.inf for c in self.components])
-
-    def header(self, step: int) -> PartHeader:
-        if self.kind < LINEAR:
-            return PartHeader(self.kind, self.count, step)
-        (component,) = self.components
-        return PartHeader(self.kind, self.count, step, component.name, scale_to_header(component.scale))
+        self.kind, self.components, self.count = kind, components, sum(c.size for c in components)
+        self.levels = np.stack([np.full(self.count, level) for level in _NUMBER_LEVELS])
+        self.rank = np.full(self.count, -1)
+        self.period = spread([360 * c.scale if c.interpolation == "angles" else np.inf for c in components])
+        self._scale = spread([c.scale for c in components])
 
     def _flat(self, pose: Pose) -> Any:
         return np.concatenate([np.asarray(pose[c.name], np.float32).reshape(-1) for c in self.components]) * self._scale
@@ -201,7 +164,12 @@ class MotionSpace:
 
     def headers(self, step: int, number_step: int) -> tuple[PartHeader, ...]:
         """The parts as the header states them, with the quantiser steps of the mesh and of other numbers."""
-        return tuple(part.header(step if part.kind == MESH else number_step) for part in self.parts)
+        return tuple(
+            PartHeader(
+                part.kind, part.count, step if part.kind == MESH else number_step,
+                *((part.components[0].name, part.components[0].scale) if part.kind >= LINEAR else ()),
+            ) for part in self.parts
+        )  # fmt: skip
 
     def format(self, headers: Sequence[PartHeader], slope: int, adaptive: bool) -> MotionFormat:
         """The format of the motion with the header's steps; see `MotionFormat`."""
@@ -315,6 +283,6 @@ def _part_from(header: PartHeader) -> Part:
         return NumberPart(kind, _keypoint_components(count // (6 if jacobians else 2), jacobians))
     if kind in (LINEAR, ANGLES) and count and header.name and header.name != "mesh":
         how: Any = "angles" if kind == ANGLES else "linear"
-        component = Component(header.name, (count,), "", scale_from_header(header.scale), interpolation=how)
+        component = Component(header.name, (count,), "", header.scale, interpolation=how)
         return NumberPart(kind, (component,))
     raise ConfigError(f"there is no motion of kind {kind} with {count} numbers")

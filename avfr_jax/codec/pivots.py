@@ -91,6 +91,7 @@ class PivotPolicy:
       kept: view of every pivot that the receiver has, by number.
       current: number of the one in use; None before the first.
       pending: number and view of one that is being sent; None where there is none.
+      count: pivots taken so far.
     """
 
     settings: PivotSettings
@@ -98,8 +99,8 @@ class PivotPolicy:
     kept: dict[int, View] = dataclasses.field(default_factory=dict)
     current: int | None = None
     pending: tuple[int, View] | None = None
+    count: int = 0
     _taken: int = 0
-    _next: int = 0
 
     def distance(self, view: View, pivot: View) -> float:
         """Distance of a frame from a pivot in units of the thresholds; above one the pivot does not serve."""
@@ -145,8 +146,8 @@ class PivotPolicy:
         return Choice(self.current, self._take(frame, view))
 
     def _take(self, frame: int, view: View) -> int:
-        number = self._next % 256
-        self._next += 1
+        number = self.count % 256
+        self.count += 1
         self.pending, self._taken = (number, view), frame
         return number
 

@@ -67,7 +67,7 @@ class ReferenceDecoder:
 
     def _image(self, model: Animator, number: int, coding: int, base: int | None, data: bytes, pose: Pose) -> Any:
         if coding == ReferenceCoding.NONE:
-            raise BitstreamError("a pivot has no picture to render from")
+            raise BitstreamError("a pivot has no image to render from")
         if coding == ReferenceCoding.RESIDUAL:
             assert base is not None
             if self._residual is None:

@@ -101,6 +101,11 @@ class Sender:
         return self._references.sent
 
     @property
+    def pivot_count(self) -> int:
+        """Pivots sent so far."""
+        return self._policy.count
+
+    @property
     def last(self) -> Any:
         """The receiver's reconstruction of the last frame's vector."""
         return self._motion.last

@@ -1,6 +1,6 @@
 """The models of a stream, by the fingerprints in its header."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from avfr_jax.codec.bitstream import BitstreamError
 from avfr_jax.codec.header import Header
@@ -13,12 +13,7 @@ if TYPE_CHECKING:
     from avfr_jax.models.residual import ResidualCodec
 
 
-class _Fingerprinted(Protocol):
-    name: str
-    fingerprint: bytes
-
-
-def require_fingerprint(model: _Fingerprinted, name: str, fingerprint: bytes) -> None:
+def require_fingerprint(model: Any, name: str, fingerprint: bytes) -> None:
     """Raises ConfigError where a model is not the one of that name and fingerprint in a header."""
     if model.fingerprint != current_fingerprint(fingerprint):
         raise ConfigError(

@@ -40,9 +40,9 @@ def describe_stream(data: bytes) -> dict[str, Any]:
             "frames": frames,
             "seconds": round(seconds, 3),
             "kilobits a second": round(len(data) * 8 / seconds / 1000, 3),
-            "holds": "a face's motion and no picture (a template)"
+            "holds": "a face's motion and no image (a template)"
             if codings - {None} == {ReferenceCoding.NONE}
-            else "pictures and motion",
+            else "images and motion",
             "shown": f"{header.width} × {header.height}",
             "frames a second": header.frames_per_second,
             "skipped frames": header.skipped_frames,
@@ -70,7 +70,7 @@ def plot_stream(data: bytes, path: str | os.PathLike[str], overwrite: bool = Fal
 
     Raises:
       BitstreamError: it is not a stream.
-      OutputError: the picture cannot be written.
+      OutputError: the plot cannot be written.
     """
     import matplotlib
 

@@ -117,7 +117,7 @@ def test_a_face_that_rests_is_drawn_once(bases):
 def test_pivots_hold_one_picture_of_the_stated_size():
     flat = np.full((64, 64, 3), 90, np.uint8)
     for form in (ReferenceCoding.AV1, ReferenceCoding.HEVC):
-        with pytest.raises(BitstreamError, match="one picture"):
+        with pytest.raises(BitstreamError, match="one image"):
             decode_image(encode_image(flat, form) * 2, form, 64)
         with pytest.raises(BitstreamError):
             decode_image(encode_image(np.full((512, 512, 3), 9, np.uint8), form), form, 64)

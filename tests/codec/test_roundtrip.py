@@ -81,10 +81,9 @@ def headers(draw):
     sides = st.integers(1, 4096)
     size = st.integers(1, 1024)
     steps = st.integers(-128, 127)
+    scales = st.integers(1, 1 << 20).map(lambda scale: scale / 256)
     plain = st.tuples(st.integers(1, 3), size, steps).map(lambda part: PartHeader(*part))
-    named = st.tuples(st.integers(4, 5), size, steps, names, st.integers(1, 1 << 20)).map(
-        lambda part: PartHeader(*part)
-    )
+    named = st.tuples(st.integers(4, 5), size, steps, names, scales).map(lambda part: PartHeader(*part))
     codec = draw(st.one_of(st.just(("", b"")), st.tuples(names, eight)))
     return Header(
         draw(sides), draw(sides), (draw(st.integers(1, 60)), 1), draw(st.integers(16, 4096)), draw(names), draw(eight),

@@ -122,7 +122,7 @@ def test_the_command(template, clip, tmp_path, capsys, monkeypatch):
     assert "template" in capsys.readouterr().out
 
     wrong = tmp_path / "wrong.mp4"
-    assert "holds no picture; drive a portrait" in refused(capsys, "decode", template, wrong)
+    assert "holds no image; drive a portrait" in refused(capsys, "decode", template, wrong)
     assert "drive landmark-warp with it" in refused(capsys, *use, wrong, "--model", "mesh-fomm")
     assert "--compare" in refused(capsys, *use, wrong, "--compare")
     assert "smooth" in refused(capsys, *use, wrong, "--smooth")
