@@ -25,7 +25,6 @@ extensions = [
     "command_line",
 ]
 exclude_patterns = ["_ext"]
-smartquotes = False  # they turn --option into a dash
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4

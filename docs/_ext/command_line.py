@@ -83,13 +83,21 @@ class Commands(SphinxDirective):
         section += nodes.title("", "", nodes.literal("", parser.prog))
         self.state.document.note_explicit_target(section, section)
         for text in filter(None, (parser.description or "").split("\n\n")):
-            section += nodes.paragraph("", " ".join(text.split()))
+            section += _paragraph(" ".join(text.split()))
         section += _epilog(parser.epilog or "")
         for group in parser._action_groups:
             actions = [a for a in group._group_actions if a.help is not argparse.SUPPRESS and a.dest != "help"]
             if actions:
                 section += _options(parser, actions)
         return section
+
+
+def _paragraph(text: str) -> nodes.paragraph:
+    """A paragraph with options and code in backticks as code."""
+    parts = re.split(r"(`[^`]+`|(?<![\w-])--[a-z][\w.-]*\w)", text)
+    return nodes.paragraph("", "", *(
+        nodes.literal("", part.strip("`")) if i % 2 else nodes.Text(part) for i, part in enumerate(parts) if part
+    ))  # fmt: skip
 
 
 def _options(parser: argparse.ArgumentParser, actions: list[argparse.Action]) -> nodes.definition_list:
@@ -99,7 +107,7 @@ def _options(parser: argparse.ArgumentParser, actions: list[argparse.Action]) ->
         item = nodes.definition_list_item()
         item += nodes.term("", "", nodes.literal("", formatter._format_action_invocation(action)))
         text = formatter._expand_help(action) if action.help else ""
-        item += nodes.definition("", nodes.paragraph("", text[:1].upper() + text[1:]))
+        item += nodes.definition("", _paragraph(text if text[:1] == "." else text[:1].upper() + text[1:]))
         items += item
     return items
 
@@ -112,7 +120,7 @@ def _epilog(text: str) -> list[nodes.Node]:
         code = [line for line in lines if line.startswith("  ")]
         words = " ".join(line for line in lines if not line.startswith("  "))
         if words.rstrip(":").lower() not in ("example", "examples", ""):
-            out.append(nodes.paragraph("", words))
+            out.append(_paragraph(words))
         if code:
             language = "console" if any("avfr" in line or "python" in line for line in code) else "text"
             out.append(nodes.literal_block("", "\n".join(line[2:] for line in code), language="text"))
