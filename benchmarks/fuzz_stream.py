@@ -121,8 +121,9 @@ class Base:
 
     def receiver(self, model: Any = None) -> Receiver:
         """A receiver with the stand-ins, or another model."""
+        model = model or StandIn(self.motion)
         codec: Any = StandInResidualCodec()
-        return Receiver(model or StandIn(self.motion), codec)
+        return Receiver(model, codec)
 
 
 def bases() -> list[Base]:

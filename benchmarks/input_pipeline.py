@@ -33,7 +33,8 @@ from benchmarks.peer import PeerProcess
 from benchmarks.peer_fomm_data import processor_seconds
 from pipelines import record
 from pipelines.augment import AugmentConfig, augment
-from pipelines.loader import DataConfig, PairLoader
+from pipelines.config import DataConfig
+from pipelines.loader import PairLoader
 from pipelines.sources import ClipDataset, open_dataset
 
 DRIVER = pathlib.Path(__file__).with_name("peer_fomm_data.py")

@@ -24,6 +24,9 @@ import numpy as np
 import optax
 
 from avfr_jax.models import fomm
+from avfr_jax.models.dense_motion import DenseMotionConfig
+from avfr_jax.models.discriminators import DiscriminatorConfig
+from avfr_jax.models.keypoints import KeypointDetectorConfig
 from avfr_jax.training.composed import ComposedObjective
 from avfr_jax.training.objectives.fomm import TASK
 from avfr_jax.training.sharding import make_mesh, put_batch
@@ -74,10 +77,10 @@ def config() -> fomm.FommConfig:
     return fomm.FommConfig(
         image_size=SIZE,
         num_keypoints=5,
-        keypoint_detector=fomm.KeypointDetectorConfig(4, 2, 16, scale_factor=0.5),
-        dense_motion=fomm.DenseMotionConfig(4, 2, 16, scale_factor=0.5),
+        keypoint_detector=KeypointDetectorConfig(4, 2, 16, scale_factor=0.5),
+        dense_motion=DenseMotionConfig(4, 2, 16, scale_factor=0.5),
         generator=fomm.GeneratorConfig(block_expansion=4, max_features=16, num_bottleneck_blocks=2),
-        discriminator=fomm.DiscriminatorConfig(block_expansion=4, num_blocks=2, max_features=16),
+        discriminator=DiscriminatorConfig(block_expansion=4, num_blocks=2, max_features=16),
     )
 
 

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from avfr_jax.errors import InputError
-from avfr_jax.landmarks import normalise_landmarks
+from avfr_jax.landmarks import LIPS, normalise_landmarks
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.metrics import image as image_metrics
 from avfr_jax.motion import MotionMode
@@ -106,7 +106,7 @@ class Reference:
         """Mean absolute difference in a box around the true lips, enlarged by half their size on each side, of every
         frame with a detected face."""
         size, values = self.frames.shape[1], []
-        lips = (self.landmarks[:, np.array(face_metrics.LIPS), :2] + 1) * size / 2
+        lips = (self.landmarks[:, np.array(LIPS), :2] + 1) * size / 2
         for true, ours, points in zip(self.frames, output, lips, strict=True):
             if np.isfinite(points).all():
                 low, high = points.min(0), points.max(0)

@@ -33,7 +33,8 @@ from avfr_jax.motion import MotionSpec, concatenate
 from avfr_jax.typing import Float, Int
 from experiments.fit_mesh_motion import clips
 from experiments.harness import FPS, markdown, run_program
-from pipelines.sources import Clip, ClipDataset, open_dataset
+from pipelines.record import Clip
+from pipelines.sources import ClipDataset, open_dataset
 
 PAPER = 80  # bytes per frame of the paper's raw keypoints
 _SLOPES = (0, 64, 128)

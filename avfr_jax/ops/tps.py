@@ -102,7 +102,7 @@ def _corner_points(shape: tuple[int, ...], dtype: jnp.dtype | type) -> Float[Arr
 
 
 def control_grid(side: int = 5, dtype: jnp.dtype | type = jnp.float32, dims: int = 2) -> Float[Array, "p d"]:
-    """`side`^D control points (x, y[, z]) with the corners at ±1, row by row."""
+    """`side ** D` control points (x, y[, z]) with the corners at ±1, row by row."""
     return _corner_points((side,) * dims, dtype)
 
 
