@@ -64,12 +64,9 @@ class Checkpoints:
         """Open `workdir/checkpoints` and delete half-written checkpoints of a killed run.
 
         Args:
-          workdir: the run's folder, seen by every process.
+          workdir: the run's folder, visible to every process.
           settings: plain values; a checkpoint made with others is refused.
-          keep_last: number of the latest to keep.
-          keep_best: number of those with the best `best_metric` to keep too.
-          best_metric: name of a validation metric.
-          best_is: its better direction.
+          keep_last, keep_best, best_metric, best_is: see `LoopConfig`.
 
         Raises:
           OutputError: the folder cannot be made.

@@ -185,12 +185,7 @@ def open_writers(
 ) -> MetricWriter:
     """Open the writers of a run: all of them in process 0, none in the others.
 
-    Args:
-      workdir: the run's folder.
-      first_step: the step that the run resumes from.
-      tensorboard: write event files, where tensorboardX is installed.
-      wandb_project: project of Weights & Biases; empty for none.
-      config: settings to record there.
+    Event files for TensorBoard are written where tensorboardX is installed; `config` is recorded in Weights & Biases.
 
     Raises:
       MissingBackendError: Weights & Biases is requested and not installed.

@@ -41,18 +41,13 @@ class Meter:
         sums: Mapping[str, float],
         count: int,
     ) -> None:
-        """Args:
-        writer: of the log.
-        steps: length of the run.
-        log_every: steps of an interval; 0 logs nothing.
-        batch_size: samples of a step.
-        stop: (metric, value, step) -> the error to raise for a metric that is not finite.
-        sums: of a resumed interval.
-        count: steps in it.
-        """
+        """`stop` makes the error for a metric that is not finite from its name, value and step; `sums` and `count` are
+        those of a resumed interval; the rest is as in `LoopConfig` and `Run`."""
         self._writer, self._steps, self._every, self._batch, self._stop = writer, steps, log_every, batch_size, stop
         self.sums, self.count = dict(sums), count
-        self.waited, self.flops, self.peak = 0.0, None, None  # type: float, float | None, float | None
+        self.waited = 0.0
+        self.flops: float | None = None
+        self.peak: float | None = None
         self._began, self._steps_taken = time.perf_counter(), 0
         self._pending: collections.deque[tuple[int, list[str], Any]] = collections.deque()
         self._pack = jax.jit(lambda metrics: jnp.stack([metrics[n].astype(jnp.float32) for n in sorted(metrics)]))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.ops.grids import pixel_grid, to_pixels
+from avfr_jax.ops.grids import to_pixels
 from avfr_jax.ops.resize import resize_linear
 from avfr_jax.typing import Array, Float, UInt8
 
@@ -38,7 +38,6 @@ def render_keypoints(
     keypoints: Float[Array, "n k 2"],
     *,
     align_corners: bool = True,
-    radius: float | None = None,
 ) -> Float[Array, "n h w 3"]:
     """Render keypoints as anti-aliased dots, each in its own colour.
 
@@ -46,13 +45,12 @@ def render_keypoints(
       images: in [0, 1].
       keypoints: (x, y) in [-1, 1]; those outside, or not finite, are left out.
       align_corners: convention of the keypoints; FOMM's are corner-aligned.
-      radius: of the dots in pixels; None is a sixtieth of the height and at least 1.5.
 
     Returns:
       The images with dots, float32.
     """
     height, width = images.shape[1:3]
-    size = max(1.5, height / 60) if radius is None else radius
+    size = max(1.5, height / 60)
     x = to_pixels(keypoints[..., 0], width, align_corners=align_corners)
     y = to_pixels(keypoints[..., 1], height, align_corners=align_corners)
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
@@ -97,20 +95,6 @@ def flow_colours(
     share = (turn - low)[..., None]
     hue = wheel[low] * (1 - share) + wheel[(low + 1) % len(wheel)] * share
     return 1 - length[..., None] * (1 - hue)
-
-
-def render_flow(
-    deformation: Float[Array, "n h w 2"], shape: tuple[int, int], *, identity: Array | None = None
-) -> Float[Array, "n h2 w2 3"]:
-    """Render a backward flow (sampling positions in the source, (x, y) in [-1, 1]) in colours.
-
-    Args:
-      deformation: the flow.
-      shape: height and width of the image.
-      identity: `[h, w, 2]`, the identity flow; None is the pixel-centre grid.
-    """
-    still = pixel_grid(*deformation.shape[1:3]) if identity is None else identity
-    return render_displacement(deformation - still, shape)
 
 
 def render_displacement(displacement: Float[Array, "n h w 2"], shape: tuple[int, int]) -> Float[Array, "n h2 w2 3"]:

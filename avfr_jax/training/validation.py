@@ -89,14 +89,7 @@ class Validator:
     def __init__(
         self, objective: Objective, source: ValidationSource, mesh: Mesh, config: ValidationConfig, batch_size: int
     ) -> None:
-        """Choose the pairs, without reading them.
-
-        Args:
-          objective: to evaluate.
-          source: the held-out clips.
-          mesh: of the training run.
-          config: choice of the pairs.
-          batch_size: where the config has none.
+        """Choose the pairs, without reading them; `batch_size` counts where the config has none.
 
         Raises:
           InputError: no clip can be used.
