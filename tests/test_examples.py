@@ -30,3 +30,9 @@ def test_reenact_moves_the_portrait(tmp_path):
 def test_training_step_lowers_the_loss():
     losses = load("training_step").main()
     assert losses[-1] < losses[0]
+
+
+def test_call_renders_what_was_sent():
+    sent, received = load("call").main()
+    assert 24 <= len(received) <= len(sent)
+    assert np.abs(received.astype(int) - sent[: len(received)]).mean() < 25

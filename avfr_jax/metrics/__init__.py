@@ -1,0 +1,1 @@
+"""Metrics of images, faces and rate: pure functions of arrays."""
