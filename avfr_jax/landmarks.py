@@ -24,7 +24,7 @@ NUM_VERTICES = 468
 
 # --- features ---------------------------------------------------------------------------------------------------------
 
-# Closed loops in drawing order; the oval runs clockwise from the top of the forehead.
+# Closed loops in order; the oval runs clockwise from the top of the forehead.
 FACE_OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152),
     *(148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
@@ -88,7 +88,7 @@ RIGID = (
 """Points of the perspective-n-point solver (`faces.pose`), which move with the skull and hardly with the face: corners
 of the eyes, nose, forehead, temples, cheekbones."""
 
-# Points of the weak-perspective fit (`motion.face_mesh`), rigid too, and where they lie on an average head seen from
+# Points of the weak-perspective fit (`motion.face_mesh`), rigid too, and their positions on an average head seen from
 # the front (x right, y down, z away from the camera): the mean of 95 tracked faces, made symmetric and scaled to a
 # root-mean-square distance of 1. It fixes the head's own frame, not the shape of any face.
 _POSE_MIDDLE = {
@@ -127,7 +127,7 @@ POSE_SHAPE = np.array(
 def canonical_face() -> Float[np.ndarray, "478 3"]:
     """An average adult face, float32, in centimetres: x to the image's right, y down, z away from the camera.
 
-    It looks straight at the camera; its origin lies halfway between the outer corners of the eyes, which are
+    It faces the camera; its origin lies halfway between the outer corners of the eyes, which are
     8.8 cm apart. It is the mean of mediapipe's own landmarks over 96 portraits, aligned by generalised
     Procrustes analysis and made symmetric; its upright pose is the median pose of those portraits.
     """
@@ -189,13 +189,13 @@ def triangles() -> Int[np.ndarray, "852 3"]:
     cycles = [(a, b, c) for a, b in edges for c in sorted(neighbours[a] & neighbours[b]) if c > b]
     sides = [list(itertools.combinations(cycle, 2)) for cycle in cycles]
     shared = collections.Counter(side for three in sides for side in three)
-    found = np.array([cycle for cycle, three in zip(cycles, sides, strict=True) if min(shared[s] for s in three) < 3])
-    # Seen from a point inside the head they all turn the same way.
-    corners = canonical_face()[found]
+    faces = np.array([cycle for cycle, three in zip(cycles, sides, strict=True) if min(shared[s] for s in three) < 3])
+    # Viewed from inside the head they all have the same orientation.
+    corners = canonical_face()[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     anticlockwise = (normals * (corners.mean(1) - np.array([0, 3, 7], np.float32))).sum(1) > 0
-    found[anticlockwise] = found[anticlockwise][:, [0, 2, 1]]
-    return found
+    faces[anticlockwise] = faces[anticlockwise][:, [0, 2, 1]]
+    return faces
 
 
 # --- units ------------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def _coverage(corners: Float[Array, "n k 2"], size: int) -> Float[Array, "n size
 
     Args:
       corners: in pixels, pixel i covering [i, i + 1].
-      size: side of the drawing.
+      size: side of the masks.
     """
     row = jnp.arange(size, dtype=jnp.float32)[:, None]
     column = jnp.arange(size, dtype=jnp.float32)
@@ -60,18 +60,18 @@ def face_part_masks(landmarks: Float[Array, "n 478 d"], size: int) -> Float[Arra
     """Face, lips, inside of the mouth, eyes, irises and brows as filled, anti-aliased outlines.
 
     Args:
-      landmarks: (x, y[, z]) in [-1, 1] by pixel centres; a frame with NaN (no face found) is drawn empty.
-      size: side of the drawing in pixels.
+      landmarks: (x, y[, z]) in [-1, 1] by pixel centres; a frame with NaN (without a face) has empty masks.
+      size: side of the masks in pixels.
 
     Returns:
       Float32 in [0, 1], one channel a part.
     """
     known = jnp.isfinite(landmarks).all((1, 2))
-    # [-1, 1] spans the drawing from edge to edge.
+    # [-1, 1] spans the masks from edge to edge.
     pixels = (jnp.where(known[:, None, None], landmarks[..., :2], 0).astype(jnp.float32) + 1) * (size / 2)
     parts = []
     for polygons in _PARTS:
         covered = [_coverage(pixels[:, np.array(polygon)], size) for polygon in polygons]
         parts.append(sum(covered[1:], covered[0]))
-    drawn = jnp.stack(parts, axis=-1) * known[:, None, None, None]
-    return jax.lax.stop_gradient(jnp.clip(drawn, 0, 1))
+    masks = jnp.stack(parts, axis=-1) * known[:, None, None, None]
+    return jax.lax.stop_gradient(jnp.clip(masks, 0, 1))

@@ -1,8 +1,8 @@
 """The insides of mouths and eyes that the source picture shows shut and that have to open.
 
-A warp can only stretch what it has: a closed mouth has no inside. Here it is painted, dark, soft and low in contrast,
-in the source's own colours, between the lips as the driving landmarks place them. Each is painted in a small window
-of the frame, and only when something opens.
+A warp can only stretch existing pixels: a closed mouth has no inside. Here it is painted, dark, soft and low in
+contrast, in the source's own colours, between the lips as the driving landmarks place them. Each is painted in a small
+window of the frame, and only when something opens.
 """
 
 import dataclasses
@@ -163,7 +163,7 @@ def _paint(
 def paint_apertures(
     image: Float[Array, "n h w 4"], palette: Palette, source: Float[Array, "478 2"], driving: Float[Array, "n 478 2"]
 ) -> Float[Array, "n h w 4"]:
-    """Paint what opens.
+    """Paint the inside of opening mouths and eyes.
 
     Args:
       image: RGB times opacity, and opacity, square.

@@ -1,7 +1,7 @@
 """AVFR-GAN: audio-visual face reenactment (Agarwal, Mukhopadhyay, Namboodiri and Jawahar, 2023).
 
 FOMM with three additions, each of which can be switched off: structural priors (the face's mesh and the person's mask)
-beside the colours that the keypoint detector sees; the sound around the driving frame, as features beside the moved
+as further input channels of the keypoint detector; the audio around the driving frame, as features beside the warped
 source and as attention over it; and an identity-aware generator, a U-Net over the source of SPADE blocks, in the place
 of FOMM's decoder. With all of them off the networks are FOMM's, parameter for parameter.
 """
@@ -72,14 +72,14 @@ class AvfrConfig(FommConfig):
     """A whole AVFR-GAN; the networks that it shares with FOMM are set as there.
 
     Attributes:
-      structural_prior: the mesh's drawing and the person's mask are two more channels of the keypoint detector.
-      audio_encoder: the sound as a map of features beside the moved source.
-      audio_attention: the sound as attention over the moved source.
+      structural_prior: mesh image and person mask are two more input channels of the keypoint detector.
+      audio_encoder: the audio as a map of features beside the warped source.
+      audio_attention: the audio as attention over the warped source.
       identity_aware_generator: the U-Net of SPADE blocks; else FOMM's decoder.
-      mouth_masking: share of training pairs in which the keypoint detector does not see the colours of the driving
-        mouth (`mask_mouth`), so that the drawn mesh and the sound tell what it does. A model trained with some can be
-        dubbed: a mouth that the sound asks for is drawn instead (`faces.spoken_mouth`). Without the structural prior
-        the sound alone tells, and mouths are hidden only where there is some.
+      mouth_masking: share of training pairs in which the colours of the driving mouth are masked in the keypoint
+        detector's input (`mask_mouth`), so that mesh image and audio determine the mouth. A model trained so can be
+        dubbed: the mesh image shows the mouth of the speech (`faces.spoken_mouth`). Without the structural prior the
+        audio alone determines it, and mouths are masked only in clips with audio.
       audio: settings of the audio networks.
       identity: settings of the identity-aware generator.
     """
@@ -99,12 +99,12 @@ class AvfrConfig(FommConfig):
 
     @property
     def masks_mouths(self) -> bool:
-        """Whether the mouth can be left to the sound."""
+        """Whether the mouth can be driven by audio."""
         return (self.uses_audio or self.structural_prior) and self.mouth_masking > 0
 
     @property
     def uses_audio(self) -> bool:
-        """Whether the sound is looked at at all."""
+        """Whether any network takes audio."""
         return self.audio_encoder or self.audio_attention
 
     @property
@@ -113,7 +113,7 @@ class AvfrConfig(FommConfig):
         return self.num_channels + 2 * self.structural_prior
 
 
-_COLOURS = 3  # channels of a frame; behind them lie the drawing and the mask
+_COLOURS = 3  # channels of a frame; behind them lie mesh image and mask
 
 
 def mouth_opening(landmarks: Float[Array, "n 478 d"]) -> Float[Array, "n"]:
@@ -124,27 +124,27 @@ def mouth_opening(landmarks: Float[Array, "n 478 d"]) -> Float[Array, "n"]:
 
 
 def mask_mouth(
-    seen: Float[Array, "n h w c"], landmarks: Float[Array, "n 478 d"], which: Bool[Array, "n"] | None = None
+    inputs: Float[Array, "n h w c"], landmarks: Float[Array, "n 478 d"], which: Bool[Array, "n"] | None = None
 ) -> Float[Array, "n h w c"]:
-    """Frames whose colours are zero from the base of the nose to below the chin, and across the jaw; the mesh's drawing
-    and the mask stay.
+    """Frames whose colours are zero from the base of the nose to below the chin, and across the jaw; mesh image and
+    mask stay.
 
-    Place and size of what is hidden come from forehead and nose alone, and so tell nothing of the mouth.
+    Position and size of the masked region come from forehead and nose alone, so that they do not depend on the mouth.
 
     Args:
-      seen: what the keypoint detector sees of driving frames.
-      landmarks: of the faces, (x, y[, z]) in [-1, 1] by pixel centres; nothing is hidden where they are NaN.
-      which: of the frames; None hides all.
+      inputs: of the keypoint detector, for driving frames.
+      landmarks: of the faces, (x, y[, z]) in [-1, 1] by pixel centres; nothing is masked where they are NaN.
+      which: of the frames; None masks all.
     """
     base = landmarks[:, None, None, NOSE_BASE, :2]
     down = base - landmarks[:, None, None, FOREHEAD, :2]
     square = jnp.sum(down**2, -1)
-    places = pixel_grid(*seen.shape[1:3]) - base
+    places = pixel_grid(*inputs.shape[1:3]) - base
     along, across = jnp.sum(places * down, -1) / square, jnp.cross(places, down) / square
     hidden = (along > 0.02) & (along < 1) & (jnp.abs(across) < 0.85)  # NaN is in no range
     if which is not None:
         hidden &= which[:, None, None]
-    return jnp.where(hidden[..., None] & (jnp.arange(seen.shape[-1]) < _COLOURS), 0, seen)
+    return jnp.where(hidden[..., None] & (jnp.arange(inputs.shape[-1]) < _COLOURS), 0, inputs)
 
 
 PARTS = {
@@ -169,12 +169,12 @@ def silence(frames: int) -> Float[Array, "frames 80 16"]:
 
 
 def has_sound(mel: Float[Array, "n 80 16"]) -> Bool[Array, "n"]:
-    """Whether anything is heard."""
+    """Whether the audio is not silent."""
     return jnp.any(mel > SILENCE + 0.1, axis=(1, 2))
 
 
 class Encoded(NamedTuple):
-    """What is computed once a source: FOMM's features, and every level of the identity encoder, finest first (empty
+    """Features computed once a source: FOMM's, and every level of the identity encoder, finest first (empty
     without it)."""
 
     fomm: SourceFeatures
@@ -188,16 +188,16 @@ class Encoded(NamedTuple):
 
 class Generated(NamedTuple):
     """`prediction [N, H, W, C]` in [0, 1], the `motion` behind it, and the audio-visual `attention [N, h/4, w/4, 1]` in
-    [0, 1] (None without it). In training also `heard [N, h/4, w/4, f]`, what the audio encoder makes of the sound."""
+    [0, 1] (None without it). In training also `audio_features [N, h/4, w/4, f]` of the audio encoder."""
 
     prediction: Any
     motion: Motion
     attention: Any
-    heard: Any = None
+    audio_features: Any = None
 
 
 class MelEncoder(nn.Module):
-    """The spectrogram -> one vector of everything heard: four times convolution, normalisation, ReLU, halving."""
+    """The spectrogram -> one feature vector: four times convolution, normalisation, ReLU, halving."""
 
     config: AudioConfig
     axis_name: str | None = None
@@ -223,8 +223,8 @@ class AudioMap(nn.Module):
     @nn.compact
     def __call__(self, mel: Float[Array, "n 80 16"], train: bool = False) -> Float[Array, "n size size f"]:
         c, shared = self.config, {"axis_name": self.axis_name, "dtype": self.dtype}
-        heard = MelEncoder(c, **shared, name="mel")(mel, train)
-        x = nn.Dense(16 * c.max_features, dtype=self.dtype, name="spread")(heard)
+        features = MelEncoder(c, **shared, name="mel")(mel, train)
+        x = nn.Dense(16 * c.max_features, dtype=self.dtype, name="spread")(features)
         x = x.reshape(len(x), 4, 4, c.max_features)
         steps = (self.size // 4).bit_length() - 1
         for i in range(steps):
@@ -234,7 +234,7 @@ class AudioMap(nn.Module):
 
 
 class AudioQuery(nn.Module):
-    """The attention encoder: spectrogram -> a query of as many features as the moved source has."""
+    """The attention encoder: spectrogram -> a query of as many features as the warped source has."""
 
     config: AudioConfig
     features: int
@@ -243,10 +243,10 @@ class AudioQuery(nn.Module):
 
     @nn.compact
     def __call__(self, mel: Float[Array, "n 80 16"], train: bool = False) -> Float[Array, "n features"]:
-        heard = MelEncoder(self.config, self.axis_name, self.dtype, name="mel")(mel, train)
+        features = MelEncoder(self.config, self.axis_name, self.dtype, name="mel")(mel, train)
         # A small start: the sigmoid of a product of hundreds of features would stand at 0 or 1 from the beginning.
         small = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
-        return nn.Dense(self.features, dtype=self.dtype, kernel_init=small, name="final")(heard)
+        return nn.Dense(self.features, dtype=self.dtype, kernel_init=small, name="final")(features)
 
 
 class IdentityEncoder(nn.Module):
@@ -261,13 +261,13 @@ class IdentityEncoder(nn.Module):
     def __call__(self, source: Float[Array, "n h w c"], train: bool = False) -> list[Any]:
         c, shared = self.config, {"axis_name": self.axis_name, "dtype": self.dtype}
         x = SameBlock(c.block_expansion, 7, **shared, name="first")(source, train)
-        found = []
+        levels = []
         for i in range(self.levels):
             x = average_pool(x, (2, 2)) if i else x
-            seen = average_pool(source, (2**i, 2**i)) if i else source
+            condition = average_pool(source, (2**i, 2**i)) if i else source
             block = SpadeResBlock(_width(c, i), c.hidden, c.norm, **shared, name=f"blocks_{i}")
-            found.append(x := block(x, seen, train))
-        return found
+            levels.append(x := block(x, condition, train))
+        return levels
 
 
 class IdentityDecoder(nn.Module):
@@ -353,14 +353,14 @@ class AvfrGenerator(fomm.Generator):
           encoded: of `encode_source`.
           source: its keypoints.
           driving: of N frames.
-          mel: what is heard around each of the N frames, in [-4, 4]; None is silence.
+          mel: mel window around each of the N frames, in [-4, 4]; None is silence.
           train: use and update the batch's own statistics.
         """
         motion = self.motion(encoded.fomm, source, driving, train)
         moved = self.move(encoded.fomm, motion)
-        fused, attention, heard = self.fuse(moved, mel, train)
+        fused, attention, audio_features = self.fuse(moved, mel, train)
         prediction = self.render(fused, encoded.identity, motion.deformation, train)
-        return Generated(prediction, motion, attention, heard)
+        return Generated(prediction, motion, attention, audio_features)
 
     def render(
         self, fused: Float[Array, "n h w f"], identity: list[Any], flow: Float[Array, "n h2 w2 2"], train: bool = False
@@ -373,19 +373,19 @@ class AvfrGenerator(fomm.Generator):
     def fuse(
         self, moved: Float[Array, "n h w f"], mel: Float[Array, "n 80 16"] | None, train: bool = False
     ) -> tuple[Any, Any, Any]:
-        """What the decoder is given: `Enc_dec`, for FOMM's decoder brought back to its width; and in it the attention
-        and the audio encoder's map (None without them)."""
-        c, parts, attention, heard = self.config, [moved], None, None
-        sound = jnp.asarray(silence(len(moved)) if mel is None else mel, moved.dtype)
+        """The decoder's input: `Enc_dec`, for FOMM's decoder brought back to its width; and the attention and the audio
+        encoder's map in it (None without them)."""
+        c, parts, attention, audio_features = self.config, [moved], None, None
+        audio = jnp.asarray(silence(len(moved)) if mel is None else mel, moved.dtype)
         if c.audio_encoder:
-            heard = self.audio_encoder(sound, train)
-            parts.append(heard.astype(moved.dtype))
+            audio_features = self.audio_encoder(audio, train)
+            parts.append(audio_features.astype(moved.dtype))
         if c.audio_attention:
-            query = self.audio_attention(sound, train)
+            query = self.audio_attention(audio, train)
             attention = nn.sigmoid(jnp.einsum("nc,nhwc->nhw", query, moved)[..., None])
             parts.append(attention.astype(moved.dtype))
         fused = jnp.concatenate(parts, axis=-1) if c.uses_audio else moved
-        return self.join(fused) if c.uses_audio and not c.identity_aware_generator else fused, attention, heard
+        return self.join(fused) if c.uses_audio and not c.identity_aware_generator else fused, attention, audio_features
 
     def _placed(self, level: Array, flow: Array) -> Array:
         """A level of the identity encoder for each of N frames."""

@@ -23,12 +23,12 @@ from avfr_jax.typing import Float
 
 @dataclasses.dataclass(frozen=True)
 class Priors:
-    """What a face backend knows of N frames, in the frames' own coordinates.
+    """A face backend's results for N frames, in the frames' own coordinates.
 
     Attributes:
-      landmarks: `[N, 478, 3]` float32, (x, y) in [-1, 1] by pixel centres, z in the units of x; NaN where no face
-        was found.
-      person_mask: `[N, H, W]` float32 in [0, 1], or None where it was not asked for.
+      landmarks: `[N, 478, 3]` float32, (x, y) in [-1, 1] by pixel centres, z in the units of x; NaN without a
+        face.
+      person_mask: `[N, H, W]` float32 in [0, 1], or None where it was not computed.
       mask_mouth: hide the mouths in the frames from the network: the landmarks are those of the speech to be shown.
     """
 
@@ -51,17 +51,17 @@ FindPriors = Callable[[Float[np.ndarray, "n h w 3"], bool], Priors]
 
 
 def face_priors(frames: Any, priors: Priors | None, find: FindPriors | None, *, masks: bool = False) -> Priors:
-    """The given priors, else those that are found, with a face in every frame.
+    """The given priors, else those of a face backend, with a face in every frame.
 
     Args:
       frames: `[N, H, W, 3]` float32 in [0, 1].
-      priors: those that are known.
-      find: what finds them.
+      priors: those given, or None.
+      find: face backend.
       masks: find the person's mask of every frame too.
 
     Raises:
       FaceError: a frame shows no face and no priors were given.
-      MissingBackendError: none were given and there is nothing to find them with.
+      MissingBackendError: no priors and no face backend were given.
     """
     if priors is not None:
         return priors
@@ -73,7 +73,7 @@ def face_priors(frames: Any, priors: Priors | None, find: FindPriors | None, *, 
 
 
 def person_mask(image: Any, priors: Priors | None, find: FindPriors | None) -> Any:
-    """The person's mask [H, W] of a source picture [H, W, 3] in [0, 1]: the one in `priors`, else one that is found.
+    """The person's mask [H, W] of a source picture [H, W, 3] in [0, 1]: the one in `priors`, else a face backend's.
 
     Where none can be, under a trace or without a face backend, it is one everywhere: the whole picture moves.
     """
@@ -95,10 +95,11 @@ class Explanation(NamedTuple):
     """How N frames came about.
 
     Attributes:
-      frames: `[N, H, W, 3]` in [0, 1], what `Animator.animate` gives.
-      displacement: `[N, h, w, 2]`: how far from each place of a frame, in half frames (x, y), to look in the source.
-      occlusion: `[N, h, w, 1]` in [0, 1], 0 where the source shows nothing of use; None where it is not estimated.
-      attention: `[N, h, w, 1]` in [0, 1], where the sound draws the network to; None for models that do not listen.
+      frames: `[N, H, W, 3]` in [0, 1], the result of `Animator.animate`.
+      displacement: `[N, h, w, 2]`: from each position of a frame to the corresponding one of the source, in half
+        frames (x, y).
+      occlusion: `[N, h, w, 1]` in [0, 1], 0 where the source is occluded; None where it is not estimated.
+      attention: `[N, h, w, 1]` in [0, 1], of the audio over the image; None for models without audio attention.
     """
 
     frames: Any
@@ -131,7 +132,7 @@ def model_fingerprint(family: str, config: Any, variables: Any = None) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Capabilities:
-    """What a model needs beyond pixels, and what it can do.
+    """Inputs that a model needs beyond pixels, and its abilities.
 
     Attributes:
       landmarks: it needs the landmarks of every frame and the person's mask of the source (`Priors`).
@@ -160,10 +161,10 @@ class Animator(Protocol):
     """A model that animates a source image.
 
     Attributes:
-      name: by which it is found.
+      name: as in the model store.
       family: its registry record (`avfr_jax.families`).
       fingerprint: eight bytes that two models share only if they compute the same: of family, config and weights.
-      capabilities: what it needs and can do.
+      capabilities: inputs that it needs, and its abilities.
       motion_spec: layout, interpolation and retargeting of its motion.
       image_size: side of the square frames it was made for, in pixels.
       batch_size: frames at once that suit a small machine.

@@ -38,11 +38,11 @@ class DenseMotionConfig:
 
 
 class Motion(NamedTuple):
-    """What the motion network says about N frames.
+    """Estimated motion of N frames.
 
     Attributes:
-      deformation: `[N, h, w, 2]` backward flow: for each driving position, where to look in the source.
-      occlusion_map: `[N, h, w, 1]` in [0, 1], 0 where the source shows nothing of use; None if not estimated.
+      deformation: `[N, h, w, 2]` backward flow: for each driving position, the corresponding position in the source.
+      occlusion_map: `[N, h, w, 1]` in [0, 1], 0 where the source is occluded; None if not estimated.
       mask: `[N, h, w, K + 1]` share of each candidate flow.
       sparse_deformed: `[N, K + 1, h, w, C]` the source warped by each candidate flow.
     """
@@ -54,7 +54,7 @@ class Motion(NamedTuple):
 
     @property
     def displacement(self) -> Float[Array, "n h w 2"]:
-        """`[N, h, w, 2]`: how far from each place to look in the source."""
+        """`[N, h, w, 2]`: the flow relative to each position."""
         return self.deformation - corner_grid(*self.deformation.shape[1:3])
 
 

@@ -1,4 +1,4 @@
-"""Discriminators. FOMM's is pix2pix-like, optionally shown the driving keypoints (reference program
+"""Discriminators. FOMM's is pix2pix-like, optionally conditioned on the driving keypoints (reference program
 `modules/discriminator.py`)."""
 
 import dataclasses
@@ -24,7 +24,7 @@ class DiscriminatorConfig:
       num_blocks: convolution blocks.
       max_features: widest block.
       scales: image scales that get a discriminator each.
-      use_keypoints: draw the driving keypoints as Gaussian heatmaps beside the image.
+      use_keypoints: Gaussian heatmaps of the driving keypoints are further input channels.
       keypoint_variance: of those heatmaps.
       spectral: spectral normalisation of every convolution.
     """
@@ -78,7 +78,7 @@ class Discriminator(nn.Module):
         x = image
         if c.use_keypoints:
             if keypoints is None:
-                raise ValueError("this discriminator looks at keypoints too; none were given")
+                raise ValueError("this discriminator needs keypoints; none were given")
             heat = gaussian_heatmaps(keypoints.value, corner_grid(*x.shape[1:3]), c.keypoint_variance)
             x = jnp.concatenate([x, heat.astype(x.dtype)], axis=-1)
         maps = []
@@ -108,7 +108,7 @@ class MultiScaleDiscriminator(nn.Module):
     def __call__(
         self, image: Float[Array, "n h w c"], keypoints: Keypoints | None = None, train: bool = False
     ) -> dict[str, tuple[list[Any], Any]]:
-        """Judge images in [0, 1].
+        """Logits of images in [0, 1].
 
         Returns:
           For each scale's name, the feature maps of its blocks (after pooling) and its map of logits.

@@ -78,8 +78,8 @@ def vox_adv_256() -> FommConfig:
 
 
 def vox_256() -> FommConfig:
-    """FOMM's `config/vox-256.yaml`: no adversarial loss, so the discriminator only follows; it has spectral
-    normalisation and sees no keypoints."""
+    """FOMM's `config/vox-256.yaml`: no adversarial loss, so the discriminator has no effect; it has spectral
+    normalisation and no keypoint input."""
     return FommConfig(discriminator=DiscriminatorConfig(use_keypoints=False, spectral=True))
 
 
@@ -103,7 +103,7 @@ def at_size(config: FommConfig, size: int) -> FommConfig:
 
 
 class SourceFeatures(NamedTuple):
-    """What is computed once a source.
+    """Features computed once a source.
 
     Attributes:
       image: `[N, H, W, C]` the source itself.
@@ -158,11 +158,11 @@ class Generator(nn.Module):
         return self.dense_motion_network(encoded.small, source, driving, train)
 
     def decode(self, encoded: SourceFeatures, motion: Motion, train: bool = False) -> Generated:
-        """Warp the features, hide what is occluded, and decode to an image."""
+        """Warp the features, mask the occluded ones, and decode to an image."""
         return self.decode_features(self.move(encoded, motion), motion, train)
 
     def move(self, encoded: SourceFeatures, motion: Motion) -> Float[Array, "n h w f"]:
-        """The source's features where the motion puts them, what is occluded hidden."""
+        """The source's features warped by the motion, the occluded ones masked."""
         x = self.deform(encoded.features, motion.deformation)
         if motion.occlusion_map is not None:
             x = x * resize_linear(motion.occlusion_map, x.shape[1:3]).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Pictures as users hold them -> as networks take them, and back."""
+"""Conversion of images between the forms of callers and of networks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +10,11 @@ from avfr_jax.errors import InputError
 
 
 def as_batch(pictures: Any, what: str, channels: int) -> tuple[Any, Callable[[Any], Any]]:
-    """Pictures as a float batch, and what gives results their form.
+    """Images as a float batch, and the inverse for results.
 
     Args:
       pictures: `[H, W, C]` or `[N, H, W, C]`, uint8 or float in [0, 1].
-      what: what to call them in an error message.
+      what: their name in error messages.
       channels: C.
 
     Returns:

@@ -2,11 +2,11 @@
 "Frame interpolation at the receiver's end", eq. 1).
 
 The paper's: a GAN of 2-D convolutions whose generator sees the frames v_i and v_{i+2} one behind the other in the
-channels and paints v_{i+1}; more frames between by giving it its own. The paper shows an encoder and a decoder without
-their widths. Ours: the network is a U-Net whose output is added to the mean of the two frames, which is what an
-untrained one gives. With `moved` the frames are first brought to where they match halfway (`halfway_motion`), the
-network sees them there, and says for every pixel how much further its colour has come in each and how much each frame
-counts, so that what moves need not be painted anew; an untrained one gives the mean of the matched frames.
+channels and synthesises v_{i+1}; more frames between by applying it to its own results. The paper shows an encoder and
+a decoder without their widths. Ours: the network is a U-Net whose output is added to the mean of the two frames, the
+result of an untrained one. With `matching` the frames are first brought to where they match halfway (`halfway_motion`),
+the network takes them from there and estimates for every pixel a further displacement in each and the weight of each,
+so that moving pixels need not be synthesised anew; an untrained one gives the mean of the matched frames.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class InterpolationConfig:
       num_channels: of a frame.
       matching: match the frames and estimate residual flow (ours), or the difference from their mean alone.
       network: the U-Net.
-      discriminator: judges single frames (eq. 2).
+      discriminator: of single frames (eq. 2).
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"moved": "matching"}
@@ -67,8 +67,8 @@ class Generator(nn.Module):
             return (first + second) / 2 + network(jnp.concatenate([first, second], axis=-1), train)
         motion = halfway_motion(first, second)
         matched = [look_up(first, motion), look_up(second, -motion), motion / 8]
-        found = network(jnp.concatenate(matched, axis=-1), train)
-        paint, share, moves = jnp.split(found, (colours, colours + 1), axis=-1)
+        estimate = network(jnp.concatenate(matched, axis=-1), train)
+        paint, share, moves = jnp.split(estimate, (colours, colours + 1), axis=-1)
         share = nn.sigmoid(share)
         one, other = look_up(first, motion + moves[..., :2]), look_up(second, moves[..., 2:] - motion)
         return share * one + (1 - share) * other + paint
@@ -103,7 +103,7 @@ def between(
 ) -> Float[Array, "n count h w c"]:
     """One, two or three frames between each two, in their order; pure, and jit-able with `config` and `count` static.
 
-    The network knows the halfway frame alone, so that the others are made from its own: with m = G(first, second),
+    The network gives the halfway frame alone, so that the others are made from its results: with m = G(first, second),
 
     * one frame is m;
     * three are G(first, m), m and G(m, second): a quarter, half and three quarters of the way;
@@ -116,7 +116,7 @@ def between(
       config: the model.
       variables: weights, as from `init`; the generator's are used.
       first: frames in [0, 1].
-      second: the next ones known.
+      second: the next ones received.
       count: 1, 2 or 3.
 
     Returns:
@@ -137,8 +137,8 @@ def between(
         return middle[:, None]
     # Both outer frames in one batch.
     outer = halfway(jnp.concatenate([first, middle]), jnp.concatenate([middle, second]))
-    found = [outer[:n], middle, outer[n:]] if count == MOST_BETWEEN else [outer[:n], outer[n:]]
-    return jnp.stack(found, axis=1)
+    frames = [outer[:n], middle, outer[n:]] if count == MOST_BETWEEN else [outer[:n], outer[n:]]
+    return jnp.stack(frames, axis=1)
 
 
 _between = jax.jit(between, static_argnums=(0, 4))

@@ -1,12 +1,12 @@
 """`landmark-warp`: a face moved by its landmarks, with no learned weights.
 
-The baseline that every learned model has to beat. A thin-plate spline through some 150 points of the face mesh says
-where each pixel of the new frame lies in the source picture. Around that:
+The baseline that every learned model has to beat. A thin-plate spline through some 150 points of the face mesh maps
+each pixel of the new frame to its position in the source picture. Around that:
 
 * hair and ears follow the head's own plane, the torso stays, the neck between them bends;
 * the person is a layer over a background that is filled in behind it once and never moves;
 * a mouth or an eye that opens although the source's is shut shows an inside made from the source's colours;
-* displacements well below a pixel, which are the face tracker's noise, are drawn towards zero.
+* displacements well below a pixel, which are the face tracker's noise, are shrunk towards zero.
 
 Source of the spline: Bookstein, "Principal Warps", PAMI 1989. The rest is this package's own.
 """
@@ -36,7 +36,7 @@ class LandmarkWarpConfig:
       kernel: see `avfr_jax.ops.tps.fit`.
       smoothing: of the spline, pixels² (thin_plate) or pixels (linear) of a 256 x 256 frame.
       dead_zone_px: displacements about this long or shorter are tracker noise.
-      pose_dead_zone_px: the same for what hair and neck do with the head, which is fitted to fewer points.
+      pose_dead_zone_px: the same for the motion of hair and neck with the head, which is fitted to fewer points.
       least_gap_px: lips and lids are kept this far apart.
       hair: how far out the hair is tied to the head, in radii of the face's outline.
       hair_smoothing_px: how loosely.
@@ -60,7 +60,7 @@ class LandmarkWarpConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class EncodedSource:
-    """What `animate` needs of the source picture; shapes are those of one.
+    """Layers of the source picture for `animate`; shapes are those of one.
 
     Attributes:
       layer: [2H,2W,4], twice enlarged: the person's colours with the background's share taken off, and its opacity.
@@ -114,7 +114,7 @@ def _encode(config: LandmarkWarpConfig, source: Array, landmarks: Array, mask: A
     layered = ((mask.mean() > 0.05) & (mask.mean() < 0.95) & (on_face > 0.8)).astype(jnp.float32)
     opacity = jnp.clip((mask - 0.1) / 0.8, 0, 1)
     opacity = jnp.where(layered > 0, opacity, 1.0)
-    # What the mask leaves over at its edge (loose hair) must not colour the background.
+    # Loose hair outside of the mask must not colour the background.
     reach = max(1, config.size // 32)
     grown = jax.lax.reduce_window(opacity, 0.0, jax.lax.max, (2 * reach + 1,) * 2, (1, 1), "SAME")
     background = _fill(source, 1 - grown)
@@ -217,7 +217,7 @@ def displacement(
       driving: meshes of N frames.
 
     Returns:
-      How far from each place of the new frame, in half frames, to look in the source. The frame's border moves with
+      From each position of the new frame to that in the source, in half frames. The frame's border moves with
       the person.
     """
     return _displacement(config, jnp.ones(()), source, driving) * (2 / config.size)
@@ -279,7 +279,7 @@ def _anchors(
     ring = jnp.concatenate([hair, neck])
     ring_moved = plane[:, None, 0] + jnp.einsum("ki,nij->nkj", ring, plane[:, 1:])
     move = _shrink(ring_moved - ring, config.pose_dead_zone_px / 128)
-    # The neck keeps out of what the jaw does, as far as it can without coming to lie over it.
+    # The neck does not follow the jaw, except where the jaw would come to lie over it.
     dragged = driving[:, np.array(points.OVAL_JAW)] - jaw
     free = dragged - config.neck * move[:, len(hair) :]
     length = jnp.maximum(jnp.linalg.norm(free, axis=-1, keepdims=True), 1e-6)
@@ -374,7 +374,7 @@ def _enlarging_matrix(small: int, large: int) -> Float[np.ndarray, "large small"
 
 
 def _known(displacement: Float[Array, "n h w 2"], layered: Array) -> Float[Array, "n h w"]:
-    """1 where the source shows what is asked of it, falling to 0 above and beside it: a head that the source's frame
+    """1 inside of the source, falling to 0 above and beside it: a head that the source's frame
     cuts off ends softly, not in streaks. Shoulders do go on below the frame."""
     _, h, w, _ = displacement.shape
     x = jnp.arange(w) + displacement[..., 0]

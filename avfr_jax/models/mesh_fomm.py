@@ -1,13 +1,13 @@
-"""`mesh-fomm`: a compact First Order Motion Model that is told where the face is.
+"""`mesh-fomm`: a compact First Order Motion Model with the face mesh as input.
 
 FOMM (Siarohin et al. 2019) finds keypoints without supervision and lets a network mix their local motions into a dense
 flow. Here the face mesh takes part: the smooth warp between two meshes (`landmark_warp`) is one more candidate motion,
-and drawings of the face's parts are further inputs of every network. The mesh moves the face from the first step of
-training on; the learned keypoints are left to what it says nothing of: shoulders, hair, hands, a moving camera.
+and masks of the face's parts are further inputs of every network. The mesh moves the face from the first step of
+training on; the learned keypoints are left for everything else: shoulders, hair, hands, a moving camera.
 
-The frame itself is a mixture of three pictures, each pixel with shares of its own: what `landmark-warp` makes (the
-person as a layer moved by the mesh, over a background that stays), the source warped by the dense flow, and a painted
-one. It starts out as the first of them; what is learned is where another does better.
+The frame is a mixture of three images with weights for each pixel: the layered warp of `landmark-warp` (the person as
+a layer moved by the mesh, over a static background), the source warped by the dense flow, and a synthesised image. An
+untrained model gives the first of them.
 
 Further differences from FOMM, all for speed: features are warped at two scales, and no convolution runs at the frame's
 full resolution.
@@ -31,7 +31,7 @@ from avfr_jax.nn.layers import BatchNorm, Conv
 from avfr_jax.ops.flow import sparse_motions, warp_by_each
 from avfr_jax.ops.grids import pixel_grid
 from avfr_jax.ops.heatmaps import heatmap_difference
-from avfr_jax.ops.resize import average_pool, resize_linear
+from avfr_jax.ops.resize import average_pool, depth_to_space, resize_linear, space_to_depth
 from avfr_jax.ops.sampling import grid_sample_2d
 from avfr_jax.typing import Array, Float
 
@@ -66,7 +66,7 @@ class MeshGeneratorConfig:
       coarse: channels at a quarter of it.
       num_bottleneck_blocks: residual blocks at a quarter of the frame's size.
       shares: log-odds with which the three pictures start out: the layered warp's, the source warped by the dense flow,
-        and the painted one.
+        and the synthesised one.
     """
 
     fine: int = 32
@@ -101,11 +101,11 @@ class MeshFommConfig:
 
 
 class MeshMotion(NamedTuple):
-    """What the motion network says about N frames.
+    """Estimated motion of N frames.
 
     Attributes:
-      displacement: `[N, s, s, 2]`: how far from each place of the driving frame, in half frames, to look in the source.
-      occlusion_map: `[N, s, s, 1]` in [0, 1], 0 where the source shows nothing of use.
+      displacement: `[N, s, s, 2]`: from each position of the driving frame to that in the source, in half frames.
+      occlusion_map: `[N, s, s, 1]` in [0, 1], 0 where the source is occluded.
       mask: `[N, s, s, K + 2]` share of each candidate: background, K keypoints, mesh.
     """
 
@@ -115,7 +115,7 @@ class MeshMotion(NamedTuple):
 
 
 class EncodedSource(NamedTuple):
-    """What is computed once a source: the `image`, `small` at the motion network's size with the person's mask behind
+    """Features computed once a source: the `image`, `small` at the motion network's size with the person's mask behind
     its colours, features at half (`fine`) and a quarter (`coarse`) of the frame's size, and the `layers` of
     `landmark_warp`."""
 
@@ -128,7 +128,7 @@ class EncodedSource(NamedTuple):
 
 class Generated(NamedTuple):
     """N frames `prediction` in [0, 1], the `motion` behind them, the source `warped` by it, the `layered` warp, and the
-    `shares` `[N, H, W, 3]` of layered, warped and painted picture in the frame."""
+    `shares` `[N, H, W, 3]` of layered, warped and synthesised image in the frame."""
 
     prediction: Any
     motion: MeshMotion
@@ -143,20 +143,8 @@ def shrink(frames: Float[Array, "n h w c"], size: int) -> Float[Array, "n size s
     return average_pool(frames, (factor, factor)) if factor > 1 else frames
 
 
-def _fold(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c4"]:
-    """2 × 2 pixels into channels."""
-    n, h, w, c = x.shape
-    return x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
-
-
-def _unfold(x: Float[Array, "n h w c4"]) -> Float[Array, "n h2 w2 c"]:
-    """The inverse of `_fold`."""
-    n, h, w, c = x.shape
-    return x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
-
-
 def mesh_displacement(config: LandmarkWarpConfig, source: FaceMesh, driving: FaceMesh) -> Float[Array, "n size size 2"]:
-    """The smooth warp between two meshes, as `MeshMotion.displacement`; zero where either face was not found.
+    """The smooth warp between two meshes, as `MeshMotion.displacement`; zero where either face is missing.
 
     Args:
       config: of the warp; `size` is the side of the result.
@@ -177,7 +165,7 @@ def mesh_displacement(config: LandmarkWarpConfig, source: FaceMesh, driving: Fac
 
 
 class MotionNetwork(nn.Module):
-    """Candidate motions and drawings -> one dense displacement and an occlusion map."""
+    """Candidate motions and masks of the face's parts -> one dense displacement and an occlusion map."""
 
     config: MeshMotionConfig
     num_keypoints: int
@@ -199,7 +187,7 @@ class MotionNetwork(nn.Module):
         source: Keypoints,
         driving: Keypoints,
         mesh: Float[Array, "n s s 2"],
-        drawing: Float[Array, "n s s d"],
+        parts: Float[Array, "n s s d"],
         layered: Float[Array, "n s s 4"],
         train: bool = False,
     ) -> MeshMotion:
@@ -210,8 +198,8 @@ class MotionNetwork(nn.Module):
           source: learned keypoints of the source, one frame or N.
           driving: of N frames.
           mesh: the mesh's displacement.
-          drawing: of the driving face.
-          layered: what `landmark_warp` makes of the frame, the person's opacity behind its colours.
+          parts: masks of the driving face's parts.
+          layered: the frame by `landmark_warp`, the person's opacity behind its colours.
           train: use and update the batch's own statistics.
         """
         n, s = mesh.shape[0], self.config.size
@@ -221,7 +209,7 @@ class MotionNetwork(nn.Module):
         deformed = warp_by_each(small, motions, align_corners=False)
         heat = heatmap_difference(source.value, driving.value, grid, self.config.keypoint_variance)[..., 1:]
         candidates = jnp.moveaxis(deformed, 1, 3).reshape(n, s, s, -1)
-        x = jnp.concatenate([candidates, heat, 4 * mesh, drawing, layered], axis=-1)
+        x = jnp.concatenate([candidates, heat, 4 * mesh, parts, layered], axis=-1)
         out = self.heads(self.hourglass(x, train)).astype(jnp.float32)
         mask = jax.nn.softmax(out[..., :-1], axis=-1)
         displacement = jnp.einsum("nhwk,nkhwd->nhwd", mask, motions - grid)
@@ -265,8 +253,8 @@ class MeshGenerator(nn.Module):
     ) -> EncodedSource:
         """Everything that depends on the source alone; `mask` is 1 on the person."""
         half = source.shape[1] // 2
-        drawing = face_part_masks(landmarks, half).astype(source.dtype)
-        fine = self.first(jnp.concatenate([_fold(source), drawing], axis=-1), train)
+        parts = face_part_masks(landmarks, half).astype(source.dtype)
+        fine = self.first(jnp.concatenate([space_to_depth(source, 2), parts], axis=-1), train)
         coarse = nn.relu(self.down_norm(self.down(fine), train))
         small = shrink(jnp.concatenate([source, mask[..., None]], axis=-1), self.config.motion.size)
         layers = jax.vmap(lambda *one: landmark_warp.encode_traced(self._layers, *one))(source, landmarks, mask)
@@ -287,22 +275,22 @@ class MeshGenerator(nn.Module):
         size = encoded.image.shape[1]
         warp = LandmarkWarpConfig(size=c.motion.size, flow_size=c.motion.size)
         mesh = mesh_displacement(warp, source.mesh, driving.mesh)
-        fine_drawing = face_part_masks(driving.mesh.landmarks, size // 2)
-        drawings = [shrink(fine_drawing, c.motion.size), shrink(fine_drawing, size // 4), fine_drawing]
+        fine_parts = face_part_masks(driving.mesh.landmarks, size // 2)
+        parts = [shrink(fine_parts, c.motion.size), shrink(fine_parts, size // 4), fine_parts]
         learned = source.learned, driving.learned
         layered = self._layered(encoded, source.mesh, driving.mesh)
         small = shrink(layered, c.motion.size)
-        motion = self.motion_network(encoded.small, *learned, mesh, drawings[0], small, train)
+        motion = self.motion_network(encoded.small, *learned, mesh, parts[0], small, train)
         warped = _warp(encoded.image, motion.displacement, n)
         x = _warp(encoded.coarse, motion.displacement, n) * _resized(motion.occlusion_map, size // 4)
-        x = self.join(jnp.concatenate([x, drawings[1].astype(x.dtype)], axis=-1), train)
+        x = self.join(jnp.concatenate([x, parts[1].astype(x.dtype)], axis=-1), train)
         for block in self.bottleneck:
             x = block(x, train)
         fine = _warp(encoded.fine, motion.displacement, n) * _resized(motion.occlusion_map, size // 2)
         x = self.up(x, train)
-        others = (fine, _fold(layered), drawings[2])
+        others = (fine, space_to_depth(layered, 2), parts[2])
         x = self.merge(jnp.concatenate([x, *(part.astype(x.dtype) for part in others)], axis=-1), train)
-        out = _unfold(self.final(x)).astype(jnp.float32)
+        out = depth_to_space(self.final(x), 2).astype(jnp.float32)
         shares = nn.softmax(out[..., 3:], axis=-1)
         layered = layered[..., :3]
         pictures = (layered, warped, nn.sigmoid(out[..., :3]))
@@ -310,7 +298,7 @@ class MeshGenerator(nn.Module):
         return Generated(frames, motion, warped, layered, shares)
 
     def _layered(self, encoded: EncodedSource, source: FaceMesh, driving: FaceMesh) -> Float[Array, "n h w 4"]:
-        """What `landmark_warp` makes of each frame, with the person's opacity."""
+        """Each frame by `landmark_warp`, with the person's opacity."""
         faces = source.positions
         if len(source) == 1:
             layers = jax.tree.map(lambda x: x[0], encoded.layers)
@@ -341,12 +329,12 @@ def _warp(image: Float[Array, "m h w c"], displacement: Float[Array, "n s s 2"],
 def detector_input(
     frames: Float[Array, "n h w 3"], landmarks: Float[Array, "n 478 3"], config: MeshFommConfig
 ) -> Float[Array, "n s s 11"]:
-    """What the keypoint detector looks at: the frame at the motion network's size, the face's parts drawn, and each
-    place's own coordinates, without which all keypoints begin, and many stay, in one place."""
+    """Input of the keypoint detector: the frame at the motion network's size, masks of the face's parts, and the
+    coordinates of each pixel, without which all keypoints begin, and many stay, in one place."""
     size = config.motion.size
-    drawing = face_part_masks(landmarks, size).astype(frames.dtype)
+    parts = face_part_masks(landmarks, size).astype(frames.dtype)
     places = jnp.broadcast_to(pixel_grid(size, size).astype(frames.dtype), (frames.shape[0], size, size, 2))
-    return jnp.concatenate([shrink(frames, size), drawing, places], axis=-1)
+    return jnp.concatenate([shrink(frames, size), parts, places], axis=-1)
 
 
 def encode_and_animate(
@@ -368,7 +356,7 @@ def motion_spec(config: MeshFommConfig) -> MeshKeypointSpec:
 
 
 def keypoint_detector(config: MeshFommConfig, *, axis_name: str | None = None, dtype: Any = None) -> KeypointDetector:
-    """The detector a config describes; it looks at `detector_input`."""
+    """The detector a config describes; its input is `detector_input`."""
     return KeypointDetector(config.keypoint_detector, config.num_keypoints, True, axis_name, dtype)
 
 

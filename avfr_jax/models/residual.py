@@ -1,12 +1,12 @@
-"""Binary residual coding: what a drawn frame lacks, in bits (Wang et al., "One-shot free-view neural talking-head
+"""Binary residual coding: the error of a rendered frame, in bits (Wang et al., "One-shot free-view neural talking-head
 synthesis for video conferencing", 2021, appendix C.3).
 
-The paper's: three convolutions of stride 2 take the difference between the true frame and the drawn one to 32 maps of
+The paper's: three convolutions of stride 2 take the difference between the true and the rendered frame to 32 maps of
 an eighth of its side, whose signs are sent; three convolutions of 128 with pixel shuffle bring them back, and the
-repaired frame is what motion is applied to from then on. Ours, where the config asks for it: both sides see the drawn
-frame too, so that bits need not say what it shows already; and any part of the signs can be left out, cell by cell and
-from the last map on, which is what lets a sender spend any number of bits. What is left out is zero, and training
-leaves out at random.
+corrected frame is the source of motion from then on. Ours, as settings: encoder and decoder are conditioned on the
+rendered frame, so that bits need not repeat its content; and any part of the signs can be left out, cell by cell and
+from the last map on, so that a sender can spend any number of bits. Signs left out are zero; training leaves out at
+random.
 """
 
 import dataclasses
@@ -36,13 +36,13 @@ class ResidualConfig:
     Attributes:
       image_size: side of the square frames.
       num_channels: of a frame.
-      fold: squares of so many pixels a side become channels before the first layer and pixels again after the last.
+      fold: squares of `fold` pixels a side become channels before the first layer and pixels again after the last.
       halvings: convolutions of stride 2; a cell is a square of `fold · 2^halvings` pixels a side.
       width: of the encoder's maps between.
       bits: signs of a cell.
       decoder_width: of the decoder's maps before each pixel shuffle, a multiple of four.
       conditional: the generated frame is an input of encoder and decoder (ours).
-      discriminator: judges repaired frames.
+      discriminator: of corrected frames.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"sees_drawn": "conditional"}
@@ -77,7 +77,7 @@ class ResidualConfig:
 
 
 class Generator(nn.Module):
-    """(true frame, drawn frame) -> signs -> repaired frame."""
+    """(true frame, rendered frame) -> signs -> corrected frame."""
 
     config: ResidualConfig
     dtype: Any = None
@@ -97,20 +97,20 @@ class Generator(nn.Module):
         zeros = nn.initializers.zeros
         self.final = plain(c.num_channels * c.fold**2, kernel_init=zeros, bias_init=zeros)
 
-    def encode(self, true: Float[Array, "n h w c"], drawn: Float[Array, "n h w c"]) -> Float[Array, "n a b bits"]:
+    def encode(self, true: Float[Array, "n h w c"], rendered: Float[Array, "n h w c"]) -> Float[Array, "n a b bits"]:
         """Frames in [0, 1] -> numbers in [-1, 1] whose signs are sent."""
-        left = true - drawn
-        x = jnp.concatenate([left, drawn - 0.5], axis=-1) if self.config.conditional else left
+        left = true - rendered
+        x = jnp.concatenate([left, rendered - 0.5], axis=-1) if self.config.conditional else left
         x = space_to_depth(x, self.config.fold)
         for layer in self.down[:-1]:
             x = nn.leaky_relu(layer(x))
         return jnp.tanh(widen(self.down[-1](x)))
 
-    def decode(self, signs: Float[Array, "n a b bits"], drawn: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-        """Signs (-1, 1; 0 where left out) and the drawn frame -> the repaired one, which may leave [0, 1] a little."""
+    def decode(self, signs: Float[Array, "n a b bits"], rendered: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        """Signs (-1, 1; 0 where left out) and the rendered frame -> the corrected one, which may leave [0, 1]."""
         c = self.config
         levels = []
-        shown = space_to_depth(drawn - 0.5, c.fold)
+        shown = space_to_depth(rendered - 0.5, c.fold)
         for layer in self.shown:
             shown = nn.leaky_relu(layer(shown))
             levels.append(shown)
@@ -119,20 +119,20 @@ class Generator(nn.Module):
             if levels:
                 x = jnp.concatenate([x, levels.pop()], axis=-1)
             x = depth_to_space(nn.leaky_relu(layer(x)), 2)
-        return drawn + depth_to_space(widen(self.final(x)), c.fold)
+        return rendered + depth_to_space(widen(self.final(x)), c.fold)
 
     def __call__(
         self,
         true: Float[Array, "n h w c"],
-        drawn: Float[Array, "n h w c"],
+        rendered: Float[Array, "n h w c"],
         kept: Float[Array, "n a b bits"],
         train: bool = False,
     ) -> Float[Array, "n h w c"]:
-        """Repair, `kept` being 1 for the signs that are sent and 0 for others. Gradients go through the signs as if
+        """Correct, `kept` being 1 for the signs that are sent and 0 for others. Gradients go through the signs as if
         they were the numbers themselves."""
-        numbers = self.encode(true, drawn)
+        numbers = self.encode(true, rendered)
         signs = numbers + jax.lax.stop_gradient(jnp.where(numbers < 0, -1.0, 1.0) - numbers)
-        return self.decode(signs * kept, drawn)
+        return self.decode(signs * kept, rendered)
 
 
 def generator(config: ResidualConfig, *, dtype: Any = None) -> Generator:
@@ -164,34 +164,34 @@ def init(config: ResidualConfig, key: Array) -> dict[str, Any]:
 def kept_signs(
     config: ResidualConfig,
     true: Float[Array, "n h w c"],
-    drawn: Float[Array, "n h w c"],
+    rendered: Float[Array, "n h w c"],
     cells: Float[Array, " n"],
     maps: Int[Array, " n"],
 ) -> Float[Array, "n a b bits"]:
-    """1 for the signs that are sent, 0 for others: the first maps, in the cells where the frame is most wrong.
+    """1 for the signs that are sent, 0 for others: the first maps, in the cells of the largest error.
 
     Args:
       config: the model.
       true: frames in [0, 1].
-      drawn: the same.
+      rendered: the same.
       cells: share of the cells, 0 to 1.
       maps: how many, 0 to `bits`.
     """
     n, side = len(true), config.side
-    wrong = jnp.abs(true - drawn).mean(-1).reshape(n, side, config.cell, side, config.cell).mean((2, 4))
+    wrong = jnp.abs(true - rendered).mean(-1).reshape(n, side, config.cell, side, config.cell).mean((2, 4))
     rank = jnp.argsort(jnp.argsort(-wrong.reshape(n, -1), axis=-1), axis=-1).reshape(n, side, side)
     chosen = rank < jnp.round(cells * side**2)[:, None, None]
     return (chosen[..., None] & (jnp.arange(config.bits) < maps[:, None, None, None])).astype(jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encode(config: ResidualConfig, variables: Any, true: Array, drawn: Array) -> Any:
-    return apply(generator(config), variables["generator"], true, drawn, method="encode")
+def _encode(config: ResidualConfig, variables: Any, true: Array, rendered: Array) -> Any:
+    return apply(generator(config), variables["generator"], true, rendered, method="encode")
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _decode(config: ResidualConfig, variables: Any, signs: Array, drawn: Array) -> Any:
-    return jnp.clip(apply(generator(config), variables["generator"], signs, drawn, method="decode"), 0, 1)
+def _decode(config: ResidualConfig, variables: Any, signs: Array, rendered: Array) -> Any:
+    return jnp.clip(apply(generator(config), variables["generator"], signs, rendered, method="decode"), 0, 1)
 
 
 class ResidualCodec:
@@ -206,29 +206,29 @@ class ResidualCodec:
         examples = jax.eval_shape(lambda: example_inputs(config))
         self._variables = {"generator": prepare(generator(config), variables["generator"], *examples)}
 
-    def encode(self, true: Any, drawn: Any) -> Int[np.ndarray, "n a b bits"]:
+    def encode(self, true: Any, rendered: Any) -> Int[np.ndarray, "n a b bits"]:
         """The signs of frames, int8, -1 and 1; setting some to 0 leaves them out.
 
         Args:
           true: `[N, S, S, 3]`, uint8 or float in [0, 1], S the model's size.
-          drawn: the same.
+          rendered: the same.
 
         Raises:
           InputError: other shapes or dtypes.
           ConfigError: another size.
         """
-        a, b = self._frames(true, "true frame"), self._frames(drawn, "drawn frame")
+        a, b = self._frames(true, "true frame"), self._frames(rendered, "rendered frame")
         return np.where(np.asarray(_encode(self.config, self._variables, a, b)) < 0, -1, 1).astype(np.int8)
 
-    def decode(self, signs: Int[np.ndarray, "n a b bits"], drawn: Any) -> Any:
-        """Repaired frames, of the drawn ones' dtype; arguments and errors as in `encode`."""
-        frames, restore = as_batch(drawn, "drawn frame", self.config.num_channels)
-        self._frames(drawn, "drawn frame")
+    def decode(self, signs: Int[np.ndarray, "n a b bits"], rendered: Any) -> Any:
+        """Corrected frames, of the rendered ones' dtype; arguments and errors as in `encode`."""
+        frames, restore = as_batch(rendered, "rendered frame", self.config.num_channels)
+        self._frames(rendered, "rendered frame")
         return restore(_decode(self.config, self._variables, jnp.asarray(signs, jnp.float32), frames))
 
     def _frames(self, frames: Any, what: str) -> Any:
         batch, _ = as_batch(frames, what, self.config.num_channels)
         side = self.config.image_size
         if batch.shape[1:3] != (side, side):
-            raise ConfigError(f"{self.name} repairs frames of {side} × {side} pixels, not {list(batch.shape[1:3])}.")
+            raise ConfigError(f"{self.name} corrects frames of {side} × {side} pixels, not {list(batch.shape[1:3])}.")
         return batch

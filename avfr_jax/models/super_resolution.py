@@ -42,7 +42,7 @@ class SuperResolutionConfig:
       factor_input: the factor is an input of the network (ours): the residuals of twice and of six times the size
         differ.
       network: the U-Net.
-      discriminator: judges single crops.
+      discriminator: of single crops.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {
@@ -86,7 +86,7 @@ class Generator(nn.Module):
     def detail(
         self, blurred: Float[Array, "n h w c"], factors: Float[Array, " n"], train: bool = False
     ) -> Float[Array, "n h w c"]:
-        """What is to be added to pictures in [0, 1] that were enlarged by so much."""
+        """Detail to be added to pictures in [0, 1] that were enlarged by `factors`."""
         if self.config.factor_input:
             least, largest = self.config.min_factor, self.config.max_factor
             octaves = jnp.log2(jnp.clip(factors, least, largest)).astype(blurred.dtype)[:, None, None, None]
@@ -96,7 +96,7 @@ class Generator(nn.Module):
     def __call__(
         self, blurred: Float[Array, "n h w c"], factors: Float[Array, " n"], train: bool = False
     ) -> Float[Array, "n h w c"]:
-        """Pictures in [0, 1] that were enlarged by so much -> sharper ones, which may leave [0, 1] a little."""
+        """Pictures in [0, 1] that were enlarged by `factors` -> sharper ones, which may leave [0, 1] a little."""
         return blurred + self.detail(blurred, factors, train)
 
 

@@ -1,4 +1,4 @@
-"""What moves a face: one pytree type a family behind one protocol, and the `MotionSpec` that describes it."""
+"""Motion of a face: one pytree type a model family behind one protocol, and the `MotionSpec` that describes it."""
 
 from avfr_jax.motion.base import Component, Motion, MotionMode, MotionSpec, concatenate
 from avfr_jax.motion.face_mesh import FaceMesh, FaceMeshSpec

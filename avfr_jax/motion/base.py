@@ -1,8 +1,8 @@
-"""The protocol of what moves a face: a pytree of N frames, and a specification that everybody else reads.
+"""Protocol of a face's motion: a pytree of N frames, and the specification that its users read.
 
 A model family has a motion type of its own (`motion.keypoints`, `motion.face_mesh`, `motion.mesh_keypoints`,
-`motion.head`). The codec, the reenactor and the objectives never look into it: they slice it, and for its numbers, its
-units, its interpolation and its retargeting they ask the `MotionSpec` beside it.
+`motion.head`). The codec, the reenactor and the objectives slice it; its numbers, units, interpolation and retargeting
+come from the `MotionSpec` beside it.
 """
 
 import abc
@@ -64,10 +64,10 @@ class Component:
     Attributes:
       name: e.g. `mesh`, `keypoints`, `jacobians`.
       shape: of one frame's numbers.
-      unit: what a scaled number is measured in, for reports.
+      unit: of a scaled number, for reports.
       scale: by which a number is multiplied before it is quantised, so that steps of equal size do equal harm: numbers
         in [-1, 1] become pixels of a 256 × 256 frame.
-      model_specific: the numbers mean something to the model alone whose network gave them.
+      model_specific: the numbers are meaningful only to the model whose network computed them.
       interpolation: how it changes from one time to another: each number linearly, or as Euler angles in degrees along
         the shortest arc.
     """

@@ -18,7 +18,7 @@ class MeshKeypoints(Frames):
     """Motion of N frames. A pytree.
 
     Attributes:
-      learned: keypoints of a network, which carry what the mesh leaves out: shoulders, hair, background.
+      learned: keypoints of a network, for the parts without a mesh: shoulders, hair, background.
       mesh: the face.
     """
 

@@ -1,1 +1,1 @@
-"""Flax building blocks used by more than one network. Nothing here knows what a face is."""
+"""Flax building blocks used by more than one network. Nothing here depends on faces."""

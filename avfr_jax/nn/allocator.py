@@ -19,7 +19,7 @@ _ENVIRONMENT = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_",
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory in this process; best called before the first computation.
+    """Set glibc to keep freed memory in this process; best called before the first computation.
 
     A process that has computed something large keeps that much memory until it ends, which suits a program that calls
     networks and not a library: nothing in this package calls it but the command-line programs and the benchmarks.

@@ -25,7 +25,7 @@ from avfr_jax.typing import Array, Float
 
 # Interpolation points besides infinity. These give float32 errors a quarter of those of the usual 0, ±1, ±2.
 WINOGRAD_POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2.0**0.5, -(2.0**0.5))
-# An upsampled row seen by a 3-tap filter (a, b, c): output 2i is (a + b + c) x[i] - a (x[i] - x[i-1]) and output
+# An upsampled row under a 3-tap filter (a, b, c): output 2i is (a + b + c) x[i] - a (x[i] - x[i-1]) and output
 # 2i + 1 is (a + b + c) x[i] + c (x[i+1] - x[i]).
 _UPSAMPLE_TAPS = np.array([[1, 1, 1], [-1, 0, 0], [0, 0, 1]], np.float64)
 
@@ -100,7 +100,7 @@ def toom_cook(points: Sequence[float], taps: int) -> tuple[np.ndarray, np.ndarra
         b[i, :-1] = np.poly(others)[::-1]
     a[-1, -1] = g[-1, -1] = 1
     b[-1] = np.poly(p)[::-1]
-    b[np.abs(b) < 1e-12] = 0  # what should cancel, so that the sums below skip it
+    b[np.abs(b) < 1e-12] = 0  # rounding errors of zeros, which the sums below skip
     return a, g, b
 
 

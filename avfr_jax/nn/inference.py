@@ -10,7 +10,7 @@
 * convolutions with large kernels and few outputs of the same input become one;
 * on a CPU, kernels are transformed for the algorithms of `nn.fast` where these are quicker.
 
-The results stand in the collection `prepared`, in place of what they were made from; `apply` intercepts the layers that
+The results replace their parameters and statistics in the collection `prepared`; `apply` intercepts the layers that
 have an entry there.
 """
 

@@ -14,12 +14,12 @@ NormKind = Literal["batch", "instance"]
 
 
 class Spade(nn.Module):
-    """Normalisation without parameters, then a gain and a bias for every place, which a small network reads off a
+    """Normalisation without parameters, then a gain and a bias for every position, computed by a small network from a
     conditioning map.
 
     Attributes:
       hidden: width of that network.
-      norm: what is normalised over: `batch` (synchronised, with running statistics) or `instance`.
+      norm: statistics over the `batch` (synchronised, with running statistics) or `instance`.
     """
 
     hidden: int = 128

@@ -23,7 +23,7 @@ class UNetConfig:
       block_expansion: width at the finest level; doubled by each halving.
       num_blocks: halvings.
       max_features: widest level.
-      fold: squares of so many pixels a side become channels before the first layer and pixels again after the last: a
+      fold: squares of `fold` pixels a side become channels before the first layer and pixels again after the last: a
         quarter of the work at 2, for pictures without much detail of one pixel.
     """
 
@@ -57,7 +57,7 @@ class UNet(nn.Module):
         body = Hourglass(
             c.block_expansion, c.num_blocks, c.max_features, axis_name=self.axis_name, dtype=self.dtype, name="body"
         )
-        # Whatever the output is added to is the network's first guess: its last layer starts at zero.
+        # The last layer starts at zero, so that an untrained network leaves unchanged what its output is added to.
         last = Conv(
             self.channels * c.fold**2, (3, 3), 1, kernel_init=nn.initializers.zeros, bias_init=nn.initializers.zeros,
             dtype=self.dtype, name="final",

@@ -25,7 +25,7 @@ def sparse_motions(
       driving_jacobian: J_d.
 
     Returns:
-      For each driving position, where to look in the source.
+      For each driving position, the corresponding position in the source.
     """
     n, k, d = driving.shape
     space = grid.shape[:-1]

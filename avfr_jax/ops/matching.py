@@ -19,7 +19,7 @@ _REST = 0.002  # difference that a pixel's move has to be worth
 
 
 def look_up(frames: Float[Array, "n h w c"], moves: Float[Array, "n h w 2"]) -> Float[Array, "n h w c"]:
-    """Each pixel from so many pixels (x, y) away, bilinear; beyond the border stand the border's colours."""
+    """Backward warp by displacements in pixels (x, y), bilinear, border pixels repeated outside."""
     h, w = frames.shape[1:3]
     return grid_sample_2d(frames, pixel_grid(h, w) + moves * np.asarray([2 / w, 2 / h], np.float32), "border")
 
@@ -27,12 +27,12 @@ def look_up(frames: Float[Array, "n h w c"], moves: Float[Array, "n h w 2"]) -> 
 def halfway_motion(
     first: Float[Array, "n h w c"], second: Float[Array, "n h w c"], levels: int = 3
 ) -> Float[Array, "n h w 2"]:
-    """Where the pixels of the frame halfway between two lie in the first, in pixels (x, y) away; in the second they lie
-    as far on the other side.
+    """Displacement in pixels (x, y) from each pixel of the frame halfway between two to the first frame; that to the
+    second is its negative.
 
     At each level, from the coarsest to half the frames' size, every pixel tries to be a pixel further in each
-    direction, and takes the mean of the steps, weighted by how well both frames agree there. So motions of up to
-    2^(levels + 1) - 2 pixels to either side are found. Pure and jit-able; no gradient passes.
+    direction, and takes the mean of the steps, weighted by the agreement of both frames there, which reaches motions of
+    up to 2^(levels + 1) - 2 pixels to either side. No gradient passes.
 
     Args:
       first: colours in [0, 1], any size.

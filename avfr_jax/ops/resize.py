@@ -53,7 +53,7 @@ def resize_linear(
 @functools.lru_cache(maxsize=256)
 def cubic_weights(size: int, new: int) -> Float[np.ndarray, "new size"]:
     """Matrix that resizes one axis from `size` to `new` pixels by Keys' cubic kernel (1981, a = -1/2), widened where it
-    shrinks so that nothing aliases; what lies beyond the border does not count. float32, rows sum to 1."""
+    shrinks against aliasing; pixels beyond the border do not count. float32, rows sum to 1."""
     step = size / new
     centre = (np.arange(new) + 0.5) * step - 0.5
     far = np.abs(np.arange(size) - centre[:, None]) / max(step, 1.0)

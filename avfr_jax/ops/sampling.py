@@ -58,7 +58,7 @@ def _sample(image: Array, grid: Array, padding: str, align_corners: bool) -> Arr
     batch, *sizes, channels = image.shape
     dims = len(sizes)
     if grid.shape[0] != batch or grid.shape[-1] != dims:
-        raise ValueError(f"image {image.shape} wants a grid [{batch}, …, {dims}], not {grid.shape}")
+        raise ValueError(f"image {image.shape} needs a grid [{batch}, …, {dims}], not {grid.shape}")
     grid = widen(grid)  # bfloat16 holds whole pixels only at 256 and above
     # The grid's last axis is (x, y[, z]); the image's axes are ([d,] h, w).
     where = [_place(grid[..., dims - 1 - a], sizes[a], padding, align_corners) for a in range(dims)]
@@ -91,7 +91,7 @@ def grid_sample_2d(
       image: any float dtype.
       grid: (x, y) in [-1, 1]; any number of output axes, so that several warps of one image (FOMM's K + 1 sparse
         motions) are one gather. Positions are computed in float32 whatever the dtype.
-      padding: what lies outside: `zeros`, `border` (replicated) or `reflection`.
+      padding: outside of the image: `zeros`, `border` (replicated) or `reflection`.
       align_corners: whether ±1 are the centres of the border pixels (True) or their outer edges (False).
 
     Returns:

@@ -44,7 +44,7 @@ def over_windows(
     """Apply a function of `size` × `size` windows to whole pictures.
 
     The windows go through the function `batch` at a time, always as many (the last ones are repeated and do not count),
-    so that a network inside is traced and compiled for one shape whatever the pictures'.
+    so that a network inside is traced and compiled for one shape, independent of the pictures'.
 
     Args:
       function: `[batch, size, size, C]` -> `[batch, size, size, D]`.
@@ -72,13 +72,13 @@ def over_windows(
     def some(canvas: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
         where, real = part
         windows = jax.vmap(lambda p: jax.lax.dynamic_slice(pictures, corner(p), (1, size, size, channels))[0])(where)
-        found = function(windows).astype(canvas.dtype)
+        results = function(windows).astype(canvas.dtype)
 
         def add(i: Array, canvas: Array) -> Array:
             place = where[i]
             share = real[i] * down[place[1]][:, None, None] * across[place[2]][:, None]
             under = jax.lax.dynamic_slice(canvas, corner(place), (1, size, size, canvas.shape[-1]))
-            return jax.lax.dynamic_update_slice(canvas, under + (share * found[i])[None], corner(place))
+            return jax.lax.dynamic_update_slice(canvas, under + (share * results[i])[None], corner(place))
 
         return jax.lax.fori_loop(0, batch, add, canvas), None
 

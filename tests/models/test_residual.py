@@ -131,7 +131,7 @@ def test_impossible_settings_and_frames_are_one_sentence():
         residual.ResidualConfig(bits=0)
     model = residual.ResidualCodec(CONFIG, drawn_weights())
     true, drawn = frames()
-    with pytest.raises(ConfigError, match="repairs frames of 32 × 32"):
+    with pytest.raises(ConfigError, match="corrects frames of 32 × 32"):
         model.encode(true[:, :16], drawn[:, :16])
-    with pytest.raises(InputError, match=r"drawn frame must be \[N, H, W, 3\]"):
+    with pytest.raises(InputError, match=r"rendered frame must be \[N, H, W, 3\]"):
         model.decode(np.zeros((2, 8, 8, 6), np.int8), drawn[..., :1])

@@ -63,8 +63,8 @@ def forward(
     inputs = detector_inputs(config, batch, random)
     result, generated = animation.animate(detector, generate, variables["keypoint_detector"], inputs, random, mode)
     outputs = {"motion": generated.motion, "attention": generated.attention}
-    if generated.heard is not None and "driving_landmarks" in batch:
-        outputs["mouth_opening"] = mouth_opening(generated.heard, batch)
+    if generated.audio_features is not None and "driving_landmarks" in batch:
+        outputs["mouth_opening"] = mouth_opening(generated.audio_features, batch)
     return result._replace(target=target, batch=batch, outputs=outputs)
 
 
