@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.models import avfr, fomm
-from avfr_jax.models.avfr import AvfrConfig, Encoded, mask_mouth
+from avfr_jax.models.avfr import AvfrConfig, Encoded
 from avfr_jax.models.base import (
     BaseAnimator,
     Capabilities,
@@ -18,6 +18,7 @@ from avfr_jax.models.base import (
     face_priors,
 )
 from avfr_jax.models.fomm_animator import detect
+from avfr_jax.models.mouth_masking import mask_mouth
 from avfr_jax.motion import Keypoints
 from avfr_jax.nn import inference
 from avfr_jax.typing import Array, Float

@@ -75,9 +75,6 @@ class EncodedSource:
     palette: Palette
 
 
-# ------------------------------------------------------------------------------------------------- encode
-
-
 def encode(
     config: LandmarkWarpConfig,
     source: Float[np.ndarray | Array, "h w 3"],
@@ -149,9 +146,6 @@ def _double(image: Array, axis: int) -> Array:
     shape = list(image.shape)
     shape[axis] = 2 * n
     return jnp.stack([here, between], axis + 1).reshape(shape)
-
-
-# ------------------------------------------------------------------------------------------------ animate
 
 
 def animate(

@@ -15,6 +15,7 @@ from avfr_jax.landmarks import normalise_landmarks
 from avfr_jax.models import avfr, fomm
 from avfr_jax.models.avfr_animator import AvfrAnimator
 from avfr_jax.models.base import Animator, Capabilities, Priors
+from avfr_jax.models.mouth_masking import mask_mouth
 from avfr_jax.motion import Keypoints
 from data.clip_folder import prepare_synthetic
 from pipelines.sources import open_dataset
@@ -209,7 +210,7 @@ def test_a_hidden_mouth_is_gone_and_where_it_was_tells_nothing_of_it(degrees):
     opened = shut.copy()
     opened[jaw, 1] += 0.05
     faces = np.stack([_rolled(f, degrees) for f in (shut, opened, shut * np.nan)])
-    whole = np.asarray(avfr.mask_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces)))
+    whole = np.asarray(mask_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces)))
     assert whole[..., 3:].all()  # the drawing and the mask stay
     seen = whole[..., :3]
     assert seen[2].all()
@@ -220,7 +221,7 @@ def test_a_hidden_mouth_is_gone_and_where_it_was_tells_nothing_of_it(degrees):
         assert not seen[0][one[jaw, 1], one[jaw, 0]].any()
         upper = one[[10, 151, 9, 33, 263, 159, 386, 168, 4]]
         assert seen[0][upper[:, 1], upper[:, 0]].all()
-    some = avfr.mask_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces), jnp.asarray([False, True, True]))
+    some = mask_mouth(jnp.ones((3, 64, 64, 5)), jnp.asarray(faces), jnp.asarray([False, True, True]))
     np.testing.assert_array_equal(np.asarray(some).min((1, 2, 3)), [1, 0, 1])
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from avfr_jax.errors import ConfigError
-from avfr_jax.models.avfr import mouth_opening
+from avfr_jax.models.mouth_masking import mouth_opening
 from avfr_jax.training.objectives import avfr as avfr_training
 from avfr_jax.training.optimisers import OptimiserConfig, learning_rate, make_optimisers
 from avfr_jax.training.sharding import make_mesh, put_batch

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.media.mel import BANDS, WINDOW_COLUMNS
-from avfr_jax.models import avfr, fomm
+from avfr_jax.models import avfr, fomm, mouth_masking
 from avfr_jax.motion import Keypoints
 from avfr_jax.training.composed import Mode
 from avfr_jax.training.objective import Variables
@@ -44,7 +44,7 @@ def detector_inputs(config: avfr.AvfrConfig, batch: Mapping[str, Any], random: A
         which = random["mask_mouth"]
         if not config.structural_prior:
             which &= avfr.has_sound(batch["mel"])
-        driving = avfr.mask_mouth(driving, batch["driving_landmarks"], which)
+        driving = mouth_masking.mask_mouth(driving, batch["driving_landmarks"], which)
     return batch["source"], driving
 
 
@@ -70,7 +70,7 @@ def forward(
 
 def mouth_opening(features: Any, batch: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     """Estimate from the audio encoder's map, opening of the driving mouth (mostly 0 to 1), and where both are known."""
-    opening = 4 * avfr.mouth_opening(batch["driving_landmarks"])  # NaN without a face
+    opening = 4 * mouth_masking.mouth_opening(batch["driving_landmarks"])  # NaN without a face
     known = avfr.has_sound(batch["mel"]) & jnp.isfinite(opening)
     return jnp.mean(features[..., 0], axis=(1, 2)), jnp.nan_to_num(opening), known
 
