@@ -35,7 +35,9 @@ def shelf(tmp_path, monkeypatch):
 
 
 def _save(folder, family, case):
-    model_store.save_model(folder, family, case.CONFIG, {"generator": case.drawn(*_arguments(case))["generator"]})
+    model_store.save_model(
+        folder, family, case.CONFIG, {"generator": case.random_weights(*_arguments(case))["generator"]}
+    )
     return folder
 
 
@@ -99,7 +101,7 @@ def test_which_network_makes_frames_between(shelf):
 
 
 def test_pictures_between_are_those_of_the_network(stream):
-    network = Interpolator(test_interpolation.CONFIG, test_interpolation.drawn(test_interpolation.CONFIG))
+    network = Interpolator(test_interpolation.CONFIG, test_interpolation.random_weights(test_interpolation.CONFIG))
     data = stream.read_bytes()
     ends = receiver(), receiver(interpolator=network)
     moved, painted = (np.stack(list(files.decode_frames(data, receiver=end))) for end in ends)

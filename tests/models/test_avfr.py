@@ -52,7 +52,7 @@ def _inputs(n=2, seed=0):
     return source, *points, mel
 
 
-def lively(config):
+def amplified_weights(config):
     """Random weights whose layers keep the variance of what goes through them, so that no input is lost on the way."""
 
     def amplified(path, leaf):
@@ -70,7 +70,7 @@ def heads(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def variables():
-    return lively(CONFIG)
+    return amplified_weights(CONFIG)
 
 
 def test_with_everything_off_it_is_fomm():
@@ -114,7 +114,7 @@ def test_the_parts_that_replace_fomms_decoder_leave_none_of_it():
     assert any("params/final/" in name for name in plain_decoder)
 
 
-def test_the_sound_is_heard(variables):
+def test_audio_changes_the_frame(variables):
     source, kp_source, kp_driving, mel = _inputs()
     generator = jax.jit(avfr.generator(CONFIG).apply)
     run = lambda mel: generator(variables["generator"], source, kp_source, kp_driving, mel=mel)  # noqa: E731
@@ -204,7 +204,7 @@ def _rolled(points, degrees):
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 180])
-def test_a_hidden_mouth_is_gone_and_where_it_was_tells_nothing_of_it(degrees):
+def test_a_masked_mouth_is_removed_and_the_mask_does_not_depend_on_it(degrees):
     shut = face()
     jaw = np.r_[face_points.LIPS_OUTER, face_points.MOUTH_LOWER, 152, 148, 377]
     opened = shut.copy()

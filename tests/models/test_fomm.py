@@ -247,7 +247,7 @@ def test_aligned_corners_make_the_identity_warp_exact():
     assert errors[True] < 1e-5 < errors[False]
 
 
-def test_the_discriminator_wants_its_keypoints():
+def test_a_conditional_discriminator_needs_keypoints():
     config = small()
     variables = weights(config)
     with pytest.raises(ValueError, match="keypoints"):

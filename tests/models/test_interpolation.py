@@ -29,7 +29,7 @@ def frames(count=2, height=16, width=16, seed=0):
 
 
 @functools.lru_cache
-def drawn(config, seed=0):
+def random_weights(config, seed=0):
     """Random weights, those of the last layer too, which starts at zero."""
     return weights(config, seed, interpolation.init)
 
@@ -57,7 +57,7 @@ def test_an_untrained_network_that_matches_follows_what_moves():
 
 @pytest.mark.parametrize("config", [CONFIG, MOVED])
 def test_gradients_reach_every_parameter(config):
-    own = drawn(config)["generator"]
+    own = random_weights(config)["generator"]
     state = {name: tree for name, tree in own.items() if name != "params"}
 
     def loss(params):
@@ -81,9 +81,9 @@ def test_which_frame_is_made_from_which():
             return 0.75 * a + 0.25 * b
 
     def levels(count):
-        found = interpolation.between(CONFIG, {"generator": {}}, first, second, count)
-        assert found.shape == (1, count, 4, 4, 3)
-        return found[0, :, 0, 0, 0].tolist()
+        result = interpolation.between(CONFIG, {"generator": {}}, first, second, count)
+        assert result.shape == (1, count, 4, 4, 3)
+        return result[0, :, 0, 0, 0].tolist()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpolation, "generator", lambda config: Mixture())
@@ -93,24 +93,24 @@ def test_which_frame_is_made_from_which():
 
 
 def test_any_size_any_batch_and_the_same_every_time():
-    model = interpolation.Interpolator(CONFIG, drawn(CONFIG))
+    model = interpolation.Interpolator(CONFIG, random_weights(CONFIG))
     first, second = frames(3, 13, 22), frames(3, 13, 22, seed=1)
-    found = model(first, second, 3)
-    assert found.shape == (3, 3, 13, 22, 3)
-    assert ((found >= 0) & (found <= 1)).all()
-    assert np.abs(found[:, 1] - (first + second) / 2).max() > 0.01
-    np.testing.assert_array_equal(model(first, second, 3), found)
+    result = model(first, second, 3)
+    assert result.shape == (3, 3, 13, 22, 3)
+    assert ((result >= 0) & (result <= 1)).all()
+    assert np.abs(result[:, 1] - (first + second) / 2).max() > 0.01
+    np.testing.assert_array_equal(model(first, second, 3), result)
     alone = model(first[1], second[1], 3)
-    np.testing.assert_allclose(alone, found[1], atol=1e-5)
+    np.testing.assert_allclose(alone, result[1], atol=1e-5)
 
 
 def test_bytes_come_back_as_bytes():
-    model = interpolation.Interpolator(CONFIG, drawn(CONFIG))
+    model = interpolation.Interpolator(CONFIG, random_weights(CONFIG))
     first, second = ((255 * x).astype(np.uint8) for x in (frames(1)[0], frames(1, seed=1)[0]))
-    found = model(first, second, 2)
-    assert (found.shape, found.dtype) == ((2, 16, 16, 3), np.uint8)
+    result = model(first, second, 2)
+    assert (result.shape, result.dtype) == ((2, 16, 16, 3), np.uint8)
     floats = model(first / np.float32(255), second / np.float32(255), 2)
-    np.testing.assert_allclose(found / 255, floats, atol=0.6 / 255)
+    np.testing.assert_allclose(result / 255, floats, atol=0.6 / 255)
 
 
 @pytest.mark.parametrize("matched", [0, 0.5, 2])
@@ -121,7 +121,7 @@ def test_what_moved_is_looked_up_where_it_was(matched, monkeypatch):
     monkeypatch.setattr(interpolation, "halfway_motion", lambda first, second: motion)
     first, second = np.zeros((2, 1, 16, 16, 3), np.float32)
     first[:, :, 4], second[:, :, 8] = 1, 1
-    variables = jax.tree.map(np.zeros_like, drawn(MOVED))
+    variables = jax.tree.map(np.zeros_like, random_weights(MOVED))
     bias = variables["generator"]["params"]["unet"]["final"]["bias"].reshape(2, 2, 8)
     bias[..., 4], bias[..., 6] = matched - 2, 2 - matched  # (x, y) of both frames, in pixels
     middle = interpolation.between(MOVED, variables, first, second, 1)[0, 0]
@@ -140,6 +140,6 @@ def test_what_moved_is_looked_up_where_it_was(matched, monkeypatch):
     ],
 )
 def test_bad_input_is_one_sentence(first, second, count, error, sentence):
-    model = interpolation.Interpolator(CONFIG, drawn(CONFIG))
+    model = interpolation.Interpolator(CONFIG, random_weights(CONFIG))
     with pytest.raises(error, match=sentence):
         model(first, second, count)

@@ -35,8 +35,8 @@ def portrait() -> Portrait:
 
     photo = np.ascontiguousarray(astronaut()[0:256, 96:352])
     with mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=True, refine_landmarks=True) as mesh:
-        found = mesh.process(photo).multi_face_landmarks[0].landmark
-    landmarks = np.array([[2 * p.x - 1, 2 * p.y - 1, 2 * p.z] for p in found], np.float32)
+        result = mesh.process(photo).multi_face_landmarks[0].landmark
+    landmarks = np.array([[2 * p.x - 1, 2 * p.y - 1, 2 * p.z] for p in result], np.float32)
     # A made-up mask that covers head and shoulders: it need not be good, it must be usable.
     y, x = np.mgrid[:256, :256]
     centre = ((landmarks[:468, :2].mean(0) + 1) * 256 - 1) / 2

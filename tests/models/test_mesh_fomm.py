@@ -42,7 +42,7 @@ def _picture(seed=0):
     return np.asarray(upsample_nearest(jnp.asarray(coarse), (8, 8)))[0]
 
 
-def test_parts_are_drawn_where_they_are(face):
+def test_masks_lie_where_the_parts_are(face):
     drawn = np.asarray(face_part_masks(face, 64))[0]
     assert drawn.shape == (64, 64, CHANNELS)
     assert drawn.min() >= 0

@@ -27,7 +27,7 @@ CONFIG = residual.ResidualConfig(
 
 
 @functools.lru_cache
-def drawn_weights(conditional=True):
+def random_weights(conditional=True):
     """Random weights, those of the last layer too, which starts at zero."""
     return weights(dataclasses.replace(CONFIG, conditional=conditional), 0, residual.init)
 
@@ -53,55 +53,57 @@ def test_the_papers_layout():
 @pytest.mark.parametrize("conditional", [True, False])
 def test_both_ends_agree_with_training(conditional):
     config = dataclasses.replace(CONFIG, conditional=conditional)
-    model = residual.ResidualCodec(config, drawn_weights(conditional))
-    true, drawn = frames()
-    signs = model.encode(true, drawn)
+    model = residual.ResidualCodec(config, random_weights(conditional))
+    true, rendered = frames()
+    signs = model.encode(true, rendered)
     assert (signs.shape, signs.dtype) == ((2, 8, 8, 6), np.int8)
     assert set(np.unique(signs)) == {-1, 1}
     kept = np.zeros(signs.shape, np.int8)
     kept[:, :4, :, :3] = 1
-    want = residual.generator(config).apply(drawn_weights(conditional)["generator"], true, drawn, kept.astype(float))
-    np.testing.assert_allclose(model.decode(signs * kept, drawn), np.clip(want, 0, 1), atol=1e-5)
+    want = residual.generator(config).apply(
+        random_weights(conditional)["generator"], true, rendered, kept.astype(float)
+    )
+    np.testing.assert_allclose(model.decode(signs * kept, rendered), np.clip(want, 0, 1), atol=1e-5)
 
 
 def test_an_untrained_network_changes_nothing_and_bytes_come_back_as_bytes():
     model = residual.ResidualCodec(CONFIG, jax.jit(lambda key: residual.init(CONFIG, key))(jax.random.key(0)))
-    true, drawn = ((255 * x).astype(np.uint8) for x in frames())
-    np.testing.assert_array_equal(model.decode(model.encode(true, drawn), drawn), drawn)
+    true, rendered = ((255 * x).astype(np.uint8) for x in frames())
+    np.testing.assert_array_equal(model.decode(model.encode(true, rendered), rendered), rendered)
 
 
 def test_what_is_left_out_far_away_does_not_matter():
     """A cell's signs change what lies around it alone."""
-    model = residual.ResidualCodec(CONFIG, drawn_weights())
-    true, drawn = frames(1)
-    signs = model.encode(true, drawn)
+    model = residual.ResidualCodec(CONFIG, random_weights())
+    true, rendered = frames(1)
+    signs = model.encode(true, rendered)
     fewer = signs.copy()
     fewer[:, 0, 0] = 0
-    change = np.abs(model.decode(fewer, drawn) - model.decode(signs, drawn))[0].max(-1)
+    change = np.abs(model.decode(fewer, rendered) - model.decode(signs, rendered))[0].max(-1)
     assert change[:4, :4].max() > 0
     assert change[16:].max() == change[:, 16:].max() == 0
 
 
 def test_the_worst_cells_are_kept_first():
-    true, drawn = frames()
-    drawn = true.copy()
-    drawn[0, 4:8, 12:16] += 0.2
-    drawn[1, 28:, :4] += 0.2
-    kept = np.asarray(residual.kept_signs(CONFIG, true, drawn, np.float32([1 / 64, 1]), np.int32([2, 6])))
+    true, rendered = frames()
+    rendered = true.copy()
+    rendered[0, 4:8, 12:16] += 0.2
+    rendered[1, 28:, :4] += 0.2
+    kept = np.asarray(residual.kept_signs(CONFIG, true, rendered, np.float32([1 / 64, 1]), np.int32([2, 6])))
     assert kept[0].sum() == 2
     assert kept[0, 1, 3, :2].all()
     assert kept[1].all()
-    none = residual.kept_signs(CONFIG, true, drawn, np.float32([0, 1]), np.int32([6, 0]))
+    none = residual.kept_signs(CONFIG, true, rendered, np.float32([0, 1]), np.int32([6, 0]))
     assert not np.asarray(none).any()
 
 
 def test_gradients_reach_every_parameter():
-    true, drawn = frames()
-    params = drawn_weights()["generator"]["params"]
+    true, rendered = frames()
+    params = random_weights()["generator"]["params"]
     kept = np.ones((2, 8, 8, 6), np.float32)
 
     def loss(params):
-        return ((residual.generator(CONFIG).apply({"params": params}, true, drawn, kept) - true) ** 2).mean()
+        return ((residual.generator(CONFIG).apply({"params": params}, true, rendered, kept) - true) ** 2).mean()
 
     for path, grad in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(params)):
         assert np.abs(grad).max() > 0, path
@@ -117,9 +119,9 @@ def test_the_objective_repairs_what_landmark_warp_draws():
     variables = objective.init(jax.random.key(0))
     draws = objective.sample(jax.random.key(1), 2)
     assert ((np.asarray(draws[0]) <= 1) & (np.asarray(draws[1]) >= 1) & (np.asarray(draws[1]) <= 6)).all()
-    found = jax.jit(objective.gradients)(variables, objective.frozen, batch, draws)  # compiling it takes the time
+    result = jax.jit(objective.gradients)(variables, objective.frozen, batch, draws)  # compiling it takes the time
     apart = np.abs(batch["source"] - batch["driving"])[..., :3].mean()
-    np.testing.assert_allclose(found.metrics["l1"], apart, rtol=1e-4)
+    np.testing.assert_allclose(result.metrics["l1"], apart, rtol=1e-4)
 
 
 def test_impossible_settings_and_frames_are_one_sentence():
@@ -129,9 +131,9 @@ def test_impossible_settings_and_frames_are_one_sentence():
         residual.ResidualConfig(decoder_width=6)
     with pytest.raises(ConfigError, match="bits of a residual coder must be at least 1"):
         residual.ResidualConfig(bits=0)
-    model = residual.ResidualCodec(CONFIG, drawn_weights())
-    true, drawn = frames()
+    model = residual.ResidualCodec(CONFIG, random_weights())
+    true, rendered = frames()
     with pytest.raises(ConfigError, match="corrects frames of 32 × 32"):
-        model.encode(true[:, :16], drawn[:, :16])
+        model.encode(true[:, :16], rendered[:, :16])
     with pytest.raises(InputError, match=r"rendered frame must be \[N, H, W, 3\]"):
-        model.decode(np.zeros((2, 8, 8, 6), np.int8), drawn[..., :1])
+        model.decode(np.zeros((2, 8, 8, 6), np.int8), rendered[..., :1])

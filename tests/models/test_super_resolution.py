@@ -27,7 +27,7 @@ TOLD = dataclasses.replace(CONFIG, factor_input=True)
 
 
 @functools.lru_cache
-def drawn(seed=0, config=CONFIG):
+def random_weights(seed=0, config=CONFIG):
     """Random weights, those of the last layer too, which starts at zero."""
     return weights(config, seed, super_resolution.init)
 
@@ -54,7 +54,7 @@ def test_bicubic_to_the_bit_and_a_constant_detail_is_added_evenly(untrained, sha
     small = picture(12, 10, 2)
     plain = jax.jit(resize_cubic, static_argnums=1)(small, shape)
     np.testing.assert_array_equal(enlarge(CONFIG, untrained, small, shape), plain)
-    constant = jax.tree.map(np.zeros_like, drawn())
+    constant = jax.tree.map(np.zeros_like, random_weights())
     constant["generator"]["params"]["unet"]["final"]["bias"][:] = [0.1, -0.1, 0.05]
     shifted = enlarge(CONFIG, constant, small, shape) - plain
     np.testing.assert_allclose(shifted, np.broadcast_to([0.1, -0.1, 0.05], shifted.shape), atol=1e-6)
@@ -62,7 +62,7 @@ def test_bicubic_to_the_bit_and_a_constant_detail_is_added_evenly(untrained, sha
 
 def test_no_seams_where_windows_meet():
     """A random network differs most at its window's border, which it sees; no line of them is left in the result."""
-    variables = drawn(3)
+    variables = random_weights(3)
     small, shape = picture(16, 16), (64, 64)
     plain = resize_cubic(small, shape)
 
@@ -78,19 +78,19 @@ def test_no_seams_where_windows_meet():
 
 def test_the_same_for_every_batch_of_windows():
     small = picture(20, 24, 2)
-    found = super_resolution.SuperResolver(CONFIG, drawn())(small, 40, 48)
-    assert np.abs(found - resize_cubic(small, (40, 48))).max() > 0.01
-    other = enlarge(dataclasses.replace(CONFIG, batch_size=50), drawn(), small, (40, 48))
-    np.testing.assert_allclose(other, found, atol=1e-5)
+    result = super_resolution.SuperResolver(CONFIG, random_weights())(small, 40, 48)
+    assert np.abs(result - resize_cubic(small, (40, 48))).max() > 0.01
+    other = enlarge(dataclasses.replace(CONFIG, batch_size=50), random_weights(), small, (40, 48))
+    np.testing.assert_allclose(other, result, atol=1e-5)
 
 
 def test_the_handle_takes_bytes_and_single_frames():
-    model = super_resolution.SuperResolver(CONFIG, drawn())
+    model = super_resolution.SuperResolver(CONFIG, random_weights())
     frame = (255 * picture(12, 10)[0]).astype(np.uint8)
-    found = model(frame, 30, 20)
-    assert (found.shape, found.dtype) == ((30, 20, 3), np.uint8)
-    np.testing.assert_allclose(found / 255, model(frame / np.float32(255), 30, 20), atol=0.6 / 255)
-    np.testing.assert_array_equal(model(frame, 30, 20), found)
+    result = model(frame, 30, 20)
+    assert (result.shape, result.dtype) == ((30, 20, 3), np.uint8)
+    np.testing.assert_allclose(result / 255, model(frame / np.float32(255), 30, 20), atol=0.6 / 255)
+    np.testing.assert_array_equal(model(frame, 30, 20), result)
 
 
 def test_crops_are_blurred_as_pictures_are_that_were_small():
@@ -107,8 +107,8 @@ def test_crops_are_blurred_as_pictures_are_that_were_small():
     np.testing.assert_array_equal(beyond, inside)
 
 
-def test_a_network_that_is_told_knows_how_much_a_picture_grew():
-    variables, large = drawn(config=TOLD), picture(24, 24)
+def test_the_factor_input_reaches_the_network():
+    variables, large = random_weights(config=TOLD), picture(24, 24)
     small, tiny = resize_cubic(large, (12, 12)), resize_cubic(large, (6, 6))
     module = super_resolution.generator(TOLD)
     blurred = jnp.clip(resize_cubic(small, (24, 24)), 0, 1)[:, :16, :16]
@@ -119,14 +119,14 @@ def test_a_network_that_is_told_knows_how_much_a_picture_grew():
     assert np.abs(detail(2.0) - detail(4.0)).max() > 1e-3
     np.testing.assert_array_equal(detail(6.0), detail(60.0))  # beyond what it has seen
     whole = super_resolution.enlarge(dataclasses.replace(TOLD, patch_size=24, overlap=0), variables, small, (24, 24))
-    found = module.apply(variables["generator"], resize_cubic(small, (24, 24)), jnp.full(1, 2.0))
-    np.testing.assert_allclose(whole, jnp.clip(found, 0, 1), atol=1e-5)
+    result = module.apply(variables["generator"], resize_cubic(small, (24, 24)), jnp.full(1, 2.0))
+    np.testing.assert_allclose(whole, jnp.clip(result, 0, 1), atol=1e-5)
     assert enlarge(TOLD, variables, tiny, (24, 24)).shape == (1, 24, 24, 3)
 
 
 @pytest.mark.parametrize("config", [CONFIG, TOLD])
 def test_gradients_reach_every_parameter(config):
-    own = drawn(config=config)["generator"]
+    own = random_weights(config=config)["generator"]
     state = {name: tree for name, tree in own.items() if name != "params"}
     crops = np.random.default_rng(0).random((4, 16, 16, 3), np.float32)
 
@@ -158,7 +158,7 @@ def test_impossible_settings(settings, sentence):
 
 
 def test_bad_input_is_one_sentence():
-    model = super_resolution.SuperResolver(CONFIG, drawn())
+    model = super_resolution.SuperResolver(CONFIG, random_weights())
     with pytest.raises(ConfigError, match="cannot be enlarged to 0 x 4 pixels"):
         model(picture(8, 8), 4, 0)
     with pytest.raises(InputError, match=r"frames must be \[N, H, W, 3\]"):

@@ -70,7 +70,7 @@ def test_initial_weights_fill_pytorchs_default_range():
         assert 0.9 * bound < float(jnp.abs(leaf).max()) <= bound
 
 
-def test_batch_norm_over_shards_sees_the_whole_batch():
+def test_batch_norm_over_shards_has_the_statistics_of_the_whole_batch():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec
     x = jax.random.normal(jax.random.key(1), (16, 4, 4, 3)) * 3 + 1

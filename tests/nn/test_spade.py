@@ -27,13 +27,13 @@ def rename(module):
 @pytest.fixture(scope="module", params=sorted(CASES))
 def case(request, shared_dir):
     with np.load(shared_dir / "golden" / "spade_block.npz") as file:
-        found = {k.split("/", 1)[1]: v for k, v in file.items() if k.startswith(f"{request.param}/")}
+        result = {k.split("/", 1)[1]: v for k, v in file.items() if k.startswith(f"{request.param}/")}
     before, after = (
-        to_variables({k.removeprefix(part): v for k, v in found.items() if k.startswith(part)}, rename)
+        to_variables({k.removeprefix(part): v for k, v in result.items() if k.startswith(part)}, rename)
         for part in ("state/", "state_after_train/")
     )
-    images = {k.removesuffix("_NCHW"): channels_last(v) for k, v in found.items() if k.endswith("_NCHW")}
-    return CASES[request.param], before, after, images, found
+    images = {k.removesuffix("_NCHW"): channels_last(v) for k, v in result.items() if k.endswith("_NCHW")}
+    return CASES[request.param], before, after, images, result
 
 
 @pytest.mark.shared
@@ -45,19 +45,19 @@ def test_evaluation_equals_the_reference(case):
 
 @pytest.mark.shared
 def test_training_equals_the_reference(case):
-    block, variables, after, images, found = case
+    block, variables, after, images, result = case
     state = {k: v for k, v in variables.items() if k != "params"}
 
     def run(params, x):
         return block.apply({**state, "params": params}, x, images["seg"], train=True, mutable=list(state))
 
     out, pull, new = jax.vjp(run, variables["params"], images["x"], has_aux=True)
-    by_params, by_x = pull(np.asarray(channels_last(found["grad_output"])))
+    by_params, by_x = pull(np.asarray(channels_last(result["grad_output"])))
     np.testing.assert_allclose(out, images["train_output"], atol=2e-5)
-    np.testing.assert_allclose(by_x, channels_last(found["train_grad_x"]), atol=1e-4)
+    np.testing.assert_allclose(by_x, channels_last(result["train_grad_x"]), atol=1e-4)
     for got, want in zip(jax.tree.leaves(new), jax.tree.leaves({k: after[k] for k in new}), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5)
-    norms = {k.removeprefix("train_gradnorm/"): float(v) for k, v in found.items() if k.startswith("train_gradnorm/")}
+    norms = {k.removeprefix("train_gradnorm/"): float(v) for k, v in result.items() if k.startswith("train_gradnorm/")}
     for name, want in norms.items():
         module, _, leaf = name.rpartition(".")
         got = by_params
