@@ -81,16 +81,14 @@ class MeshSpace:
     ) -> Float[np.ndarray, "n count"]:
         """Project the displacement of N meshes from the pivot's onto the first components; weighted pixels."""
         moved = (mesh - pivot).reshape(len(mesh), -1) * self._weight
-        motion: np.ndarray = moved @ self.motion[:count].T
-        return motion
+        return moved @ self.motion[:count].T
 
     def moved(
         self, pivot: Float[np.ndarray, "478 3"], motion: Float[np.ndarray, "n count"]
     ) -> Float[np.ndarray, "n 478 3"]:
         """Displace the pivot's mesh: the inverse of `motion_of` within the space; float32."""
         motion = np.asarray(motion, np.float32)
-        moved = (motion @ self.motion[: motion.shape[1]]) / self._weight
-        return np.add(pivot, moved.reshape(len(motion), POINTS, 3))
+        return pivot + ((motion @ self.motion[: motion.shape[1]]) / self._weight).reshape(len(motion), POINTS, 3)
 
     def face_symbols(self, mesh: Float[np.ndarray, "478 3"]) -> Int[np.ndarray, "1474"]:
         """Quantise one mesh: 40 components, then the residual of every coordinate."""

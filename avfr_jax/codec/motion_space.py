@@ -222,8 +222,7 @@ def numbers_of(spec: MotionSpec, poses: dict[str, Any]) -> Float[np.ndarray, "n 
 
 def motion_of(spec: MotionSpec, poses: dict[str, Any], source: Motion | None = None) -> Motion:
     """The motion of N stacked poses; `source` as in `MotionSpec.unflatten`."""
-    motion: Motion = spec.unflatten(numbers_of(spec, poses), source)
-    return motion
+    return spec.unflatten(numbers_of(spec, poses), source)
 
 
 def stack(pose: Pose) -> dict[str, Any]:

@@ -51,5 +51,4 @@ def render(
 
 def to_uint8(frames: Any) -> UInt8[np.ndarray, "*n s s 3"]:
     """Rendered frames as bytes."""
-    images: np.ndarray = (np.clip(np.nan_to_num(frames), 0, 1) * 255 + 0.5).astype(np.uint8)
-    return images
+    return (np.clip(np.nan_to_num(frames), 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -51,8 +51,7 @@ class ResidualCoding:
 
     def predict(self, base: Reference, pose: Pose) -> UInt8[np.ndarray, "s s 3"]:
         """The frame of a pose, rendered from another reference frame."""
-        image: np.ndarray = to_uint8(render(self._model, base, stack(pose)))[0]
-        return image
+        return to_uint8(render(self._model, base, stack(pose)))[0]
 
     def decode(self, data: bytes, prediction: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s 3"]:
         """Add a coded residual. Raises BitstreamError for signs of more maps than there are."""
@@ -92,12 +91,10 @@ class ResidualCoding:
         return float(self._distortion(frame, image).sum()) + multiplier * 8 * size
 
     def _add(self, signs: Any, prediction: Any) -> UInt8[np.ndarray, "s s 3"]:
-        image: np.ndarray = self._codec.decode(signs[None], prediction[None])[0]
-        return image
+        return self._codec.decode(signs[None], prediction[None])[0]
 
     def _distortion(self, frame: Any, image: Any) -> Float[np.ndarray, "a a"]:
         """Mean absolute difference of each cell, of 1."""
         side, cell = self._codec.config.side, self._codec.config.cell
         far = np.abs(frame.astype(np.float32) - image.astype(np.float32)) / 255
-        each: np.ndarray = far.reshape(side, cell, side, cell, -1).mean((1, 3, 4))
-        return each
+        return far.reshape(side, cell, side, cell, -1).mean((1, 3, 4))

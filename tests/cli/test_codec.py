@@ -32,7 +32,7 @@ def stream(driving, tmp_path_factory):
     return out
 
 
-def test_a_clip_goes_there_and_back(stream, driving, tmp_path, capsys):
+def test_a_clip_round_trips(stream, driving, tmp_path, capsys):
     out = tmp_path / "out.mp4"
     assert main(["decode", str(stream), str(out), "--watermark", "none"]) == 0
     assert capsys.readouterr().out.strip() == str(out)
@@ -60,8 +60,8 @@ def test_the_file_decodes_as_a_call_does(stream):
     np.testing.assert_array_equal(np.stack(list(end.render(len(first)))), first)
 
 
-def test_as_many_frames_come_out_as_went_in_whatever_the_container_says(driving, tmp_path):
-    """A container that states a wrong length, as one does that was cut without care."""
+def test_frame_count_is_kept_under_a_wrong_container_duration(driving, tmp_path):
+    """A container that states a wrong duration."""
     long, stream, out = (tmp_path / name for name in ("long.mkv", "long.avfr", "long.mp4"))
     with av.open(str(driving)) as source, av.open(str(long), "w") as copy:
         ours = {s.index: copy.add_stream_from_template(s) for s in (source.streams.video[0], source.streams.audio[0])}
@@ -77,7 +77,7 @@ def test_as_many_frames_come_out_as_went_in_whatever_the_container_says(driving,
     assert len(list(VideoReader(out))) == count
 
 
-def test_another_size_and_a_bad_line(stream, driving, tmp_path, capsys):
+def test_another_size_and_a_lossy_channel(stream, driving, tmp_path, capsys):
     out = tmp_path / "large.mp4"
     assert main(["decode", str(stream), str(out), "--size", "320"]) == 0
     assert VideoReader(out).info.width == 320
@@ -89,7 +89,7 @@ def test_another_size_and_a_bad_line(stream, driving, tmp_path, capsys):
     assert VideoReader(seen).info.frames >= 10
 
 
-def test_inspect_tells_what_the_bytes_are_spent_on(stream, tmp_path, capsys):
+def test_inspect_reports_bytes_by_kind(stream, tmp_path, capsys):
     plot = tmp_path / "plot.png"
     assert main(["inspect", str(stream), "--json", "--plot", str(plot)]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""Models that listen, at the receiver: the sound around each frame, of what has come."""
+"""Audio features of audio-conditioned models at the receiver."""
 
 import io
 import wave
@@ -33,7 +33,7 @@ FRAMES = np.arange(25 * SECONDS)
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
-    """Bursts of noise and tones, which a window must not take for one another."""
+    """Bursts of noise and tones."""
     time = np.arange(16000 * SECONDS) / 16000
     tone = np.sin(2 * np.pi * (200 + 400 * np.floor(time * 4)) * time) * (np.floor(time * 4) % 3 > 0)
     noise = np.random.default_rng(0).normal(0, 0.1, len(time)) * (np.floor(time * 3) % 2)
@@ -46,11 +46,11 @@ def speech(tmp_path_factory):
     return path
 
 
-def spoken(speech, length: float = 0.12) -> list[Packet]:
+def audio_packets(speech, length: float = 0.12) -> list[Packet]:
     return list(encode_sound(speech, Fraction(25), 24000, length))
 
 
-def heard(packets: list[Packet], each: int = 4) -> np.ndarray:
+def features(packets: list[Packet], each: int = 4) -> np.ndarray:
     ear = AudioFeatureBuffer(25.0)
     for packet in packets:
         ear.push(packet)
@@ -58,8 +58,8 @@ def heard(packets: list[Packet], each: int = 4) -> np.ndarray:
 
 
 def test_the_windows_are_those_of_the_whole_sound(speech):
-    packets = spoken(speech)
-    out = heard(packets)
+    packets = audio_packets(speech)
+    out = features(packets)
     assert out.shape == (len(FRAMES), 80, 16)
     samples = np.concatenate(list(decode_sound(packets, SECONDS + 1)))
     whole = mel_spectrogram(np.pad(resample_poly(samples, 1, 3).astype(np.float32), (0, 3200)))
@@ -71,39 +71,39 @@ def test_the_windows_are_those_of_the_whole_sound(speech):
     assert np.abs(out - own).mean() < 0.8 * np.abs(out - late).mean()
 
 
-def test_how_it_is_asked_and_in_which_order_packets_come_does_not_matter(speech):
-    packets = spoken(speech)
-    first, rest = heard(packets), packets[:]
+def test_batches_and_order_of_packets_do_not_matter(speech):
+    packets = audio_packets(speech)
+    first, rest = features(packets), packets[:]
     np.random.default_rng(0).shuffle(rest)
-    np.testing.assert_array_equal(heard(rest), first)
-    np.testing.assert_allclose(heard(packets, 1), first, atol=1e-4)
+    np.testing.assert_array_equal(features(rest), first)
+    np.testing.assert_allclose(features(packets, 1), first, atol=1e-4)
 
 
 def test_lost_sound_is_silence_and_costs_nothing_else(speech):
-    packets = spoken(speech)
-    whole = heard(packets)
-    lost = heard(packets[:10] + packets[12:])  # 1.2 to 1.44 s
+    packets = audio_packets(speech)
+    whole = features(packets)
+    lost = features(packets[:10] + packets[12:])  # 1.2 to 1.44 s
     np.testing.assert_array_equal(lost[:25], whole[:25])
     assert (lost[33, :, 7] == -4).all()
     assert np.abs(lost - whole)[40:].mean() < 0.1  # Opus goes on without it
-    assert (heard([]) == -4).all()
+    assert (features([]) == -4).all()
 
 
-def test_a_call_hears_what_has_come(speech):
+def test_a_call_uses_the_sound_that_has_arrived(speech):
     ear, out = AudioFeatureBuffer(25.0), []
-    packets = spoken(speech)
+    packets = audio_packets(speech)
     for i in FRAMES:
         while packets and packets[0].frame + 3 <= i + 3:  # its 120 ms are over three frames before the frame is shown
             ear.push(packets.pop(0))
         out.append(ear.windows(np.array([i]))[0])
         assert len(ear._decoded) + len(ear._waiting) < 40
-    whole = heard(spoken(speech))
+    whole = features(audio_packets(speech))
     np.testing.assert_allclose(np.stack(out)[:, :, :8], whole[:, :, :8], atol=1e-4)  # the past is all there
 
 
 def test_more_sound_than_can_be_kept_is_refused_and_strange_packets_are_survived(speech):
     ear = AudioFeatureBuffer(25.0)
-    packet = spoken(speech)[0]
+    packet = audio_packets(speech)[0]
     for i in range(3000):
         ear.push(Packet(Kind.SOUND, 0, bytes([i & 0x7F | 0x80, i >> 7 & 0x7F]) + b"\x01a" * 25, count=25))
     random = np.random.default_rng(0)
@@ -114,8 +114,8 @@ def test_more_sound_than_can_be_kept_is_refused_and_strange_packets_are_survived
     assert np.isfinite(ear.windows(np.arange(4))).all()
 
 
-class Listener(Mover):
-    """It draws how loud it is."""
+class AudioConditioned(Mover):
+    """Renders the loudness."""
 
     capabilities = Capabilities(audio=True)
 
@@ -125,30 +125,30 @@ class Listener(Mover):
 
 
 def called(speech, length: float) -> list[Packet]:
-    sender = Sender(Listener(), SenderSettings(), sound=1)
+    sender = Sender(AudioConditioned(), SenderSettings(), sound=1)
     seen = send_all(sender, ((frame, None) for frame in frames(len(FRAMES))))
-    return [*seen, *spoken(speech, length)]
+    return [*seen, *audio_packets(speech, length)]
 
 
 @pytest.mark.parametrize("network", [None, Channel(), Channel(jitter=0.04)])
 def test_a_receiver_gives_its_model_the_sound(speech, network):
     packets = called(speech, 0.12)
-    end = Receiver(Listener())
+    end = Receiver(AudioConditioned())
     if network is None:
         for packet in packets:
             end.push(packet)
         out = np.stack(list(end.render(len(FRAMES))))
     else:
         out = np.stack(list(play_call(packets, network, 25, len(FRAMES), receiver=end)))
-    want = (heard(spoken(speech)).mean((1, 2)) + 4) / 8 * 255
+    want = (features(audio_packets(speech)).mean((1, 2)) + 4) / 8 * 255
     error = np.abs(out[:, 0, 0, 0] - want)
     # Of a call, the last part of a window's future may not have come: it waits 200 ms for packets of 120.
     assert error.max() <= 1 if network is None else np.median(error) <= 1 and error.mean() < 6
     assert np.ptp(want) > 60
 
 
-def drawn(packets, end):
-    """As a file is."""
+def decoded(packets, end):
+    """Decode as a file."""
     file = io.BytesIO()
     write_stream(file, sorted(packets, key=lambda p: p.kind is not Kind.HEADER))
     return files.decode_frames(file.getvalue(), receiver=end)
@@ -157,40 +157,40 @@ def drawn(packets, end):
 def test_a_file_waits_for_its_sound_but_not_forever(speech):
     packets = called(speech, 0.5)
     motion = [p for p in packets if p.kind is not Kind.SOUND]
-    want = (heard(spoken(speech, 0.5)).mean((1, 2)) + 4) / 8 * 255
-    for order in (packets, motion[:2] + spoken(speech, 0.5) + motion[2:]):
-        out = np.stack(list(drawn(order, Receiver(Listener()))))
+    want = (features(audio_packets(speech, 0.5)).mean((1, 2)) + 4) / 8 * 255
+    for order in (packets, motion[:2] + audio_packets(speech, 0.5) + motion[2:]):
+        out = np.stack(list(decoded(order, Receiver(AudioConditioned()))))
         assert np.abs(out[:, 0, 0, 0] - want).max() <= 1
-    end = Receiver(Listener())
+    end = Receiver(AudioConditioned())
     for packet in motion:
         end.push(packet)
     assert (end.known, end.ready) == (75, 0)
-    long = Sender(Listener(), SenderSettings(), sound=1)
+    long = Sender(AudioConditioned(), SenderSettings(), sound=1)
     for packet in send_all(long, ((frame, None) for frame in frames(400))):
         end.push(packet)
     assert end.ready == 150
 
 
 @pytest.fixture(scope="module")
-def listening(tmp_path_factory):
-    """An AVFR-GAN with all its parts, and random weights that make much of what they are given."""
+def audio_model(tmp_path_factory):
+    """An AVFR-GAN with all its parts and sensitive random weights."""
     path = tmp_path_factory.mktemp("model") / "little-avfr"
     model_store.save_model(path, "avfr", CONFIG, lively(CONFIG))
     return path
 
 
-def test_a_coded_clip_is_drawn_as_it_would_be_reenacted(listening, driving, tmp_path, monkeypatch):
-    """What of a listening, structure-aware model is not sent is made at the receiver: little is lost on the way."""
-    monkeypatch.setenv("AVFR_MODELS", str(listening.parent))
+def test_a_coded_clip_is_rendered_as_it_would_be_reenacted(audio_model, driving, tmp_path, monkeypatch):
+    """What of a audio_model, structure-aware model is not sent is made at the receiver: little is lost on the way."""
+    monkeypatch.setenv("AVFR_MODELS", str(audio_model.parent))
     stream = tmp_path / "clip.avfr"
     settings = SenderSettings(quality=95, keypoint_step=-16)
-    files.encode_file(driving, stream, listening.name, settings, crop="none", sound=driving, bitrate=64000)
+    files.encode_file(driving, stream, audio_model.name, settings, crop="none", sound=driving, bitrate=64000)
     packets = list(read_stream(stream.read_bytes()))
     out, silent = (
-        np.stack(list(drawn([p for p in packets if p.kind not in left_out], Receiver()))).astype(int)
+        np.stack(list(decoded([p for p in packets if p.kind not in left_out], Receiver()))).astype(int)
         for left_out in ((), (Kind.SOUND,))
     )
-    reenactor = Reenactor(listening, motion="absolute", crop="none")
+    reenactor = Reenactor(audio_model, motion="absolute", crop="none")
     want = np.stack(list(reenactor.reenact(next(iter(VideoReader(driving))), driving))).astype(int)
     assert len(out) == len(silent) == len(want)
     assert np.abs(out - want).mean() < 2

@@ -1,4 +1,4 @@
-"""Two synthetic rooms, and a person (the astronaut's portrait, cut out by its mask) who moves in front of them."""
+"""Background embeddings of synthetic rooms with a person (the astronaut's portrait) moving in front."""
 
 import numpy as np
 import pytest
@@ -57,12 +57,12 @@ def test_a_person_who_moves_is_not_another_background(embedder):
     assert turned > 0.05
 
 
-def test_where_no_background_is_seen_there_is_no_distance():
+def test_distance_is_zero_without_common_background():
     a, b = (Background(np.full((64, 3), v, np.float32), np.full(64, 0.2, np.float32)) for v in (0.0, 9.0))
     assert a.distance(b) == 0
 
 
-def test_another_room_asks_for_a_pivot_and_the_first_one_for_its_own_again(embedder):
+def test_another_room_needs_a_pivot_and_a_return_does_not(embedder):
     class Portrait(Mover):
         image_size = SIZE
 
@@ -78,6 +78,6 @@ def test_another_room_asks_for_a_pivot_and_the_first_one_for_its_own_again(embed
     assert sender._motion.pivot == 0
 
 
-def test_networks_that_are_not_known():
+def test_unknown_networks_are_refused():
     with pytest.raises(ConfigError, match="embedded by face or vgg19"):
         BackgroundEmbedder("resnet")

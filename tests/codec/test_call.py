@@ -1,4 +1,4 @@
-"""Sender and receiver, with a model of two keypoints that moves a picture about: what is drawn tells what came over."""
+"""Sender and receiver, with a stub model whose frames show the received keypoints."""
 
 import io
 
@@ -40,7 +40,7 @@ def shown(packets: list[Packet], until: int = 60) -> np.ndarray:
     return np.stack(list(end.render(until)))
 
 
-def test_a_call_shows_what_was_seen():
+def test_a_call_displays_the_senders_frames():
     out = shown(sent())
     assert out.shape == (60, SIZE, SIZE, 3)
     # Half a pixel's step of keypoints and the dead zone are some 0.5 / 128 of brightness.
@@ -62,7 +62,7 @@ def test_sender_and_receiver_hold_the_same_symbols():
     np.testing.assert_array_equal(end._references.kept[0].pose["keypoints"], sender.pivots[0].pose["keypoints"])
 
 
-def test_drawing_in_pieces_is_drawing_at_once():
+def test_rendering_in_pieces_equals_rendering_at_once():
     packets = sent()
     end, pieces = receiver(), []
     for packet in packets:
@@ -107,7 +107,7 @@ def test_a_lost_pivot_is_named_and_can_be_repeated():
     assert sender.repeat(7) == []
 
 
-def test_it_goes_on_through_loss_jitter_and_bursts():
+def test_a_call_survives_loss_jitter_and_bursts():
     clip = frames(200)
     packets = sent(clip=clip)
     errors = []
@@ -120,7 +120,7 @@ def test_it_goes_on_through_loss_jitter_and_bursts():
     assert errors[0] < 2 < errors[1] < errors[2]
 
 
-def test_a_line_keeps_its_word():
+def test_channel_losses_and_delays_are_as_stated():
     line = ChannelSimulator(Channel(loss=0.5, jitter=0.1, delay=0.05, seed=3))
     packets = [Packet(Kind.MOTION, i, b"x") for i in range(400)] + [Packet(Kind.PIVOT, 0, b"x")] * 20
     for packet in packets:
@@ -133,7 +133,7 @@ def test_a_line_keeps_its_word():
             Channel(**wrong)
 
 
-def test_what_comes_through_is_what_a_call_is_given():
+def test_received_packets_are_those_of_a_call():
     packets, network = sent(clip=frames(200)), Channel(0.3, 0.04, bursts=((2.0, 4.0),), seed=5)
     given: list[Packet] = []
 
@@ -225,7 +225,7 @@ def _chosen(policy: PivotPolicy, frame: int, view: View, **more) -> tuple[int | 
     return policy.current, new is not None
 
 
-def test_a_turned_head_or_another_background_asks_for_a_pivot_and_one_that_comes_back_does_not():
+def test_a_turned_head_or_another_background_needs_a_pivot_and_a_return_does_not():
     policy = PivotPolicy(PivotSettings(angle=15, background=0.05, min_interval=0.4), rate=25)
     assert _chosen(policy, 0, _turned(0)) == (0, True)
     assert _chosen(policy, 20, _turned(14)) == (0, False)
@@ -237,7 +237,7 @@ def test_a_turned_head_or_another_background_asks_for_a_pivot_and_one_that_comes
     assert _chosen(policy, 100, View(None)) == (3, False)
 
 
-def test_budget_and_pictures_have_their_say():
+def test_budget_and_distortion_decide_about_pivots():
     policy = PivotPolicy(PivotSettings(angle=15, background=None, min_interval=0), rate=25)
     assert _chosen(policy, 0, _turned(0)) == (0, True)
     assert _chosen(policy, 1, _turned(8), limit=0.5, allowed=False) == (0, False)
@@ -247,7 +247,7 @@ def test_budget_and_pictures_have_their_say():
     assert _chosen(policy, 4, _turned(8), distortion=lambda number: 2.0) == (2, True)
 
 
-def test_motion_goes_on_from_the_old_pivot_until_the_new_one_has_been_sent():
+def test_motion_continues_from_the_old_pivot_until_the_new_one_has_been_sent():
     policy = PivotPolicy(PivotSettings(angle=15, min_interval=0), rate=25)
     assert _chosen(policy, 0, _turned(0)) == (0, True)
     assert policy.choose(1, _turned(40)) == (0, 1, False)
@@ -264,7 +264,7 @@ def test_only_the_newest_pivots_are_kept():
 
 
 @pytest.mark.parametrize("form", [ReferenceCoding.WEBP, ReferenceCoding.AV1, ReferenceCoding.HEVC])
-def test_stills_come_back(form):
+def test_intra_coded_images_round_trip(form):
     picture = astronaut(128)
     small, large = (encode_image(picture, form, quality) for quality in (20, 80))
     assert len(small) < len(large) < len(encode_image(picture, form, 100))
@@ -317,7 +317,7 @@ def test_random_damage_is_survived():
         assert len(out) < 2000
 
 
-def test_packets_with_true_checksums_and_wrong_content_are_survived():
+def test_packets_with_valid_checksums_and_wrong_content_are_survived():
     packets = sent(clip=frames(30))
     random = np.random.default_rng(1)
     for _ in range(300):
@@ -334,7 +334,7 @@ def test_packets_with_true_checksums_and_wrong_content_are_survived():
             assert len(list(end.render(30))) == 30
 
 
-def test_a_report_tells_what_was_lost():
+def test_statistics_count_losses():
     data = bytearray(_file(sent(clip=frames(30))))
     result = Decoded()
     list(decode_frames(bytes(data), result, receiver()))

@@ -35,7 +35,7 @@ def bases():
     return made
 
 
-def test_mutated_streams_give_pictures_or_a_clear_error(bases):
+def test_mutated_streams_give_frames_or_a_clear_error(bases):
     numbers = [*range(0, 400, 3), *range(1000, 2201)]
     tallies, failures = fuzz_stream.run(numbers, 1, bases, fuzz_stream.render_stream, 5.0)
     assert failures == []
@@ -45,8 +45,8 @@ def test_mutated_streams_give_pictures_or_a_clear_error(bases):
     assert sum(tally.frames > 0 for tally in tallies.values()) >= 7
 
 
-def test_sound_streams_are_read(bases):
-    """What the mutations begin with is whole, or nothing they show would mean anything."""
+def test_valid_streams_are_read(bases):
+    """The mutations begin with whole streams."""
     for base in bases:
         stream = Stream.parse(base.data)
         assert (stream.frames, stream.skipped, stream.sound) == (24, 0, True)
@@ -76,7 +76,7 @@ def test_a_packet_states_no_more_frames_than_its_bytes_allow():
         Packet(Kind.SOUND, 0, b"\0" * (LARGEST_PAYLOAD + 1))
 
 
-def test_frames_far_ahead_of_the_bytes_are_not_waited_for(bases):
+def test_frames_far_ahead_of_the_bytes_are_skipped(bases):
     """Eight thousand frames further with every packet."""
     base = bases[0]
     start = [p for p in base.packets if p.kind in (Kind.HEADER, Kind.PIVOT)]
@@ -85,7 +85,7 @@ def test_frames_far_ahead_of_the_bytes_are_not_waited_for(bases):
     assert 8000 < _counted([*start, *jumps]) <= largest_length(len(data)) < 20_000
 
 
-def test_the_picture_is_held_to_the_end_where_it_is_known_and_no_further_where_not(bases):
+def test_the_last_frame_is_held_up_to_the_indexed_length(bases):
     base = bases[0]
     motions = [p for p in base.packets if p.kind is Kind.MOTION]
     data = bytearray(base.data)
@@ -96,12 +96,12 @@ def test_the_picture_is_held_to_the_end_where_it_is_known_and_no_further_where_n
     assert sum(1 for _ in decode_frames(cut, receiver=_receiver(base))) == motions[-1].frame
 
 
-def test_a_face_that_rests_is_drawn_once(bases):
-    drawn = []
+def test_a_repeated_pose_is_rendered_once(bases):
+    rendered = []
 
     class Counting(fuzz_stream.StandIn):
         def animate(self, source, source_keypoints, driving, mel=None):
-            drawn.append(len(driving))
+            rendered.append(len(driving))
             return super().animate(source, source_keypoints, driving, mel)
 
     base = bases[0]
@@ -110,11 +110,11 @@ def test_a_face_that_rests_is_drawn_once(bases):
     receiver = Receiver(Counting("keypoints"))
     shown = np.stack(list(decode_frames(fuzz_stream.Base(packets, "keypoints").data, receiver=receiver)))
     assert len(shown) == 320
-    assert len(drawn) == 1
+    assert len(rendered) == 1
     assert (shown == shown[:1]).all()
 
 
-def test_pivots_hold_one_picture_of_the_stated_size():
+def test_pivots_hold_one_image_of_the_stated_size():
     flat = np.full((64, 64, 3), 90, np.uint8)
     for form in (ReferenceCoding.AV1, ReferenceCoding.HEVC):
         with pytest.raises(BitstreamError, match="one image"):
@@ -141,7 +141,7 @@ def test_another_header_and_another_models_motion_are_refused(bases):
         _receiver(points).push(mesh.packets[0])
 
 
-def test_sound_is_no_longer_than_the_picture():
+def test_sound_is_no_longer_than_the_frames():
     hostile = [Packet(Kind.SOUND, 0, put_number((1 << 28) - 1) + b"\x01\xf8", 1)]
     assert list(decode_sound(hostile, 2.0)) == []
     late = [Packet(Kind.SOUND, 0, put_number(90) + b"\x01\xf8", 1)]

@@ -21,7 +21,7 @@ from avfr_jax.model_store import load_model
 
 
 def pictures(count=4):
-    """A portrait that moves by two pixels a picture."""
+    """A portrait that moves by two pixels a frame."""
     portrait = data.astronaut()[:160, 140:320]
     return [np.ascontiguousarray(portrait[:128, 2 * i : 2 * i + 128]) for i in range(count)]
 
@@ -77,7 +77,7 @@ INTER = SenderSettings(inter_coding=True, quality=30, refresh=6, pivots=PIVOTS)
 
 
 def seen(count=18):
-    """A portrait that is moved under a face which stays: every few frames the picture no longer serves."""
+    """A portrait that moves under a static mesh: every few frames the pivot no longer serves."""
     portrait = data.astronaut()[:260, 120:400]
     mesh = normalise_landmarks(shipped().mean, 256, 256)
     for i in range(count):
@@ -94,7 +94,7 @@ def call():
     return sent()
 
 
-def drawn(packets, until=18, cross_fade=False):
+def decoded(packets, until=18, cross_fade=False):
     receiver = Receiver(cross_fade=cross_fade)
     frames = []
     for packet in packets:
@@ -108,7 +108,7 @@ def test_inter_coded_pivots_cost_less_and_come_back_bit_for_bit(call):
     sender, packets = call
     pivots = [p for p in packets if p.kind is Kind.PIVOT]
     assert {p.payload[1] for p in pivots if p.payload[0] == 0} == {int(ReferenceCoding.AV1), ReferenceCoding.AV1_INTER}
-    receiver, frames = drawn(packets)
+    receiver, frames = decoded(packets)
     assert receiver.received.broken == receiver.received.held == 0
     for number, own in sender.pivots.items():
         there = receiver._references.kept[number]
@@ -123,8 +123,8 @@ def test_inter_coded_pivots_cost_less_and_come_back_bit_for_bit(call):
 
 
 def test_frames_between_two_pivots_are_cross_faded(call):
-    _, one = drawn(call[1])
-    _, both = drawn(call[1], cross_fade=True)
+    _, one = decoded(call[1])
+    _, both = decoded(call[1], cross_fade=True)
     second = min(p.frame for p in call[1] if p.kind is Kind.PIVOT and p.pivot == 1)
     np.testing.assert_array_equal(both[0], one[0])
     np.testing.assert_array_equal(both[second], one[second])
@@ -136,7 +136,7 @@ def test_frames_between_two_pivots_are_cross_faded(call):
 def test_a_lost_inter_coded_pivot_is_requested_and_the_rest_waits(call):
     sender, packets = call
     lost = [p for p in packets if p.kind is Kind.PIVOT and p.pivot == 1]
-    receiver, frames = drawn([p for p in packets if p not in lost])
+    receiver, frames = decoded([p for p in packets if p not in lost])
     assert receiver.received.missing_pivots == {1, 2}
     assert len(frames) == 18
     for packet in sender.repeat(1):

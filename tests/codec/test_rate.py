@@ -76,20 +76,20 @@ def test_a_bit_rate_is_held(preset, bitrate):
     np.testing.assert_array_equal(end._motion.frames[1499].vector, sender.last)
 
 
-def test_little_motion_costs_little_whatever_is_asked():
+def test_little_motion_costs_little_at_any_target():
     clip = np.repeat(frames(1), 500, 0)
     packets = sent(dataclasses.replace(FOR_FILES, bitrate=20000), clip)
     motion = sum(len(packet.to_bytes()) for packet in packets if packet.kind is Kind.MOTION)
     assert motion < 200
 
 
-def test_heads_of_packets_do_not_eat_a_small_rate():
+def test_packet_overhead_is_bounded_at_low_rates():
     control = RateControl(500, 25, 14, 50)
     assert control.packet(3, 12) == 12
     assert RateControl(20000, 25, 14, 50).packet(3, 12) == 3
 
 
-def test_pivots_wait_for_what_they_cost():
+def test_pivots_wait_until_they_are_affordable():
     control = RateControl(2000, 25, 14, 50)
     assert control.may_take(0)
     control.spent(20000)
@@ -102,7 +102,7 @@ def test_pivots_wait_for_what_they_cost():
     assert control.debt == -20000  # but not everything
 
 
-def test_the_quality_of_pivots_follows_what_they_may_cost():
+def test_the_quality_of_pivots_follows_their_budget():
     control = RateControl(1000, 25, 14, 50)
     assert control.other_quality(16000) is None
     assert control.other_quality(40000) < 40
@@ -123,14 +123,14 @@ FACE = normalise_landmarks(mesh.shipped().mean, 256, 256)
 
 
 class Heads(Mover):
-    """Draws the source as it is: any change of brightness is beyond it."""
+    """Renders the source unchanged."""
 
     def animate(self, source, source_keypoints, driving, mel=None):
         return np.repeat(source.image[None], len(driving.value), 0)
 
 
 def _textured(count: int) -> np.ndarray:
-    """One picture, then another."""
+    """One image, then another."""
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
     return np.repeat(pictures, count // 2, 0)
 
@@ -140,7 +140,7 @@ def _checked(pivots: PivotSettings, clip: np.ndarray) -> tuple[Sender, list[list
     return sender, [sender.push(frame, FACE) for frame in clip]
 
 
-def test_a_picture_that_no_longer_fits_asks_for_a_pivot():
+def test_distortion_beyond_the_threshold_needs_a_pivot():
     clip = _textured(60)
     plain = PivotSettings(background=None, min_interval=0, check_interval=4)
     sender, _ = _checked(plain, clip)
@@ -172,12 +172,12 @@ def test_a_pivot_is_sent_beside_the_motion_at_its_rate():
     for packets in pushed:
         for packet in packets:
             end.push(packet)
-    drawn = np.stack(list(end.render(end.known)))
-    assert np.abs(drawn[-1].astype(int) - clip[-1]).mean() < np.abs(drawn[first].astype(int) - clip[-1]).mean()
+    rendered = np.stack(list(end.render(end.known)))
+    assert np.abs(rendered[-1].astype(int) - clip[-1]).mean() < np.abs(rendered[first].astype(int) - clip[-1]).mean()
     assert end.received.missing_pivots == set()
 
 
-def test_what_pivots_cannot_be_asked():
+def test_impossible_pivot_settings_are_refused():
     for wrong in (
         {"check_interval": 0},
         {"bitrate": 10},
@@ -189,7 +189,7 @@ def test_what_pivots_cannot_be_asked():
             PivotSettings(**wrong)
 
 
-def test_receivers_know_precision_from_the_header():
+def test_the_header_states_adaptive_precision():
     end = receiver()
     end.push(sent(SenderSettings(bitrate=4000))[0])
     assert end.header.adaptive

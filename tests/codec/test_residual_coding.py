@@ -23,31 +23,31 @@ SETTINGS = SenderSettings(quality=20, refresh=6, pivots=PIVOTS)
 
 
 class CellMeans:
-    """A residual coder by hand: of each cell of 16 × 16 pixels the mean difference of each colour, by halving steps."""
+    """A residual codec of the mean difference of each colour of 16 × 16 cells, by halving steps."""
 
     name, fingerprint = "cell-means", b"cellmean"
     config = ResidualConfig(image_size=256, fold=2, bits=12)
     steps = np.float32([24, 12, 6, 3])
 
-    def encode(self, true, drawn):
-        left = (true.astype(np.float32) - drawn).reshape(-1, 16, 16, 16, 16, 3).mean((2, 4))
+    def encode(self, true, rendered):
+        left = (true.astype(np.float32) - rendered).reshape(-1, 16, 16, 16, 16, 3).mean((2, 4))
         signs = []
         for step in self.steps:
             signs.append(np.where(left < 0, -1, 1))
             left = left - signs[-1] * step
         return np.concatenate(signs, -1).astype(np.int8)
 
-    def decode(self, signs, drawn):
+    def decode(self, signs, rendered):
         moved = sum(signs[..., 3 * i : 3 * i + 3] * step for i, step in enumerate(self.steps))
         whole = moved.repeat(16, 1).repeat(16, 2)
-        return np.clip(drawn + whole, 0, 255).round().astype(np.uint8)
+        return np.clip(rendered + whole, 0, 255).round().astype(np.uint8)
 
 
 CELL_MEANS = CellMeans()
 
 
 def darkening(count=18):
-    """A portrait over which a shadow falls: a warp cannot follow."""
+    """A portrait under a growing shadow, which no warp can follow."""
     frame, mesh = next(seen())
     for i in range(count):
         lit = frame.astype(np.float32)
@@ -127,17 +127,17 @@ def test_after_a_residual_that_is_gone_an_image_is_intra_coded():
 def test_cells_are_sent_by_their_rate_distortion_cost():
     model = load_model("landmark-warp")
     residuals = ResidualCoding(model, CELL_MEANS)
-    drawn = next(darkening())[0]
-    frame = drawn.astype(int)
+    rendered = next(darkening())[0]
+    frame = rendered.astype(int)
     frame[:32, :32] += 20
     frame = np.clip(frame, 0, 255).astype(np.uint8)
-    data, image = residuals.encode(frame, drawn, lagrange_multiplier(40))
-    np.testing.assert_array_equal(residuals.decode(data, drawn), image)
-    np.testing.assert_array_equal(image[40:], drawn[40:])
+    data, image = residuals.encode(frame, rendered, lagrange_multiplier(40))
+    np.testing.assert_array_equal(residuals.decode(data, rendered), image)
+    np.testing.assert_array_equal(image[40:], rendered[40:])
     assert np.abs(image[:32, :32].astype(int) - frame[:32, :32]).mean() < 8
-    nothing, same = residuals.encode(frame, drawn, 1.0)
+    nothing, same = residuals.encode(frame, rendered, 1.0)
     assert nothing == b""
-    np.testing.assert_array_equal(same, drawn)
+    np.testing.assert_array_equal(same, rendered)
     assert lagrange_multiplier(0) > 2 * lagrange_multiplier(100)
     assert len(data) < 60
 

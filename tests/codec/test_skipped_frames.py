@@ -1,4 +1,4 @@
-"""Frames that the sender leaves out, and what the receiver makes in their place."""
+"""Skipped frames: temporal subsampling at the sender, interpolation at the receiver."""
 
 import dataclasses
 import itertools
@@ -24,18 +24,18 @@ from tests.models.test_interpolation import CONFIG
 COUNT = 61
 
 
-def left_out(skipped: int, **settings) -> list[Packet]:
+def subsampled(skipped: int, **settings) -> list[Packet]:
     return sent(SenderSettings(skipped_frames=skipped, **settings), frames(COUNT))
 
 
-def painter():
+def interpolator():
     """An untrained network: the mean of the two frames."""
     return interpolation.Interpolator(CONFIG, interpolation.init(CONFIG, jax.random.key(0)))
 
 
 @pytest.mark.parametrize("between", [1, 2, 3])
-def test_frames_left_out_are_made_and_those_sent_are_as_ever(between):
-    packets = left_out(between)
+def test_skipped_frames_are_interpolated_and_sent_ones_unchanged(between):
+    packets = subsampled(between)
     assert sum(p.count for p in packets if p.kind is Kind.MOTION) == -(-COUNT // (between + 1))
     out = shown(packets, COUNT)
     error = np.abs(out.astype(int) - frames(COUNT)).max((1, 2, 3))
@@ -51,7 +51,7 @@ def test_frames_left_out_are_made_and_those_sent_are_as_ever(between):
 
 def test_fewer_frames_take_fewer_bytes_and_refreshes_come_as_often():
     def motion(between, **settings):
-        return [p for p in left_out(between, **settings) if p.kind is Kind.MOTION]
+        return [p for p in subsampled(between, **settings) if p.kind is Kind.MOTION]
 
     sizes = [sum(len(p.payload) for p in motion(n, refresh=60, packet=60)) for n in range(4)]
     assert sizes == sorted(sizes, reverse=True)
@@ -62,9 +62,9 @@ def test_fewer_frames_take_fewer_bytes_and_refreshes_come_as_often():
         assert max(p.end(n) - p.frame for p in motion(n)) <= 4  # 3 frames, and whole ones
 
 
-def test_drawing_frame_by_frame_is_drawing_at_once():
-    for painted in (None, painter()):
-        packets, ends = left_out(2), [receiver(interpolator=painted) for _ in range(2)]
+def test_rendering_frame_by_frame_equals_rendering_at_once():
+    for painted in (None, interpolator()):
+        packets, ends = subsampled(2), [receiver(interpolator=painted) for _ in range(2)]
         for end in ends:
             for packet in packets:
                 end.push(packet)
@@ -74,12 +74,12 @@ def test_drawing_frame_by_frame_is_drawing_at_once():
 
 
 @pytest.mark.parametrize("between", [0, 1, 2, 3])
-def test_pictures_between_pictures(between):
-    end = receiver(interpolator=painter())
-    for packet in left_out(between):
+def test_skipped_frames_by_the_interpolator(between):
+    end = receiver(interpolator=interpolator())
+    for packet in subsampled(between):
         end.push(packet)
     out = np.stack(list(end.render(COUNT))).astype(int)[:, 0, 0, 0]
-    moved = shown(left_out(between), COUNT).astype(int)[:, 0, 0, 0]
+    moved = shown(subsampled(between), COUNT).astype(int)[:, 0, 0, 0]
     np.testing.assert_array_equal(out[:: between + 1], moved[:: between + 1])
     # The frames here change in brightness alone: the mean of two pictures is the picture of the mean motion, and of
     # two between, each stands a twelfth of the way off.
@@ -89,9 +89,9 @@ def test_pictures_between_pictures(between):
     assert len(end._renderer.images) < 40
 
 
-def test_the_end_of_a_clip_holds_and_nothing_is_called_lost():
+def test_the_last_frame_is_held_and_nothing_counts_as_lost():
     end = receiver()
-    for packet in left_out(3)[:-1]:
+    for packet in subsampled(3)[:-1]:
         end.push(packet)
     known = end.known
     out = np.stack(list(end.render(known + 3)))
@@ -116,8 +116,8 @@ def test_a_gap_is_crossed_in_equal_steps_and_is_counted():
     assert end.received.held == 3
 
 
-def test_another_pivot_between_two_frames_is_no_jump():
-    """Two pivots that a pose is told from: between them it goes as straight as between two frames of one."""
+def test_interpolation_is_continuous_across_pivots():
+    """As straight as between two frames of one pivot."""
     settings = SenderSettings(skipped_frames=3, pivots=PivotSettings(angle=None, background=None))
     sender, end = Sender(Mover(), settings), receiver()
     for i, frame in enumerate(frames(40)):
@@ -135,20 +135,20 @@ def test_another_pivot_between_two_frames_is_no_jump():
 
 @pytest.mark.parametrize("painted", [False, True])
 def test_a_call_waits_for_the_frame_after(painted):
-    network = painter() if painted else None
+    network = interpolator() if painted else None
     end = receiver(interpolator=network)
-    out = np.stack(list(play_call(left_out(3), Channel(), 25, COUNT, receiver=end)))
+    out = np.stack(list(play_call(subsampled(3), Channel(), 25, COUNT, receiver=end)))
     assert end.lookahead == pytest.approx(0.12)
     assert np.abs(out.astype(int) - frames(COUNT)[-len(out) :]).max() <= 8
     assert end.received.held <= 4
     lossy = receiver(interpolator=network)
-    out = np.stack(list(play_call(left_out(1), Channel(0.3, 0.04), 25, COUNT, receiver=lossy)))
+    out = np.stack(list(play_call(subsampled(1), Channel(0.3, 0.04), 25, COUNT, receiver=lossy)))
     assert len(out) >= COUNT - 10
     assert lossy.received.held > 0
 
 
-def test_poses_are_what_is_drawn():
-    packets = [p for i, p in enumerate(left_out(1)) if i % 5 != 4]  # some are lost
+def test_poses_are_those_of_the_rendered_frames():
+    packets = [p for i, p in enumerate(subsampled(1)) if i % 5 != 4]  # some are lost
     drawn, posed = receiver(), receiver()
     for packet in packets:
         drawn.push(packet)
@@ -159,7 +159,7 @@ def test_poses_are_what_is_drawn():
     assert posed.received.held == drawn.received.held > 0
 
 
-def test_frames_left_out_do_not_slow_a_pivot():
+def test_skipped_frames_do_not_delay_a_pivot():
     """The parts of a pivot go out at their bit rate, whether or not motion goes with them."""
     clip = np.random.default_rng(0).integers(0, 256, (COUNT, SIZE, SIZE, 3), np.uint8)
     face = normalise_landmarks(shipped().mean, 256, 256)
@@ -176,19 +176,19 @@ def test_frames_left_out_do_not_slow_a_pivot():
     assert abs(took[1] - took[0]) <= 1
 
 
-def test_what_cannot_be_between():
+def test_impossible_numbers_of_skipped_frames_are_refused():
     with pytest.raises(ConfigError, match="skipped_frames"):
         SenderSettings(skipped_frames=4)
-    header = Header.from_packet(left_out(3)[0])
+    header = Header.from_packet(subsampled(3)[0])
     assert header.skipped_frames == 3
     with pytest.raises(BitstreamError):
         Header.from_packet(dataclasses.replace(header, skipped_frames=4).to_packet())
     end = receiver()
-    end.push(left_out(3)[0])
+    end.push(subsampled(3)[0])
     with pytest.raises(BitstreamError, match="cannot hold 16384 frames"):
         end.push(Packet(Kind.MOTION, 0, b"", count=1 << 14, refresh=True))
 
 
 def test_a_clip_can_be_sent_with_masks():
     seen = ((frame, None, np.ones((SIZE, SIZE), np.float32)) for frame in frames(COUNT))
-    assert list(send_all(Sender(Mover(), SenderSettings()), seen)) == left_out(0)
+    assert list(send_all(Sender(Mover(), SenderSettings()), seen)) == subsampled(0)

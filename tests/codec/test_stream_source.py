@@ -45,7 +45,7 @@ def reenactor():
     return Reenactor("landmark-warp", best_frame="first")
 
 
-def test_a_template_holds_no_picture(template):
+def test_a_template_holds_no_image(template):
     data = template.read_bytes()
     pivots = [p for p in read_stream(data) if p.kind is Kind.PIVOT]
     # Form none, no bytes of a picture, and the rest is the pose, which is no larger than a pose.
@@ -55,7 +55,7 @@ def test_a_template_holds_no_picture(template):
     assert Stream.parse(data).template
 
 
-def test_it_tells_the_poses_that_were_tracked(template, clip, reenactor):
+def test_recorded_motion_is_the_tracked_motion(template, clip, reenactor):
     tracked = landmarks_to_pixels(
         np.stack([frame.landmarks for frame in track(clip, 256, capabilities=reenactor.model.capabilities)]), 256
     )

@@ -1,4 +1,4 @@
-"""Larger frames and frames between at the receiver: which network does it, and what it is given."""
+"""Super-resolution and interpolation networks at the receiver."""
 
 import numpy as np
 import pytest
@@ -35,9 +35,7 @@ def shelf(tmp_path, monkeypatch):
 
 
 def _save(folder, family, case):
-    model_store.save_model(
-        folder, family, case.CONFIG, {"generator": case.random_weights(*_arguments(case))["generator"]}
-    )
+    model_store.save_model(folder, family, case.CONFIG, {"generator": case.random_weights(*_arguments(case))["generator"]})
     return folder
 
 
@@ -56,7 +54,7 @@ class Recorder:
         return np.full((len(pictures), height, width, 3), 255, np.uint8)
 
 
-def test_frames_go_to_the_network_a_few_at_a_time_where_they_grow(stream, tmp_path):
+def test_growing_frames_are_upscaled_in_small_batches(stream, tmp_path):
     larger = Recorder()
     done = files.decode_file(stream, tmp_path / "a.mp4", model=Mover(), size=(64, 48), super_resolver=larger)
     assert done.frames == 18
@@ -68,7 +66,7 @@ def test_frames_go_to_the_network_a_few_at_a_time_where_they_grow(stream, tmp_pa
         assert not larger.asked
 
 
-def test_a_network_is_used_where_there_is_one_else_bicubic(shelf):
+def test_choice_of_the_super_resolver(shelf):
     assert upscaling.choose_super_resolver(None) is upscaling.choose_super_resolver("bicubic") is None
     folder = _save(shelf / upscaling.SUPER_RESOLVER, "super-resolution", test_super_resolution)
     found = upscaling.choose_super_resolver(None)
@@ -86,7 +84,7 @@ def test_a_network_is_used_where_there_is_one_else_bicubic(shelf):
         upscaling.choose_super_resolver("landmark-warp")
 
 
-def test_which_network_makes_frames_between(shelf):
+def test_choice_of_the_interpolator(shelf):
     assert upscaling.choose_interpolator("motion", None) is None
     with pytest.raises(ConfigError, match="--interpolator"):
         upscaling.choose_interpolator("pictures", None)
@@ -100,7 +98,7 @@ def test_which_network_makes_frames_between(shelf):
         upscaling.choose_interpolator("pictures", "landmark-warp")
 
 
-def test_pictures_between_are_those_of_the_network(stream):
+def test_skipped_frames_are_those_of_the_network(stream):
     network = Interpolator(test_interpolation.CONFIG, test_interpolation.random_weights(test_interpolation.CONFIG))
     data = stream.read_bytes()
     ends = receiver(), receiver(interpolator=network)
@@ -111,7 +109,7 @@ def test_pictures_between_are_those_of_the_network(stream):
     np.testing.assert_array_equal(painted[16:], painted[[15, 15]])  # nothing comes after
 
 
-def test_the_command_says_what_is_missing(stream, shelf, tmp_path, capsys):
+def test_missing_networks_are_named(stream, shelf, tmp_path, capsys):
     out = tmp_path / "out.mp4"
     assert "trained model" in refused(capsys, "decode", stream, out, "--interpolate", "pictures")
     assert "'none'" in refused(capsys, "decode", stream, out, "--interpolate", "pictures", "--interpolator", "none")
