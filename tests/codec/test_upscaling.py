@@ -35,7 +35,9 @@ def shelf(tmp_path, monkeypatch):
 
 
 def _save(folder, family, case):
-    model_store.save_model(folder, family, case.CONFIG, {"generator": case.random_weights(*_arguments(case))["generator"]})
+    model_store.save_model(
+        folder, family, case.CONFIG, {"generator": case.random_weights(*_arguments(case))["generator"]}
+    )
     return folder
 
 
