@@ -1,4 +1,4 @@
-"""Reenactment: a source picture moves as the face in a driving clip does."""
+"""Reenactment: a source portrait animated by the face in a driving clip."""
 
 from avfr_jax.reenact.composite import side_by_side
 from avfr_jax.reenact.reenactor import Reenactor

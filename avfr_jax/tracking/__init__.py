@@ -1,4 +1,4 @@
-"""A driving clip, its crop and its tracked frames; below the codec and the reenactor, which both read them."""
+"""Driving sources: a clip, its crop and its tracked frames; used by the codec and the reenactor."""
 
 from avfr_jax.tracking.clip import Clip, FrameRate, check_frame_rate, open_clip, read_portrait
 from avfr_jax.tracking.prefetch import prefetch
