@@ -60,7 +60,7 @@ class RateControl:
     def __post_init__(self) -> None:
         if not LOWEST <= self.bitrate <= HIGHEST:
             raise ConfigError(f"the bit rate must be {LOWEST} to {HIGHEST} bits a second, not {self.bitrate}")
-        self._precision = self._at(14.0)
+        self._precision = _precision_at(14.0, self.step, self.inter)
         self._cost: float | None = None  # logarithm of the motion's recent bits a frame at step 0
         self._payload = 0.0
         self._frames = 0
@@ -94,25 +94,16 @@ class RateControl:
             weight = 1.0 if self._cost is None else min(1.0, self._frames / self.rate)
             self._cost = paid if self._cost is None else self._cost + weight * (paid - self._cost)
             self._payload = self._frames = 0
-            self._precision = self._at(_OCTAVE * (self._cost - math.log2(self._motion_bits())))
+            heads = _HEAD_BITS / self.packet(1, round(self.rate / 2))
+            bits = (self.bitrate - self.debt / _SECONDS) / self.rate - heads  # that a frame's motion may cost now
+            bits = max(bits, _LEAST * self.bitrate / self.rate)
+            self._precision = _precision_at(_OCTAVE * (self._cost - math.log2(bits)), self.step, self.inter)
         return self._precision
 
     def packet(self, shortest: int, longest: int) -> int:
         """Frames in one packet: more where heads would take too much of the target."""
         wanted = math.ceil(_HEAD_BITS * self.rate / (_HEADS * self.bitrate))
         return min(max(shortest, wanted), max(shortest, longest))
-
-    def _motion_bits(self) -> float:
-        """Bits that a frame's motion may cost now."""
-        heads = _HEAD_BITS / self.packet(1, round(self.rate / 2))
-        bits = (self.bitrate - self.debt / _SECONDS) / self.rate - heads
-        return max(bits, _LEAST * self.bitrate / self.rate)
-
-    def _at(self, step: float) -> Precision:
-        finest = _INTER_FINEST if self.inter else _FINEST
-        whole = min(max(round(step), finest), _COARSEST)
-        components = next(count for up_to, count in _COMPONENTS if whole <= up_to)
-        return Precision(min(max(whole - self.step, -32), 31), components)
 
     # --- pivots ---------------------------------------------------------------------------------------------------
 
@@ -126,13 +117,10 @@ class RateControl:
         paid = (frame - self._pivot) / self.rate * share * self.bitrate >= self._pivot_bits
         return paid and self.debt <= _LATER * self.bitrate
 
-    def pivot_bits(self) -> float:
-        """Bits that the next pivot may cost, savings included."""
-        return _FIRST * self.bitrate if self._pivot < 0 else _LATER * self.bitrate + max(-self.debt, 0.0)
-
     def other_quality(self, bits: int) -> int | None:
         """Quality at which a pivot of so many bits would meet its budget; None where it nearly does."""
-        change = math.log(self.pivot_bits() / bits) / _PER_QUALITY
+        budget = _FIRST * self.bitrate if self._pivot < 0 else _LATER * self.bitrate + max(-self.debt, 0.0)
+        change = math.log(budget / bits) / _PER_QUALITY
         quality = min(max(round(self.quality + change), _QUALITY[0]), _QUALITY[1])
         return None if abs(quality - self.quality) <= 3 else quality
 
@@ -165,3 +153,10 @@ class RateControl:
     def took(self, frame: int, bits: int) -> None:
         """Account for a pivot."""
         self._pivot, self._pivot_bits = frame, bits
+
+
+def _precision_at(step: float, base: int, inter: bool) -> Precision:
+    """The precision nearest to a step of the mesh, `base` being the header's."""
+    whole = min(max(round(step), _INTER_FINEST if inter else _FINEST), _COARSEST)
+    components = next(count for up_to, count in _COMPONENTS if whole <= up_to)
+    return Precision(min(max(whole - base, -32), 31), components)
