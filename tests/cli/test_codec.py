@@ -16,7 +16,7 @@ from avfr_jax.media.video import VideoReader
 from avfr_jax.model_store import load_model, save_model
 from tests.cli.test_cli import refused
 from tests.media_fixtures import astronaut, write_clip
-from tests.models.test_avfr import CONFIG, lively
+from tests.models.test_avfr import CONFIG, amplified_weights
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +173,7 @@ def test_a_stream_finds_its_model_by_fingerprint(driving, tmp_path, capsys, monk
     """A model of a folder is found by no name, but passed to decode; under another name it is found as well."""
     monkeypatch.setenv("AVFR_MODELS", str(tmp_path / "models"))
     folder = tmp_path / "mine"
-    save_model(folder, "avfr", CONFIG, lively(CONFIG))
+    save_model(folder, "avfr", CONFIG, amplified_weights(CONFIG))
     stream, out = tmp_path / "clip.avfr", tmp_path / "out.mp4"
     words = ["--model", str(folder), "--crop", "none", "--audio", "none"]
     assert main(["encode", str(driving), str(stream), *words]) == 0

@@ -25,7 +25,7 @@ from avfr_jax.models.base import Capabilities
 from avfr_jax.reenact import Reenactor
 from tests.codec.stubs import Mover
 from tests.codec.stubs import grey_frames as frames
-from tests.models.test_avfr import CONFIG, lively
+from tests.models.test_avfr import CONFIG, amplified_weights
 
 SECONDS = 3
 FRAMES = np.arange(25 * SECONDS)
@@ -175,7 +175,7 @@ def test_a_file_waits_for_its_sound_but_not_forever(speech):
 def audio_model(tmp_path_factory):
     """An AVFR-GAN with all its parts and sensitive random weights."""
     path = tmp_path_factory.mktemp("model") / "little-avfr"
-    model_store.save_model(path, "avfr", CONFIG, lively(CONFIG))
+    model_store.save_model(path, "avfr", CONFIG, amplified_weights(CONFIG))
     return path
 
 

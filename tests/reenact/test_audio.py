@@ -11,13 +11,13 @@ from avfr_jax.cli.main import main
 from avfr_jax.errors import ConfigError, FaceError, InputError
 from avfr_jax.reenact import Reenactor
 from tests.media_fixtures import astronaut, moved, write_clip
-from tests.models.test_avfr import CONFIG, lively
+from tests.models.test_avfr import CONFIG, amplified_weights
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "little-avfr"
-    model_store.save_model(path, "avfr", CONFIG, lively(CONFIG))
+    model_store.save_model(path, "avfr", CONFIG, amplified_weights(CONFIG))
     return path
 
 
@@ -46,7 +46,7 @@ def test_output_depends_on_the_audio(reenactor, portrait, driving):
 def test_dubbing_of_a_model_with_mouth_masking(tmp_path, portrait, driving, reenactor):
     config = dataclasses.replace(CONFIG, mouth_masking=0.5)
     path = tmp_path / "dubbing"
-    model_store.save_model(path, "avfr", config, lively(config))
+    model_store.save_model(path, "avfr", config, amplified_weights(config))
     model = model_store.load_model(path)
     noise = np.random.default_rng(0).normal(0, 0.3, 16000).clip(-1, 1).astype(np.float32)
 
