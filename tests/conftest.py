@@ -5,8 +5,9 @@ import pathlib
 
 import pytest
 
-# Eight simulated devices; and programs compiled in half the time, since most run but once.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1")
+# Programs that mostly run once are compiled in half the time; and there are eight simulated devices.
+QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {QUICK_COMPILATION}")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Several processes test at once, and BLAS threads without a core each spin: seconds become minutes.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -23,6 +23,7 @@ from avfr_jax.training.loop import LoopConfig, fit
 from avfr_jax.training.sharding import make_mesh, state_shardings
 from avfr_jax.training.state import TrainState
 from avfr_jax.training.step import StepConfig, init_state, state_shapes
+from tests.conftest import QUICK_COMPILATION
 from tests.training.small import LinearObjective, make_optimisers, small_run
 from tests.training.worker import BATCH, loop_config
 
@@ -34,7 +35,7 @@ QUICK, SLOW = 0.01, 0.25  # seconds to read a batch
 def start(workdir, *words, **variables):
     """A worker, with further environment variables."""
     command = [sys.executable, "-m", "tests.training.worker", str(workdir), *map(str, words)]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **variables}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK_COMPILATION, **variables}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
