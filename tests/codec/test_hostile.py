@@ -23,12 +23,12 @@ from avfr_jax.codec.container import largest_length, read_index, read_stream
 from avfr_jax.codec.files import Stream, decode_frames
 from avfr_jax.codec.intra_coding import decode_image, encode_image
 from avfr_jax.codec.receiver import Receiver
-from benchmarks import fuzz_stream
+from benchmarks import fuzz_inputs, fuzz_stream
 
 
 @pytest.fixture(scope="module")
 def bases():
-    made = fuzz_stream.bases()
+    made = fuzz_inputs.bases()
     forms = [[p.payload[1] for p in base.packets if p.kind in REFERENCES and p.payload[0] == 0] for base in made]
     assert forms[-2].count(ReferenceCoding.AV1_INTER) >= 3
     assert forms[-1].count(ReferenceCoding.RESIDUAL) >= 2
@@ -39,7 +39,7 @@ def test_mutated_streams_give_frames_or_a_clear_error(bases):
     numbers = [*range(0, 400, 3), *range(1000, 2201)]
     tallies, failures = fuzz_stream.run(numbers, 1, bases, fuzz_stream.render_stream, 5.0)
     assert failures == []
-    assert len(tallies) == len(fuzz_stream.CHEAP) + len(fuzz_stream.COSTLY)
+    assert len(tallies) == len(fuzz_inputs.CHEAP) + len(fuzz_inputs.COSTLY)
     for name, tally in tallies.items():
         assert tally.refused > 0, name
     assert sum(tally.frames > 0 for tally in tallies.values()) >= 7
@@ -60,7 +60,7 @@ def _receiver(base) -> Receiver:
 
 
 def _counted(packets) -> int:
-    base = fuzz_stream.Base(packets, "keypoints")
+    base = fuzz_inputs.Base(packets, "keypoints")
     return sum(1 for _ in decode_frames(base.data, receiver=_receiver(base)))
 
 
@@ -81,7 +81,7 @@ def test_frames_far_ahead_of_the_bytes_are_skipped(bases):
     base = bases[0]
     start = [p for p in base.packets if p.kind in (Kind.HEADER, Kind.PIVOT)]
     jumps = [Packet(Kind.MOTION, 8000 * i, b"x", 1, True, 0) for i in range(100)]
-    data = fuzz_stream.Base([*start, *jumps], "keypoints").data
+    data = fuzz_inputs.Base([*start, *jumps], "keypoints").data
     assert 8000 < _counted([*start, *jumps]) <= largest_length(len(data)) < 20_000
 
 
@@ -99,7 +99,7 @@ def test_the_last_frame_is_held_up_to_the_indexed_length(bases):
 def test_a_repeated_pose_is_rendered_once(bases):
     rendered = []
 
-    class Counting(fuzz_stream.StandIn):
+    class Counting(fuzz_inputs.StandIn):
         def animate(self, source, source_keypoints, driving, mel=None):
             rendered.append(len(driving))
             return super().animate(source, source_keypoints, driving, mel)
@@ -108,7 +108,7 @@ def test_a_repeated_pose_is_rendered_once(bases):
     packets = [p for p in base.packets if p.kind in (Kind.HEADER, Kind.PIVOT)]
     packets += [Packet(Kind.MOTION, 8 * i, b"", 8, i == 0) for i in range(40)]  # nothing but zeros
     receiver = Receiver(Counting("keypoints"))
-    shown = np.stack(list(decode_frames(fuzz_stream.Base(packets, "keypoints").data, receiver=receiver)))
+    shown = np.stack(list(decode_frames(fuzz_inputs.Base(packets, "keypoints").data, receiver=receiver)))
     assert len(shown) == 320
     assert len(rendered) == 1
     assert (shown == shown[:1]).all()

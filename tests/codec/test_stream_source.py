@@ -27,7 +27,7 @@ COUNT = 12
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """The beginning of the bundled clip, where the face moves, with a tone."""
-    from benchmarks.fuzz_stream import CLIP
+    from benchmarks.fuzz_inputs import CLIP
 
     frames = list(VideoReader(CLIP))[20 : 20 + COUNT]
     return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", frames)
