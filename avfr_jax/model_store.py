@@ -290,9 +290,11 @@ def load_weights(folder: str | os.PathLike[str], shapes: Mapping[str, Any] | Non
     there, expected = ({k: list(v.shape) for k, v in flatten(tree).items()} for tree in (variables, shapes))
     for name in [*expected, *there]:
         if there.get(name) != expected.get(name):
+            misfit = "is missing" if name not in there else "is not known"
+            if name in there and name in expected:
+                misfit = f"has the shape {there[name]}, not {expected[name]}"
             raise CheckpointError(
-                f"The weights in {folder} do not fit the {family} config of its model.json: {name} has the shape "
-                f"{there.get(name, 'of nothing')}, not {expected.get(name, 'of nothing')}."
+                f"The weights in {folder} do not fit the {family} config of its model.json: {name} {misfit}."
             )
     return variables
 
