@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.faces.face_parts import CHANNELS, face_part_masks
+from avfr_jax.landmarks import NUM_LANDMARKS
 from avfr_jax.models import landmark_warp
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.models.keypoints import KeypointDetector, KeypointDetectorConfig
@@ -373,7 +374,7 @@ def discriminator(config: MeshFommConfig, *, dtype: Any = None) -> MultiScaleDis
 def example_inputs(config: MeshFommConfig) -> tuple[Any, ...]:
     """Zeros of the shapes of the inputs of the detector (the first) and of `encode_and_animate`."""
     size, s, k = config.image_size, config.motion.size, config.num_keypoints
-    image, face = jnp.zeros((1, size, size, 3)), jnp.zeros((1, 478, 3))
+    image, face = jnp.zeros((1, size, size, 3)), jnp.zeros((1, NUM_LANDMARKS, 3))
     kp = Keypoints(jnp.zeros((1, k, 2)), jnp.broadcast_to(jnp.eye(2), (1, k, 2, 2)))
     motion = MeshKeypoints(kp, FaceMesh(face, jnp.eye(3)[None], jnp.zeros((1, 3)), face))
     return jnp.zeros((1, s, s, 5 + CHANNELS)), image, face, image[..., 0], motion, motion

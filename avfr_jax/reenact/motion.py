@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from avfr_jax.landmarks import NUM_VERTICES
 from avfr_jax.models.base import Animator, EncodedSource, Priors
 from avfr_jax.motion import Motion
 from avfr_jax.ops.matrices import hull_area
@@ -100,7 +101,7 @@ def shape_distance(a: Float[np.ndarray, "k 3"], b: Float[np.ndarray, "k 3"]) -> 
     """FOMM's measure for the best frame: squared distance of two faces' points about their mean, each in units of the
     square root of its convex hull's area."""
     shapes = []
-    for points in (a[:468, :2], b[:468, :2]):
+    for points in (a[:NUM_VERTICES, :2], b[:NUM_VERTICES, :2]):
         centred = points - points.mean(0)
         shapes.append(centred / np.sqrt(max(hull_area(centred), 1e-9)))
     return float(((shapes[0] - shapes[1]) ** 2).sum())

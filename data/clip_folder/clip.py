@@ -12,6 +12,7 @@ import numpy as np
 
 from avfr_jax.errors import FaceError, InputError
 from avfr_jax.faces import SMALLEST_FACE, Crop, FaceBackend, crop_for_clip, mesh_image
+from avfr_jax.landmarks import NUM_LANDMARKS
 from avfr_jax.media.audio import audio_blocks
 from avfr_jax.media.image import read_image
 from avfr_jax.media.mel import COLUMNS_PER_SECOND, RATE, mel_spectrogram, silence
@@ -53,7 +54,7 @@ def prepare_video(
     if priors is None:
         count = sum(1 for _ in _frames(reader, config))
         track = tracking.VideoTrack(
-            np.full((count, 478, 3), np.nan, np.float32), (), {}, reader.info.height, reader.info.width
+            np.full((count, NUM_LANDMARKS, 3), np.nan, np.float32), (), {}, reader.info.height, reader.info.width
         )
         ranges = [(0, count)]
     else:
@@ -82,7 +83,7 @@ def prepare_still(
     faces = priors.detect(image) if priors is not None else []
     if priors is not None and not faces:
         raise FaceError("no face")
-    landmarks = faces[0].landmarks if faces else np.full((478, 3), np.nan, np.float32)
+    landmarks = faces[0].landmarks if faces else np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
     track = tracking.VideoTrack(landmarks[None], (), {}, height, width)
     still = dataclasses.replace(config, min_frames=1)
     crop = _piece(track, 0, 1, name, still, priors is not None).crop

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from avfr_jax.errors import ConfigError
+from avfr_jax.landmarks import NUM_VERTICES
 from avfr_jax.typing import Float
 from data.clip_folder.clip import clip_sound, encode
 from data.clip_folder.config import ClipConfig, Report
@@ -80,7 +81,7 @@ def landmarks_3d(renderer: Renderer, vertices: Float[np.ndarray, "v 3"]) -> Floa
     mean over the mesh."""
     world = renderer.rig.landmarks(vertices)
     points = renderer.project(world)
-    middle = world[:468, 2].mean()
+    middle = world[:NUM_VERTICES, 2].mean()
     pixels_per_cm = renderer.size / renderer.scene.span * renderer.scene.distance / (renderer.scene.distance - middle)
     points[:, 2] = (middle - world[:, 2]) * pixels_per_cm
     return points.astype(np.float32)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from avfr_jax.faces import Crop, Face, FaceBackend
+from avfr_jax.landmarks import NUM_LANDMARKS, NUM_VERTICES
 from avfr_jax.typing import Bool, Float, UInt8
 
 TUBE_OVERLAP = 0.25  # VoxCeleb's: intersection over union of a box with the tube's first one
@@ -59,7 +60,7 @@ def track_faces(frames: Iterable[UInt8[np.ndarray, "h w 3"]], priors: FaceBacken
     landmarks: list[np.ndarray] = []
     others: dict[int, list[Face]] = {}
     changes: list[float] = []
-    no_face = np.full((478, 3), np.nan, np.float32)
+    no_face = np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
     shape, tracked, thumb = (0, 0), False, None
     since_detection = PEOPLE_INTERVAL
     priors.reset()
@@ -79,7 +80,7 @@ def track_faces(frames: Iterable[UInt8[np.ndarray, "h w 3"]], priors: FaceBacken
         if face is not None and since_detection >= PEOPLE_INTERVAL:
             others[index], since_detection = _other_faces(priors.detect(frame), face), 0
         landmarks.append(no_face if face is None else face.landmarks)
-    points = np.stack(landmarks).astype(np.float32) if landmarks else np.zeros((0, 478, 3), np.float32)
+    points = np.stack(landmarks).astype(np.float32) if landmarks else np.zeros((0, NUM_LANDMARKS, 3), np.float32)
     cuts = tuple(index + 1 for index in range(len(changes)) if is_cut(changes, index))
     return VideoTrack(points, cuts, others, *shape)
 
@@ -163,7 +164,7 @@ def _inside(face: Face, crop: Crop) -> bool:
 
 def face_boxes(landmarks: Float[np.ndarray, "n 478 3"]) -> Float[np.ndarray, "n 4"]:
     """Tight boxes (x0, y0, x1, y1) of the mesh, NaN where there is no face."""
-    mesh = landmarks[:, :468, :2]
+    mesh = landmarks[:, :NUM_VERTICES, :2]
     return np.concatenate([mesh.min(1), mesh.max(1)], 1) if len(mesh) else np.zeros((0, 4), np.float32)
 
 

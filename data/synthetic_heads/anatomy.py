@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from avfr_jax.landmarks import NUM_VERTICES
 from avfr_jax.typing import Float
 from data.synthetic_heads import mesh as g
 from data.synthetic_heads.expression import EYEBALL, smoothstep
@@ -31,7 +32,7 @@ def add_face(build, face: np.ndarray, loft: np.ndarray, identity: IdentityParams
     """The 468-vertex face and the skin of the skull, which shares the outline's vertices."""
     base = template()
     uv = base.uv.astype(np.float64)
-    tint = np.ones((468, 3))
+    tint = np.ones((NUM_VERTICES, 3))
     lips = np.concatenate([UPPER_LIP[3], LOWER_LIP[3]])
     tint[lips] = [0.62, 0.5, 0.5]
     material = np.full(len(base.triangles), g.SKIN)
@@ -45,14 +46,14 @@ def add_face(build, face: np.ndarray, loft: np.ndarray, identity: IdentityParams
     offset = build.parts["face"].start
     triangles = g.grid_triangles(rings + 1, count, closed=True)
     # Row 0 of the grid is the outline itself; later rows are the new vertices.
-    new = triangles - count + 468
+    new = triangles - count + NUM_VERTICES
     first = triangles < count
     joined = np.where(first, OVAL[np.where(first, triangles, 0)] + offset, new)
     below = np.clip(-(loft[..., 1] + 5.0) / 4.0, 0, 1) * np.clip(np.linspace(0, 2, rings), 0, 1)[:, None]
     build.add(
         "loft",
         loft.reshape(-1, 3),
-        joined - 468,
+        joined - NUM_VERTICES,
         g.tile_uv(ring_uv.reshape(-1, 2), g.FACE_TILE),
         g.SKIN,
         (1.0 - 0.4 * below).reshape(-1, 1) * _scalp_tint(loft.reshape(-1, 3), identity),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from avfr_jax.landmarks import NUM_VERTICES
 from data.synthetic_heads import mesh as g
 from data.synthetic_heads.expression import smoothstep
 from data.synthetic_heads.identity import IdentityParams
@@ -24,7 +25,7 @@ def add_beard(build, face: np.ndarray, identity: IdentityParams) -> tuple[np.nda
     triangles = template().triangles
     kept = triangles[(cover[triangles] > 0.15).all(1)]
     used = np.unique(kept)
-    local = np.full(468, -1)
+    local = np.full(NUM_VERTICES, -1)
     local[used] = np.arange(len(used))
     normal = face - np.array([0.0, -2.0, -7.0])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)

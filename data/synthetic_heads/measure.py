@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from avfr_jax.landmarks import triangles
+from avfr_jax.landmarks import NUM_VERTICES, triangles
 from avfr_jax.typing import Float, Int
 
 PATH = pathlib.Path(__file__).parent / "portrait_mesh.npz"
@@ -59,7 +59,7 @@ def _sorted(faces: Int[np.ndarray, "t 3"]) -> Int[np.ndarray, "t 3"]:
 
 def main() -> None:
     landmarks = portrait_landmarks()
-    pairs, _ = mirror_pairs(landmarks[:468])
+    pairs, _ = mirror_pairs(landmarks[:NUM_VERTICES])
     np.savez_compressed(PATH, landmarks=landmarks, triangles=_sorted(triangles()), mirror=pairs)
     print(PATH)
 

@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from avfr_jax.landmarks import NUM_VERTICES
 from avfr_jax.typing import Bool, Float, Int, UInt8
 from data.synthetic_heads import geometry as g
 from data.synthetic_heads import measure, mesh, raster
@@ -60,7 +61,7 @@ def _regions() -> tuple[Bool[np.ndarray, "256 256"], Bool[np.ndarray, "256 256"]
     """Head (hair and face), head with neck, and the whole person."""
     import cv2
 
-    hull = cv2.convexHull(np.round(_landmarks()[:468, :2]).astype(np.int32))
+    hull = cv2.convexHull(np.round(_landmarks()[:NUM_VERTICES, :2]).astype(np.int32))
     labels = np.full((256, 256), cv2.GC_BGD, np.uint8)
     for axes, centre, label in (((86, 80), 82, cv2.GC_PR_BGD), ((74, 66), 80, cv2.GC_PR_FGD), ((58, 48), 72, 1)):
         cv2.ellipse(labels, (129, centre), axes, 0, 0, 360, int(label), -1)
@@ -103,7 +104,7 @@ def _outside() -> tuple[Float[np.ndarray, "k 3"], Int[np.ndarray, "t 3"]]:
     from scipy.spatial import Delaunay
 
     head, moving, _ = _regions()
-    points = _landmarks()[:468]
+    points = _landmarks()[:NUM_VERTICES]
     oval = points[OVAL, :2]
     margin = np.asarray(cv2.dilate(moving.astype(np.uint8), np.ones((15, 15), np.uint8)))
     grid = np.stack(np.meshgrid(*[np.arange(0, 256, SPACING)] * 2), -1).reshape(-1, 2).astype(np.float64)
@@ -139,7 +140,7 @@ class PhotoRig(g.Rig):
         """Vertices in the world with the expression of frame `i`, before the head's rotation."""
         p = self.points.astype(np.float64)
         rest = template().points.astype(np.float64)
-        start = p[:468] - self.origin
+        start = p[:NUM_VERTICES] - self.origin
         face = start.copy()
         move_brows(face, rest, float(track.brow[i]))
         move_lips(face, rest, float(track.lip_width[i]), float(track.smile[i]))
@@ -148,7 +149,7 @@ class PhotoRig(g.Rig):
         for side in range(2):
             if track.blink[i, side] > 0:
                 close_lid(face, side, float(track.blink[i, side]), self.eye_centres[side])
-        p[:468] = face + self.origin
+        p[:NUM_VERTICES] = face + self.origin
         p[self.parts["outside"]] += self.follow @ (face - start)[OVAL]
         loop = np.concatenate([UPPER_LIP[3], LOWER_LIP[3]])
         p[self.parts["cavity"]] += (face - start)[loop]
@@ -188,8 +189,8 @@ def build_photo_rig(lift, scale: float) -> PhotoRig:
         limits.append(np.full(len(faces), limit))
         count += len(where)
 
-    add("face", marks[:468], template().triangles)
-    add("outside", grid, np.where(around < 36, OVAL[np.minimum(around, 35)], around - 36 + 468), limit=0.5)
+    add("face", marks[:NUM_VERTICES], template().triangles)
+    add("outside", grid, np.where(around < 36, OVAL[np.minimum(around, 35)], around - 36 + NUM_VERTICES), limit=0.5)
     for side in range(2):
         # Wider than the lids' opening and behind it, so that no gap shows when the head turns.
         eye = _spread(marks[np.concatenate([UPPER_LIDS[side], LOWER_LIDS[side]])], 1.2) + np.array([0, 0, 1.8])
@@ -201,10 +202,10 @@ def build_photo_rig(lift, scale: float) -> PhotoRig:
     cavity = _spread(marks[lip_loop], 1.2) + np.array([0, 0, 7.0])
     cavity[:, 1] += np.repeat([-6.0, 5.0], 11)
     add("cavity", cavity, mesh.grid_triangles(2, 11) + count, np.stack([across, down], -1))
-    add("iris", marks[468:], np.zeros((0, 3), np.int32))
+    add("iris", marks[NUM_VERTICES:], np.zeros((0, 3), np.int32))
     pixels = np.concatenate(points)
     world = lift(pixels)
-    origin = (world[:468] - template().points).mean(0)
+    origin = (world[:NUM_VERTICES] - template().points).mean(0)
     weight = 1.0 - smoothstep(pixels[:, 1], *NECK_FADE)
     weight[[i for name, s in parts.items() if name != "outside" for i in range(s.start, s.stop)]] = 1.0
     far = np.linalg.norm(grid[:, None, :2] - marks[OVAL][None, :, :2], axis=-1)
@@ -222,7 +223,7 @@ def build_photo_rig(lift, scale: float) -> PhotoRig:
         threshold=np.concatenate(limits).astype(np.float32),
         parts=parts,
         loft_steps=np.zeros(0),
-        eye_centres=eye_centres((world[:468] - origin).astype(np.float32)).astype(np.float32),
+        eye_centres=eye_centres((world[:NUM_VERTICES] - origin).astype(np.float32)).astype(np.float32),
         beard=np.zeros(0, np.int64),
         beard_lift=np.zeros((0, 3)),
         origin=origin.astype(np.float32),
@@ -238,7 +239,7 @@ class PhotoRenderer(Renderer):
 
         if size < 32:
             raise ValueError(f"size must be at least 32 pixels, got {size}")
-        cm = FACE_WIDTH_CM / float(np.ptp(_landmarks()[:468, 0]))
+        cm = FACE_WIDTH_CM / float(np.ptp(_landmarks()[:NUM_VERTICES, 0]))
         self.identity, self.size = astronaut_identity(), size
         self.scene = Scene(seed=0, background="photo", span=256 * cm, noise=0.0, blur=0.0)
         self._scale = size / 256
