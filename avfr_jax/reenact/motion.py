@@ -6,15 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from avfr_jax.landmarks import NUM_VERTICES
 from avfr_jax.models.base import Animator, EncodedSource, Priors
 from avfr_jax.motion import Motion
-from avfr_jax.ops.matrices import hull_area
 from avfr_jax.reenact.audio import AudioConditioning
+from avfr_jax.reenact.reference import choose_reference
 from avfr_jax.reenact.results import Report
 from avfr_jax.reenact.settings import Settings
-from avfr_jax.tracking import SAMPLES, DrivingSource, Portrait, TrackedFrame
-from avfr_jax.typing import Float
+from avfr_jax.tracking import DrivingSource, Portrait, TrackedFrame
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,15 +46,8 @@ class Retargeter:
 
     def choose_reference(self, driving: DrivingSource) -> None:
         """Choose the driving frame that corresponds to the source's pose."""
-        index, best_frame = 0, self._settings.best_frame
-        landmarks = self._source.frame.landmarks
-        if best_frame == "auto" and landmarks is not None:
-            samples = driving.sample(SAMPLES)
-            distances = [(shape_distance(landmarks, f.landmarks), f.index) for f in samples if f.landmarks is not None]
-            index = min(distances, default=(0.0, 0))[1]
-        elif isinstance(best_frame, int):
-            index = best_frame
-        if index or isinstance(best_frame, int):
+        index = choose_reference(self._settings.best_frame, self._source.frame, driving)
+        if index is not None:
             self.set_reference(driving.frame(index))
 
     def set_reference(self, frame: TrackedFrame) -> None:
@@ -95,13 +86,3 @@ class Retargeter:
         masks = None if frames[0].person_mask is None else np.stack([frame.person_mask for frame in frames])
         landmarks = np.stack([frame.landmarks for frame in frames])
         return self._model.keypoints(pixels, Priors(landmarks, masks, self._audio.dubbed))
-
-
-def shape_distance(a: Float[np.ndarray, "k 3"], b: Float[np.ndarray, "k 3"]) -> float:
-    """FOMM's measure for the best frame: squared distance of two faces' points about their mean, each in units of the
-    square root of its convex hull's area."""
-    shapes = []
-    for points in (a[:NUM_VERTICES, :2], b[:NUM_VERTICES, :2]):
-        centred = points - points.mean(0)
-        shapes.append(centred / np.sqrt(max(hull_area(centred), 1e-9)))
-    return float(((shapes[0] - shapes[1]) ** 2).sum())
