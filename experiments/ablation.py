@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from avfr_jax.errors import AvfrError
 from avfr_jax.models.avfr import PARTS, SWITCHES
 from experiments.evaluate import COPY, evaluate, mean
-from experiments.harness import find_clips
+from experiments.harness import Results, find_clips
 
 ROWS: Mapping[str, tuple[str, ...]] = {"baseline": (), **PARTS, "whole": SWITCHES}
 PAPER = {
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if status:
                 return status
         models = {str(options.workdir / row / "model"): row for row in options.rows}
-        results = evaluate(clips, list(models), options.seconds)
+        results = evaluate(clips, list(models), options.seconds, Results(options.workdir / "figures"))
     except AvfrError as error:
         print(f"experiments.ablation: {error}", file=sys.stderr)
         return 2

@@ -7,27 +7,50 @@ the largest model.
 
 The face mesh favours a model that is driven by it, so landmarks that no model here uses are compared too: eyes, ears
 and mouth of mediapipe's body-pose network.
+
+The folder `--output` keeps each clip's row of each model as soon as it is measured: the same command resumes, and
+further clips and models are added to what is there. A row counts for the same frames, sound, weights, settings and
+code only.
 """
 
 import argparse
 import contextlib
+import functools
+import hashlib
 import json
 import math
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
+import avfr_jax
 from avfr_jax.errors import InputError
 from avfr_jax.landmarks import LIPS, normalise_landmarks
+from avfr_jax.media.files import check_output
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.metrics import image as image_metrics
 from avfr_jax.motion import MotionMode
-from experiments.harness import SOUND_RATE, Clip, add_clips, find_clips, progress, resized, run_program
+from experiments.harness import (
+    SOUND_RATE,
+    Clip,
+    Results,
+    add_clips,
+    add_output,
+    digest,
+    find_clips,
+    progress,
+    resized,
+    run_program,
+    write_text,
+)
+
+Rows = dict[str, dict[str, dict[str, float]]]
+"""`{method: {clip: {figure: value}}}`"""
 
 COPY = "copy"
 COLUMNS = ("l1", "psnr", "ssim", "mouth_l1", "lmd", "mouth", "motion", "pose_points", "faces_missed")
@@ -150,32 +173,77 @@ def evaluate(
     clips: Sequence[Clip],
     models: Sequence[str],
     seconds: float,
+    results: Results,
     sheet: pathlib.Path | None = None,
     late: float | None = 0.0,
     mouth: Literal["driver", "sound"] = "driver",
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Same-identity figures `{method: {clip: {figure: value}}}`, copying the source first."""
+    measured: Callable[[Rows, str], None] = lambda rows, clip: None,
+) -> Rows:
+    """Same-identity figures, copying the source first.
+
+    Args:
+      clips: of one face each.
+      models: names or folders.
+      seconds: of each clip.
+      results: holds the rows of earlier runs and receives each new one.
+      sheet: file for frames side by side.
+      late, mouth: see `driving_sound` and `animate`.
+      measured: called after each clip with the rows so far and the clip's name.
+
+    Raises:
+      AvfrError: a clip or model cannot be read, or a file cannot be written.
+    """
+    from avfr_jax.media.image import read_image, write_image
     from avfr_jax.model_store import load_model
 
     loaded = {name: load_model(name) for name in models}
-    size = max((m.image_size for m in loaded.values()), default=256)
-    rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in (COPY, *models)}
+    identities = {COPY: COPY} | {name: model.fingerprint.hex() for name, model in loaded.items()}
+    size, with_points = max((m.image_size for m in loaded.values()), default=256), _has_pose_network()
+    rows: Rows = {name: {} for name in identities}
     strips = []
     for number, clip in enumerate(clips):
         start = time.perf_counter()
-        reference = Reference(clip.read(seconds, size), _has_pose_network())
-        frames = reference.frames
-        outputs = {COPY: np.repeat(frames[:1], len(frames), axis=0)}
-        sound = driving_sound(clip, late)
-        outputs |= {name: animate(model, frames[0], frames, "relative", sound, mouth) for name, model in loaded.items()}
-        for name, output in outputs.items():
-            rows[name][clip.name] = reference.score(output)
-        strips.append(_strip([frames, *outputs.values()]))
+        frames, sound = clip.read(seconds, size), driving_sound(clip, late)
+        facts = [code_digest(), with_points, mouth, digest(frames, sound)]
+        keys = {name: (f"{clip.name}-{name}", [*facts, identity]) for name, identity in identities.items()}
+        known = {name: row for name, key in keys.items() if (row := results.find(*key)) is not None}
+        strip = results.path(f"{clip.name}-frames", [*facts, *identities.values()], ".png")
+        if sheet and not (strip.is_file() and known.keys() == keys.keys()):
+            known = {}  # the pictures need every method's frames
+        outputs, reference = {}, None
+        for name, key in keys.items():
+            if name not in known:
+                reference = reference or Reference(frames, with_points)
+                outputs[name] = _output(loaded.get(name), frames, sound, mouth)
+                known[name] = reference.score(outputs[name])
+                results.add(*key, known[name])
+            rows[name][clip.name] = known[name]
+        if sheet and outputs:
+            write_image(strip, _strip([frames, *outputs.values()]), overwrite=True)
+        strips += [read_image(strip)] if sheet else []
         progress(f"{number + 1}/{len(clips)} {clip.name} {time.perf_counter() - start:.0f} s")
+        measured(rows, clip.name)
     progress("")
     if sheet:
         _write_sheet(sheet, strips)
     return rows
+
+
+def _output(model: Any, frames: np.ndarray, sound: np.ndarray | None, mouth: Literal["driver", "sound"]) -> np.ndarray:
+    """Frames of a method; model None is copying."""
+    if model is None:
+        return np.repeat(frames[:1], len(frames), axis=0)
+    return animate(model, frames[0], frames, "relative", sound, mouth)
+
+
+@functools.cache
+def code_digest() -> str:
+    """Hash of the package's code and of the protocol here, as a fact of a measurement."""
+    package, here = pathlib.Path(avfr_jax.__file__).parent, pathlib.Path(__file__)
+    state = hashlib.sha256()
+    for path in [*sorted(package.rglob("*.py")), here, here.with_name("harness.py")]:
+        state.update(path.read_bytes())
+    return state.hexdigest()
 
 
 def _has_pose_network() -> bool:
@@ -220,15 +288,22 @@ def _write_sheet(path: pathlib.Path, strips: list[np.ndarray]) -> None:
     write_image(path, np.concatenate(strips)[::2, ::2], overwrite=True)
 
 
-def table(rows: dict[str, dict[str, dict[str, float]]], *, each: bool = False) -> str:
+def table(rows: Rows, *, each: bool = False) -> str:
     """Format the mean of each method over the clips, and with `each` those of each clip."""
-    lines = ["method".ljust(20) + "clip".ljust(10) + "".join(c.rjust(13) for c in COLUMNS)]
+    lines = [_HEAD]
     for method, clips in rows.items():
-        shown = clips if each else {}
-        for clip, row in {**shown, "mean": mean(clips)}.items():
-            cells = "".join(f"{row[c]:13.4f}" if c in row else "-".rjust(13) for c in COLUMNS)
-            lines.append(method[-19:].ljust(20) + clip[:9].ljust(10) + cells)
+        lines += [line(method, clip, row) for clip, row in (clips if each else {}).items()]
+        lines.append(line(method, "mean", mean(clips)))
     return "\n".join(lines)
+
+
+_HEAD = "method".ljust(20) + "clip".ljust(10) + "".join(c.rjust(13) for c in COLUMNS)
+
+
+def line(method: str, clip: str, row: Mapping[str, float]) -> str:
+    """Format one line of the table."""
+    cells = "".join(f"{row[c]:13.4f}" if c in row else "-".rjust(13) for c in COLUMNS)
+    return method[-19:].ljust(20) + clip[:9].ljust(10) + cells
 
 
 def mean(clips: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -254,6 +329,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         epilog="example: python -m experiments.evaluate clips/ --models landmark-warp mesh-fomm-256 --seconds 3 --each",
     )
     add_clips(parser, seconds=6.0)
+    add_output(parser, "runs/evaluation")
     parser.add_argument("--models", nargs="*", default=["landmark-warp"], help="names or folders of models")
     parser.add_argument(
         "--audio",
@@ -264,8 +340,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     mouths = "source of the mouth's motion for models that can be dubbed; default: driver"
     parser.add_argument("--mouth", choices=("driver", "sound"), default="driver", help=mouths)
-    parser.add_argument("--each", action="store_true", help="each clip's figures too")
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file")
+    parser.add_argument("--each", action="store_true", help="each clip's figures too, as they come")
+    parser.add_argument("--json", type=pathlib.Path, help="file of the figures, rewritten after each clip")
     parser.add_argument("--sheet", type=pathlib.Path, help="write frames side by side to this file")
     parser.add_argument("--cross", action="store_true", help="each clip drives the person before it: frames only")
     return parser.parse_args(argv)
@@ -283,11 +359,25 @@ def run(options: argparse.Namespace) -> None:
             raise InputError("--cross makes pictures: say where with --sheet FILE.png.")
         cross(clips, options.models, options.seconds, options.sheet)
         return
-    rows = evaluate(clips, options.models, options.seconds, options.sheet, options.audio, options.mouth)
-    print(table(rows, each=options.each))
-    if options.json:
-        means = {name: mean(clips) for name, clips in rows.items()}
-        options.json.write_text(json.dumps({"clips": rows, "mean": means}, indent=1))
+    for path in (options.json, options.sheet):
+        if path is not None:
+            check_output(path, overwrite=True)
+
+    def measured(rows: Rows, clip: str) -> None:
+        if options.each:
+            progress("")
+            print("\n".join(line(method, clip, row[clip]) for method, row in rows.items()), flush=True)
+        if options.json:
+            means = {name: mean(clips) for name, clips in rows.items()}
+            write_text(options.json, json.dumps({"clips": rows, "mean": means}, indent=1))
+
+    results = Results(options.output)
+    if options.each:
+        print(_HEAD, flush=True)
+    rows = evaluate(
+        clips, options.models, options.seconds, results, options.sheet, options.audio, options.mouth, measured
+    )
+    print(table(rows))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

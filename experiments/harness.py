@@ -40,6 +40,9 @@ def run_program(work: Callable[[], None]) -> int:
     except AvfrError as error:
         print(f"avfr: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\navfr: stopped; measurements in the output folder are kept.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -191,19 +194,20 @@ class Results:
     def find(self, name: str, facts: Any) -> dict[str, Any] | None:
         """Look up a measurement; None where there is none."""
         try:
-            content = json.loads(self._path(name, facts).read_text())
+            content = json.loads(self.path(name, facts).read_text())
         except (OSError, ValueError):
             return None
         return content if isinstance(content, dict) else None
 
     def add(self, name: str, facts: Any, content: Mapping[str, Any]) -> None:
         """Store a measurement."""
-        with atomic_file(self._path(name, facts), overwrite=True) as scratch:
+        with atomic_file(self.path(name, facts), overwrite=True) as scratch:
             scratch.write_text(json.dumps(content, indent=1))
 
-    def _path(self, name: str, facts: Any) -> pathlib.Path:
+    def path(self, name: str, facts: Any, suffix: str = ".json") -> pathlib.Path:
+        """File of a measurement, or with another suffix of what belongs to it."""
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return self.folder / f"{re.sub(r'[^.0-9A-Za-z_-]', '_', name)[-80:]}-{digest[:16]}.json"
+        return self.folder / f"{re.sub(r'[^.0-9A-Za-z_-]', '_', name)[-80:]}-{digest[:16]}{suffix}"
 
 
 def digest(*arrays: np.ndarray | None) -> str:

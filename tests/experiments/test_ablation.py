@@ -25,8 +25,8 @@ def test_rows_are_trained_in_turn_and_compared(monkeypatch, tmp_path, capsys):
         trained.append((row, config, workdir, list(overrides)))
         return 0
 
-    def evaluate(clips, models, seconds):
-        measured.update(clips=[c.name for c in clips], seconds=seconds)
+    def evaluate(clips, models, seconds, results):
+        measured.update(clips=[c.name for c in clips], seconds=seconds, folder=results.folder)
         return {"copy": {"a": {"l1": 0.06}}, **{name: {"a": {"l1": 0.05, "ssim": 0.7}} for name in models}}
 
     monkeypatch.setattr(ablation, "train", train)
@@ -35,7 +35,7 @@ def test_rows_are_trained_in_turn_and_compared(monkeypatch, tmp_path, capsys):
     further = ["--data.path", "clips,stills", "--loop.steps", "5"]
     assert ablation.main([*words, *further]) == 0
     assert trained == [(row, "avfr128", tmp_path, further) for row in ("baseline", "whole")]
-    assert measured == {"clips": ["a"], "seconds": 3.0}
+    assert measured == {"clips": ["a"], "seconds": 3.0, "folder": tmp_path / "figures"}
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| copying | 0.06 | - |")
     assert lines[4].startswith("| whole | 0.05 | - | 0.7 |")
