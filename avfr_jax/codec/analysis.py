@@ -1,5 +1,6 @@
 """Analysis of a frame at the sender: its motion, and the view that the reference-frame decision compares."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -48,11 +49,21 @@ class FrameAnalysis:
             self._pose = pose_of(self._model.motion_spec, motion)
         return self._pose
 
-    def view(self, at: int, frame: Any, landmarks: Any, new: bool = False) -> View:
-        """The view of frame number `at`. Backgrounds are embedded at intervals, and for a `new` pivot."""
-        if self._embed is not None and new != (at % self._interval == 0):
-            self._background = self._embed(frame)
+    def view(self, at: int, frame: Any, landmarks: Any) -> View:
+        """The view of frame number `at`. Backgrounds are embedded at intervals."""
+        if at % self._interval == 0:
+            self._embed_background(frame)
         return View(None if landmarks is None else _angles(landmarks), self._background)
+
+    def pivot_view(self, view: View, at: int, frame: Any) -> View:
+        """The view of a frame that becomes a pivot, with its own background."""
+        if at % self._interval:
+            self._embed_background(frame)
+        return dataclasses.replace(view, background=self._background)
+
+    def _embed_background(self, frame: Any) -> None:
+        if self._embed is not None:
+            self._background = self._embed(frame)
 
 
 def _angles(landmarks: Any) -> Any:

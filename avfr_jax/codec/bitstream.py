@@ -22,7 +22,7 @@ LARGEST_SIDE = 4096
 MAX_SKIPPED = 3
 """Frames between two that are sent, at most."""
 KEPT = 8
-"""Reference frames that a receiver keeps."""
+"""Reference frames that a sender may go back to."""
 MAX_PARTS = 256
 """Parts of a reference frame, at most."""
 FRAMES_PER_BYTE = 4

@@ -36,6 +36,12 @@ class MotionDecoder:
         self.waiting: dict[int, Packet] = {}
         self.chains: dict[int, tuple[MotionReader, int]] = {}  # decoder and pivot, by the frame that continues it
 
+    def pivots(self, shown: int) -> set[int]:
+        """Numbers of the reference frames that motion depends on; frames before `shown` were rendered."""
+        decoded = {motion.pivot for frame, motion in self.frames.items() if frame >= shown}
+        continued = {pivot for following, (_, pivot) in self.chains.items() if following >= shown}
+        return decoded | continued | {packet.pivot for packet in self.waiting.values() if packet.refresh}
+
     def push(self, packet: Packet, shown: int) -> list[int]:
         """Take in a packet; frames before `shown` were rendered. The pivots of the refreshes that were decoded.
 

@@ -136,7 +136,8 @@ class Receiver:
         elif packet.kind in REFERENCES and packet.pivot not in self._references.kept:
             data = self._parts.push(packet)
             if data is not None:
-                self._references.push(packet.pivot, packet.frame, data)
+                shown = self._timeline.at
+                self._references.push(packet.pivot, packet.frame, data, self._motion.pivots(shown), shown)
         elif packet.kind is Kind.MOTION:
             for pivot in self._motion.push(packet, self._timeline.at):
                 self._references.require(pivot)

@@ -1,5 +1,6 @@
 """Reference decoding at the receiver: reference frames decoded as soon as those they depend on are there."""
 
+from collections.abc import Collection
 from typing import Any
 
 from avfr_jax.codec.bitstream import KEPT, BitstreamError, Cursor, ReferenceCoding
@@ -10,9 +11,13 @@ from avfr_jax.codec.reference import Reference, encode_reference
 from avfr_jax.codec.residual_coding import ResidualCoding
 from avfr_jax.models.base import Animator
 
+_NEWEST = KEPT + 1  # motion from the pivot that a sender has just given up follows the pivot that replaces it
+_MOST = 64  # kept with those that frames depend on: a pivot every 6 frames, over the longest wait for sound
+
 
 class ReferenceDecoder:
-    """Decodes reference frames and keeps the newest, in `kept` by number.
+    """Decodes reference frames and keeps the newest, and older ones that frames yet to be rendered depend on, in `kept`
+    by number.
 
     Args:
       space: of the poses.
@@ -30,8 +35,15 @@ class ReferenceDecoder:
         self._waiting: dict[int, tuple[int, bytes]] = {}  # frame and bytes of those that cannot be decoded yet
         self._sequence: tuple[InterDecoder, int] | None = None  # and the number of its last frame
 
-    def push(self, number: int, frame: int, data: bytes) -> None:
+    def push(self, number: int, frame: int, data: bytes, needed: Collection[int] = (), shown: int = 0) -> None:
         """Take in a reference frame, and decode all that can be.
+
+        Args:
+          number: of the reference frame.
+          frame: number of the frame that it shows.
+          data: its bytes.
+          needed: numbers of the reference frames that motion yet to be rendered depends on.
+          shown: the frames before this one were rendered.
 
         Raises:
           BitstreamError: it cannot be decoded.
@@ -43,14 +55,21 @@ class ReferenceDecoder:
             for number in ready:
                 self.kept[number] = self._decode(number, *self._waiting.pop(number))
                 self.missing.discard(number)
-                while len(self.kept) > KEPT:
-                    del self.kept[next(iter(self.kept))]
+                self._evict(needed, shown)
 
     def require(self, number: int) -> bool:
         """Whether a reference frame is there; noted as missing if not."""
         if number not in self.kept:
             self.missing.add(number)
         return number in self.kept
+
+    def _evict(self, needed: Collection[int], shown: int) -> None:
+        """Drop the oldest; of frames not rendered yet, those before a reference frame may be faded into it."""
+        for number in [*self.kept][:-_NEWEST]:
+            if number not in needed and self.kept[number].frame < shown:
+                del self.kept[number]
+        while len(self.kept) > _MOST:
+            del self.kept[next(iter(self.kept))]
 
     def _decodable(self, data: bytes) -> bool:
         return len(data) < 2 or not _predicted(data[0]) or self.require(data[1])

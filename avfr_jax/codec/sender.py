@@ -179,7 +179,7 @@ class Sender:
             self.control.asked(not choice.refused)
         if choice.new is None:
             return []
-        self._policy.pending = choice.new, self._analysis.view(self._at, frame, landmarks, new=True)
+        self._policy.pending = choice.new, self._analysis.pivot_view(view, self._at, frame)
         first = not self.pivots
         data = self._references.encode(frame, pose, choice.new, choice.pivot, self._at)
         packets = self._parts.push(data, choice.new, self._at, first)
