@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import difflib
 import json
 import os
 import pathlib
@@ -119,8 +120,10 @@ def describe_model(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
             return _read_info(root / text, text)
     if text in _BUILT_IN:
         return _info(text, None, _BUILT_IN[text])
-    names = ", ".join(sorted({m.name for m in list_models()}))
-    raise ConfigError(f"There is no model {text!r}: neither a folder nor one of the models known by name ({names}).")
+    names = sorted({m.name for m in list_models()})
+    near = difflib.get_close_matches(text, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"neither a folder nor one of those known by name ({', '.join(names)})."
+    raise ConfigError(f"There is no model {text!r}; {hint}")
 
 
 def list_models() -> list[ModelInfo]:

@@ -19,7 +19,7 @@ FLOORS = (
     ("families", "model_store", "tracking", "metrics", "pipelines"),
     ("codec", "training"),
     ("reenact", "explain", "data"),
-    ("cli", "experiments", "benchmarks"),
+    ("cli", "experiments", "benchmarks", "__main__"),
 )
 BESIDE = ("data", "pipelines", "experiments", "benchmarks")
 RANK = {room: place for place, room in enumerate(room for floor in FLOORS for room in floor)}

@@ -72,8 +72,10 @@ def test_models_are_found_by_name(folder, monkeypatch):
     monkeypatch.setenv("AVFR_MODELS", str(folder.parent))
     assert {"little", "landmark-warp"} <= {m.name for m in model_store.list_models()}
     assert avfr_jax.load_model("little").name == "little"
-    with pytest.raises(ConfigError, match="no model 'litle'"):
+    with pytest.raises(ConfigError, match=r"no model 'litle'; did you mean little\?"):
         avfr_jax.load_model("litle")
+    with pytest.raises(ConfigError, match=r"no model 'xyz'; neither a folder nor .*landmark-warp"):
+        avfr_jax.load_model("xyz")
 
 
 def test_existing_folder_is_replaced_on_request_only(folder):

@@ -10,6 +10,8 @@ import av.error
 from avfr_jax.errors import InputError
 from avfr_jax.media.files import PathLike, check_input
 
+# Of tags that are not UTF-8: PyAV 19 has no such option and returns lone surrogates, which `clean_text` replaces.
+_OPEN: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 # Demuxers that make a "video" out of a picture or of text.
 _NOT_MEDIA = ("image2", "tty", "pipe", "bin", "xbin", "adf", "idf")
 
@@ -23,7 +25,7 @@ def open_input(path: PathLike) -> Any:
     found = check_input(path)
     try:
         # With the prefix, a colon in a file's name is no protocol.
-        return av.open(f"file:{found}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        return av.open(f"file:{found}", options={"protocol_whitelist": "file"}, **_OPEN)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         with open(found, "rb") as stream:
             head = stream.read(12)
@@ -33,6 +35,11 @@ def open_input(path: PathLike) -> Any:
                 "was cut off): record or download it again."
             ) from error
         raise InputError(f"{found} is not a video or audio file that can be read: convert it to MP4.") from error
+
+
+def clean_text(text: str) -> str:
+    """A tag's text with U+FFFD for bytes that are not UTF-8, whatever PyAV made of them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def video_stream(container: Any) -> Any | None:

@@ -16,7 +16,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from avfr_jax.errors import InputError
-from avfr_jax.media.container import audio_stream, decode, frame_time, open_input, video_stream
+from avfr_jax.media.container import audio_stream, clean_text, decode, frame_time, open_input, video_stream
 from avfr_jax.media.files import PathLike
 from avfr_jax.media.image import is_image
 from avfr_jax.typing import UInt8
@@ -114,7 +114,7 @@ class VideoReader:
                 codec=stream.codec_context.name,
                 pixel_format=stream.codec_context.pix_fmt or "",
                 rotation=-90 * self._geometry.turns % 360,
-                metadata={name.lower(): text for name, text in container.metadata.items()},
+                metadata={name.lower(): clean_text(text) for name, text in container.metadata.items()},
             )
 
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

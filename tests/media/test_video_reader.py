@@ -257,3 +257,10 @@ def test_real_clips(shared_dir, name):
         count += 1
     assert count == reader.info.frames
     assert abs(count - 25 * reader.info.duration) <= 1
+
+
+def test_tags_that_are_not_utf8_can_be_printed(clip):
+    path = clip("tag.avi", count=3, width=64, height=64, codec="mpeg4", options={"q": "3"})
+    software = av.open(str(path)).metadata["software"].encode()
+    path.write_bytes(path.read_bytes().replace(software, b"\xff" * len(software)))
+    assert VideoReader(path).info.metadata["software"] == "\ufffd" * len(software)
