@@ -122,7 +122,7 @@ def describe_model(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
         return _info(text, None, _BUILT_IN[text])
     names = sorted({m.name for m in list_models()})
     near = difflib.get_close_matches(text, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"neither a folder nor one of those known by name ({', '.join(names)})."
+    hint = f"did you mean {near[0]}?" if near else f"neither a folder nor known by name ({', '.join(names)})."
     raise ConfigError(f"There is no model {text!r}; {hint}")
 
 

@@ -74,7 +74,7 @@ def test_models_are_found_by_name(folder, monkeypatch):
     assert avfr_jax.load_model("little").name == "little"
     with pytest.raises(ConfigError, match=r"no model 'litle'; did you mean little\?"):
         avfr_jax.load_model("litle")
-    with pytest.raises(ConfigError, match=r"no model 'xyz'; neither a folder nor .*landmark-warp"):
+    with pytest.raises(ConfigError, match=r"no model 'xyz'; neither a folder nor known .*landmark-warp"):
         avfr_jax.load_model("xyz")
 
 
