@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv demo test test-heavy lint format docs bench lock clean
+.PHONY: venv demo test test-heavy test-install lint format docs bench lock clean
 
 venv: $(STAMP)
 
@@ -26,6 +26,10 @@ test: $(STAMP)
 
 test-heavy: $(STAMP)
 	$(BIN)/python -m pytest -m heavy
+
+# The wheel in fresh environments, with each extra; downloads, and takes minutes.
+test-install:
+	tests/install/run.sh $(PYTHON)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

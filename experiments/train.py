@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from avfr_jax.errors import AvfrError, ConfigError, OutputError
+from avfr_jax.packages import missing_package
 from experiments.settings import leaves, load_config, override, parse_overrides
 
 _EPILOG = """\
@@ -117,6 +118,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         enable_compilation_cache()
         outcome = train(experiment, arguments.workdir or pathlib.Path("runs") / experiment.name)
         return 128 + outcome.stopped_by if outcome.stopped_by else 0
+    except ModuleNotFoundError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        print(f"experiments.train: {missing}", file=sys.stderr)
+        return 2
     except AvfrError as error:
         print(f"experiments.train: {error}", file=sys.stderr)
         return int(getattr(error, "exit_status", 2))

@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-      0; 2 for bad input, with one sentence on stderr; 130 when interrupted from the keyboard.
+      0, or the command's own status (`doctor`: 1); 2 for bad input, with one sentence on stderr; 130 when
+      interrupted from the keyboard.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -78,8 +79,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         log_to_stderr()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _interrupt)  # cleans up as Ctrl-C does
-        arguments.run(arguments)
+        status = arguments.run(arguments) or 0
         sys.stdout.flush()
+        return int(status)
+    except ModuleNotFoundError as error:
+        from avfr_jax.packages import missing_package
+
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        print(f"avfr: {missing}", file=sys.stderr)
+        return 2
     except AvfrError as error:
         print(f"avfr: {error}", file=sys.stderr)
         return 2
@@ -89,7 +99,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    return 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import Literal
 
 from avfr_jax.errors import ConfigError, MissingBackendError
 from avfr_jax.faces.face import FaceBackend
+from avfr_jax.packages import FACE_BACKEND
 
 
 def open_face_backend(backend: Literal["auto", "solutions", "tasks"] = "auto") -> FaceBackend:
@@ -20,11 +21,9 @@ def open_face_backend(backend: Literal["auto", "solutions", "tasks"] = "auto") -
     """
     if backend not in ("auto", "solutions", "tasks"):
         raise ConfigError(f'there is no face backend "{backend}": use "auto", "solutions" or "tasks"')
-    for module, package in (("mediapipe", "mediapipe"), ("cv2", "opencv-contrib-python-headless")):
+    for module, line in (("cv2", "pip install 'avfr-jax[media]'"), ("mediapipe", FACE_BACKEND)):
         if importlib.util.find_spec(module) is None:
-            raise MissingBackendError(
-                f"face detection needs the package {package}, which is not installed: pip install 'avfr-jax[media]'"
-            )
+            raise MissingBackendError(f"face detection needs the package {module}, which is not installed: {line}")
     from avfr_jax.faces.mediapipe_solutions import SolutionsBackend, missing_solution_models
     from avfr_jax.faces.mediapipe_tasks import TasksBackend
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from avfr_jax.errors import MissingBackendError
 from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend, mesh_pixels
+from avfr_jax.packages import FACE_BACKEND
 from avfr_jax.runtime import silence_native_logging
 from avfr_jax.typing import Float, UInt8
 
@@ -53,7 +55,12 @@ class SolutionsBackend(MediapipeBackend):
                 "video": lambda: mesh(static_image_mode=False, max_num_faces=1, refine_landmarks=True),
                 "mask": lambda: segmentation(model_selection=0),
             }
-            self._graphs[name] = builders[name]()
+            try:
+                self._graphs[name] = builders[name]()
+            except (AttributeError, TypeError) as error:  # of another protobuf's messages
+                raise MissingBackendError(
+                    f"mediapipe fails with the installed protobuf ({str(error)[:80]}): {FACE_BACKEND}"
+                ) from error
         return self._graphs[name]
 
     def _process(self, name: str, image: UInt8[np.ndarray, "h w 3"], field: str) -> Any:

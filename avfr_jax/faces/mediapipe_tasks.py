@@ -13,6 +13,7 @@ from avfr_jax.errors import MissingBackendError
 from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend, mesh_pixels
 from avfr_jax.folders import face_model_folder
 from avfr_jax.landmarks import NUM_LANDMARKS
+from avfr_jax.packages import FACE_BACKEND
 from avfr_jax.runtime import silence_native_logging
 from avfr_jax.typing import Float, UInt8
 
@@ -121,10 +122,9 @@ def _model_files() -> dict[str, pathlib.Path]:
     folder = face_model_folder()
     missing = [name for name in MODELS if not (folder / name).is_file()]
     if missing:
-        addresses = ", ".join(MODELS[name] for name in missing)
         raise MissingBackendError(
-            f"face detection with this mediapipe needs {', '.join(missing)} in {folder}: fetch {addresses} into "
-            "that folder, or install mediapipe==0.10.21, which carries its models"
+            f"this mediapipe carries no models: {FACE_BACKEND} (or, untried, {', '.join(missing)} in {folder}, whose "
+            "addresses are in avfr_jax.faces.mediapipe_tasks.MODELS)"
         )
     return {name: folder / name for name in MODELS}
 
