@@ -21,7 +21,10 @@ def open_face_backend(backend: Literal["auto", "solutions", "tasks"] = "auto") -
     """
     if backend not in ("auto", "solutions", "tasks"):
         raise ConfigError(f'there is no face backend "{backend}": use "auto", "solutions" or "tasks"')
-    for module, line in (("cv2", "pip install 'avfr-jax[media]'"), ("mediapipe", FACE_BACKEND)):
+    for module, line in (
+        ("cv2", "pip install 'avfr-jax[media]'"),
+        ("mediapipe", f"{FACE_BACKEND} (on Python 3.11 or 3.12)"),
+    ):
         if importlib.util.find_spec(module) is None:
             raise MissingBackendError(f"face detection needs the package {module}, which is not installed: {line}")
     from avfr_jax.faces.mediapipe_solutions import SolutionsBackend, missing_solution_models
