@@ -94,9 +94,16 @@ class Family:
         shapes: dict[str, Any] = jax.eval_shape(lambda key: self.init(config, key), jax.random.key(0))
         return shapes
 
-    def make(self, config: Any, variables: Any, name: str, find_priors: "FindPriors | None" = None) -> Any:
-        """A model of this family's kind."""
-        given: dict[str, Any] = {"name": name}
+    def make(
+        self,
+        config: Any,
+        variables: Any,
+        name: str,
+        find_priors: "FindPriors | None" = None,
+        fingerprint: bytes | None = None,
+    ) -> Any:
+        """A model of this family's kind; its fingerprint is computed where it is not given."""
+        given: dict[str, Any] = {"name": name, "fingerprint": fingerprint}
         if self.weights:
             given["variables"] = variables
         if self.finds_priors:

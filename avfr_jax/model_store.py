@@ -219,17 +219,23 @@ def _load(info: ModelInfo, wanted: Kind) -> Any:
         )
     variables = load_weights(info.folder) if info.folder and family.weights and not _is_format_1(info.folder) else None
     config = from_dict(family.config, info.config, f"{info.name}'s config")
+    fingerprint = None
     if family.weights:
-        variables = _check_weights(info, family, config, variables)
-    return family.make(config, variables, info.name, _FindPriors())
+        variables, fingerprint = _check_weights(info, family, config, variables)
+    return family.make(config, variables, info.name, _FindPriors(), fingerprint)
 
 
-def _check_weights(info: ModelInfo, family: Family, config: Any, variables: dict[str, Any] | None) -> dict[str, Any]:
-    """The weights, once they are known to fit the config: by their fingerprint, else by their shapes."""
+def _check_weights(
+    info: ModelInfo, family: Family, config: Any, variables: dict[str, Any] | None
+) -> tuple[dict[str, Any], bytes | None]:
+    """The weights, once they are known to fit the config: by their fingerprint, which is given back, else by their
+    shapes."""
     from avfr_jax.models.base import model_fingerprint
 
-    if variables is not None and info.fingerprint == model_fingerprint(info.family, config, variables).hex():
-        return variables
+    if variables is not None:
+        fingerprint = model_fingerprint(info.family, config, variables)
+        if info.fingerprint == fingerprint.hex():
+            return variables, fingerprint
     assert info.folder is not None
     shapes = family.shapes(config)
     networks = info.provenance.get("networks", ())
@@ -240,7 +246,7 @@ def _check_weights(info: ModelInfo, family: Family, config: Any, variables: dict
             f"The weights or the config in {info.folder} have been changed: their fingerprint is not the "
             f"{info.fingerprint} of its model.json; import or copy the model again."
         )
-    return variables
+    return variables, None
 
 
 def _is_format_1(folder: pathlib.Path) -> bool:

@@ -13,7 +13,7 @@ from avfr_jax.checkpoints import load_arrays, save_arrays, save_tree, tree_diges
 from avfr_jax.config import from_dict, to_dict
 from avfr_jax.errors import CheckpointError, ConfigError, OutputError
 from avfr_jax.families import FAMILIES
-from avfr_jax.models import landmark_warp, mesh_fomm
+from avfr_jax.models import base, interpolation, landmark_warp, mesh_fomm, residual, super_resolution
 from avfr_jax.models.base import Animator, model_fingerprint
 from tests.models.test_fomm import small, weights
 
@@ -106,6 +106,18 @@ def test_folders_of_both_formats_give_one_fingerprint(folder, tmp_path, monkeypa
     assert old.fingerprint == model.fingerprint
     monkeypatch.setenv("AVFR_MODELS", str(tmp_path))
     assert model_store.find_model(model.fingerprint, "another name") == str(tmp_path / "old")
+
+
+@pytest.mark.parametrize("name", ["little", "avfr128", "residual256", "super_resolution64", "interpolation128"])
+def test_weights_are_hashed_once(name, folder, monkeypatch):
+    monkeypatch.setenv("AVFR_MODELS", str(folder.parent))
+    hashed = []
+    for module in (base, interpolation, residual, super_resolution):
+        monkeypatch.setattr(module, "model_fingerprint", lambda *a: hashed.append(a) or model_fingerprint(*a))
+    info = model_store.describe_model(name)
+    loaded = model_store._load(info, info.kind)
+    assert loaded.fingerprint.hex() == info.fingerprint
+    assert len(hashed) == 1
 
 
 def test_fingerprint_covers_family_config_and_inference_weights():

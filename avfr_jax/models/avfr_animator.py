@@ -68,9 +68,15 @@ class AvfrAnimator(BaseAnimator):
     family = "avfr"
 
     def __init__(
-        self, config: AvfrConfig, variables: Any, find_priors: FindPriors | None = None, name: str = "avfr"
+        self,
+        config: AvfrConfig,
+        variables: Any,
+        find_priors: FindPriors | None = None,
+        name: str = "avfr",
+        fingerprint: bytes | None = None,
     ) -> None:
-        super().__init__(config, variables, fomm.motion_spec(config), config.image_size, name, find_priors)
+        spec = fomm.motion_spec(config)
+        super().__init__(config, variables, spec, config.image_size, name, find_priors, fingerprint)
         self.capabilities = Capabilities(
             landmarks=config.structural_prior,
             person_masks=config.structural_prior,

@@ -223,10 +223,12 @@ class BaseAnimator:
         image_size: int,
         name: str,
         find_priors: FindPriors | None = None,
+        fingerprint: bytes | None = None,
     ) -> None:
+        """`fingerprint` is computed where it is not given, as by the model store, which has just checked it."""
         self.config, self.name, self._find = config, name, find_priors
         self.motion_spec, self.image_size = motion_spec, image_size
-        self.fingerprint = model_fingerprint(self.family, config, variables)
+        self.fingerprint = fingerprint or model_fingerprint(self.family, config, variables)
 
     def animate(self, source: Any, source_keypoints: Any, driving_keypoints: Any, mel: Any = None) -> Any:
         """See `Animator.animate`."""

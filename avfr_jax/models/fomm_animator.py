@@ -68,8 +68,10 @@ class FommAnimator(BaseAnimator):
 
     family = "fomm"
 
-    def __init__(self, config: FommConfig, variables: Any, name: str = "fomm") -> None:
-        super().__init__(config, variables, fomm.motion_spec(config), config.image_size, name)
+    def __init__(
+        self, config: FommConfig, variables: Any, name: str = "fomm", fingerprint: bytes | None = None
+    ) -> None:
+        super().__init__(config, variables, fomm.motion_spec(config), config.image_size, name, fingerprint=fingerprint)
         self._weights = prepare(config, variables)  # the plain weights are not kept
 
     def keypoints(self, frames: Any, priors: Priors | None = None) -> Keypoints:

@@ -149,10 +149,16 @@ class Interpolator:
 
     family = "interpolation"
 
-    def __init__(self, config: InterpolationConfig, variables: dict[str, Any], name: str = "interpolation") -> None:
-        """`variables` as from `init`; the generator's are enough."""
+    def __init__(
+        self,
+        config: InterpolationConfig,
+        variables: dict[str, Any],
+        name: str = "interpolation",
+        fingerprint: bytes | None = None,
+    ) -> None:
+        """`variables` as from `init`; the generator's are enough. `fingerprint` is computed where it is not given."""
         self.config, self.name = config, name
-        self.fingerprint = model_fingerprint(self.family, config, variables)
+        self.fingerprint = fingerprint or model_fingerprint(self.family, config, variables)
         side = min(config.image_size, 2 << config.network.num_blocks)  # any size will do to trace the network
         frame = jax.ShapeDtypeStruct((1, side, side, config.num_channels), jnp.float32)
         self._variables = {"generator": prepare(generator(config), variables["generator"], frame, frame)}

@@ -32,9 +32,13 @@ class LandmarkAnimator(BaseAnimator):
     batch_size = 8
 
     def __init__(
-        self, config: LandmarkWarpConfig, find_priors: FindPriors | None = None, name: str = "landmark-warp"
+        self,
+        config: LandmarkWarpConfig,
+        find_priors: FindPriors | None = None,
+        name: str = "landmark-warp",
+        fingerprint: bytes | None = None,
     ) -> None:
-        super().__init__(config, None, FaceMeshSpec(), config.size, name, find_priors)
+        super().__init__(config, None, FaceMeshSpec(), config.size, name, find_priors, fingerprint)
 
     def keypoints(self, frames: Any, priors: Priors | None = None) -> FaceMesh:
         """See `Animator.keypoints`; FaceError where a frame shows no face and no priors were given."""

@@ -51,9 +51,15 @@ class MeshFommAnimator(BaseAnimator):
     batch_size = 4
 
     def __init__(
-        self, config: MeshFommConfig, variables: Any, find_priors: FindPriors | None = None, name: str = "mesh-fomm"
+        self,
+        config: MeshFommConfig,
+        variables: Any,
+        find_priors: FindPriors | None = None,
+        name: str = "mesh-fomm",
+        fingerprint: bytes | None = None,
     ) -> None:
-        super().__init__(config, variables, mesh_fomm.motion_spec(config), config.image_size, name, find_priors)
+        spec = mesh_fomm.motion_spec(config)
+        super().__init__(config, variables, spec, config.image_size, name, find_priors, fingerprint)
         self._weights = prepare(config, variables)
 
     def keypoints(self, frames: Any, priors: Priors | None = None) -> MeshKeypoints:

@@ -199,10 +199,16 @@ class ResidualCodec:
 
     family = "residual"
 
-    def __init__(self, config: ResidualConfig, variables: dict[str, Any], name: str = "residual") -> None:
-        """`variables` as from `init`; the generator's are enough."""
+    def __init__(
+        self,
+        config: ResidualConfig,
+        variables: dict[str, Any],
+        name: str = "residual",
+        fingerprint: bytes | None = None,
+    ) -> None:
+        """`variables` as from `init`; the generator's are enough. `fingerprint` is computed where it is not given."""
         self.config, self.name = config, name
-        self.fingerprint = model_fingerprint(self.family, config, variables)
+        self.fingerprint = fingerprint or model_fingerprint(self.family, config, variables)
         examples = jax.eval_shape(lambda: example_inputs(config))
         self._variables = {"generator": prepare(generator(config), variables["generator"], *examples)}
 

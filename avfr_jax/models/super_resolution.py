@@ -197,11 +197,15 @@ class SuperResolver:
     family = "super-resolution"
 
     def __init__(
-        self, config: SuperResolutionConfig, variables: dict[str, Any], name: str = "super-resolution"
+        self,
+        config: SuperResolutionConfig,
+        variables: dict[str, Any],
+        name: str = "super-resolution",
+        fingerprint: bytes | None = None,
     ) -> None:
-        """`variables` as from `init`; the generator's are enough."""
+        """`variables` as from `init`; the generator's are enough. `fingerprint` is computed where it is not given."""
         self.config, self.name = config, name
-        self.fingerprint = model_fingerprint(self.family, config, variables)
+        self.fingerprint = fingerprint or model_fingerprint(self.family, config, variables)
         patch = jax.ShapeDtypeStruct((1, config.patch_size, config.patch_size, config.num_channels), jnp.float32)
         factors = jax.ShapeDtypeStruct((1,), jnp.float32)
         self._variables = {"generator": prepare(generator(config), variables["generator"], patch, factors)}
