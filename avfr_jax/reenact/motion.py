@@ -46,9 +46,9 @@ class Retargeter:
 
     def choose_reference(self, driving: DrivingSource) -> None:
         """Choose the driving frame that corresponds to the source's pose."""
-        index = choose_reference(self._settings.best_frame, self._source.frame, driving)
-        if index is not None:
-            self.set_reference(driving.frame(index))
+        frame = choose_reference(self._settings.best_frame, self._source.frame, driving)
+        if frame is not None:
+            self.set_reference(frame)
 
     def set_reference(self, frame: TrackedFrame) -> None:
         """Take a frame for the source's pose. Its mouth is not replaced."""
