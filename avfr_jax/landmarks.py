@@ -18,6 +18,8 @@ import numpy as np
 from avfr_jax.errors import MissingBackendError
 from avfr_jax.typing import Float, Int
 
+_ASSETS = pathlib.Path(__file__).with_name("assets")
+
 NUM_LANDMARKS = 478
 NUM_VERTICES = 468
 """Of the mesh; the landmarks behind them are the irises."""
@@ -48,6 +50,9 @@ RIGHT_EYE_UPPER = (33, 246, 161, 160, 159, 158, 157, 173, 133)
 RIGHT_EYE_LOWER = (33, 7, 163, 144, 145, 153, 154, 155, 133)
 LEFT_EYE_UPPER = (362, 398, 384, 385, 386, 387, 388, 466, 263)
 LEFT_EYE_LOWER = (362, 382, 381, 380, 374, 373, 390, 249, 263)
+# Skin above the upper and below the lower lid, point beside point of the lids' edges without the corners.
+RIGHT_LIDS = ((247, 30, 29, 27, 28, 56, 190), (25, 110, 24, 23, 22, 26, 112))
+LEFT_LIDS = ((414, 286, 258, 257, 259, 260, 467), (341, 256, 252, 253, 254, 339, 255))
 APERTURES = (
     (MOUTH_UPPER, MOUTH_LOWER),
     (RIGHT_EYE_UPPER, RIGHT_EYE_LOWER),
@@ -60,6 +65,13 @@ LEFT_BROW = (276, 283, 282, 295, 285, 300, 293, 334, 296, 336)
 NOSE_BRIDGE = (168, 6, 197, 195, 5, 4, 1)
 NOSE = (*NOSE_BRIDGE, 19, 94, 2, 98, 97, 326, 327, 48, 115, 220, 45, 275, 440, 344, 278, 64, 294)
 LIPS = LIPS_OUTER + LIPS_INNER
+LIP_RINGS = (
+    LIPS_OUTER,
+    (76, 77, 90, 180, 85, 16, 315, 404, 320, 307, 306, 408, 304, 303, 302, 11, 72, 73, 74, 184),
+    (62, 96, 89, 179, 86, 15, 316, 403, 319, 325, 292, 407, 272, 271, 268, 12, 38, 41, 42, 183),
+    LIPS_INNER,
+)
+"""Closed loops around the mouth from the outside to the inside, point beside point."""
 CHEEKS = (50, 280, 205, 425, 187, 411, 117, 346, 36, 266, 212, 432, 151, 9, 69, 299, 18, 200, 199)
 
 # Single landmarks.
@@ -131,10 +143,20 @@ def canonical_face() -> Float[np.ndarray, "478 3"]:
     8.8 cm apart. It is the mean of mediapipe's own landmarks over 96 portraits, aligned by generalised
     Procrustes analysis and made symmetric; its upright pose is the median pose of those portraits.
     """
-    file = pathlib.Path(__file__).with_name("assets") / "canonical_face.csv"
-    vertices = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    vertices = np.loadtxt(_ASSETS / "canonical_face.csv", delimiter=",", dtype=np.float32)
     vertices.setflags(write=False)
     return vertices
+
+
+@functools.cache
+def mouth_opening() -> Float[np.ndarray, "478 3"]:
+    """How the landmarks move, in the frame of `POSE_SHAPE`, float32, when the middles of the lips' inner edges move a
+    unit apart: lower lip and jaw go down and back, the upper lip a little up. Without the corners' change of width;
+    made by `experiments.fit_openings`."""
+    moves = np.loadtxt(_ASSETS / "mouth_opening.csv", delimiter=",", dtype=np.float32)
+    shape = np.concatenate([np.zeros((NUM_LANDMARKS, 1), np.float32), moves], axis=1)
+    shape.setflags(write=False)
+    return shape
 
 
 @functools.cache

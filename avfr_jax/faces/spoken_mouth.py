@@ -10,11 +10,13 @@ import functools
 import os
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.errors import CheckpointError
 from avfr_jax.landmarks import LIPS, LOWER_LIP, MOUTH_CORNERS, RIGID, UPPER_LIP, canonical_face
 from avfr_jax.media.mel import COLUMNS_PER_SECOND, SILENCE
+from avfr_jax.motion.openings import close_lips
 from avfr_jax.typing import Float, Int
 
 SHIPPED = pathlib.Path(__file__).with_name("spoken_mouth.npz")
@@ -129,8 +131,9 @@ class SpokenMouth:
         return np.asarray(share[:, None])
 
     def shut(self, face: Float[np.ndarray, "478 3"]) -> Float[np.ndarray, "478 3"]:
-        """A face, with its pose removed, with the mouth shut."""
-        return np.asarray(face - mouth_numbers(face)[0] * self.shapes[0])
+        """A face, with its pose removed, with the mouth shut: the lips meet from corner to corner."""
+        nearly = face - mouth_numbers(face)[0] * self.shapes[0]
+        return np.asarray(close_lips(jnp.asarray(nearly[None], jnp.float32)))[0]
 
     def spoken(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 from avfr_jax.landmarks import NUM_LANDMARKS, POSE_POINTS, POSE_SHAPE
 from avfr_jax.motion.base import Component, Frames, MotionMode, MotionSpec
 from avfr_jax.motion.keypoints import POSITION_SCALE
+from avfr_jax.motion.openings import transfer_shape
 from avfr_jax.typing import Array, Float
 
 
@@ -108,7 +109,8 @@ class FaceMeshSpec(MotionSpec):
         mode: MotionMode = "relative",
         adapt_scale: bool = True,
     ) -> FaceMesh:
-        """Head pose and expression transferred apart from each other.
+        """Head pose and expression transferred apart from each other; lips and lids as openings, so that the source's
+        shut where the driver's do, whatever the reference frame (`motion.openings`).
 
         Args:
           source: one frame.
@@ -116,12 +118,12 @@ class FaceMeshSpec(MotionSpec):
           initial: one driving frame, the one that corresponds to the source picture (usually the first).
           mode: `absolute`: the driving head's pose and place in the frame; `relative`: the source's, changed as the
             driving head's has changed since `initial`.
-          adapt_scale: absolute: keep the source's facial proportions and add only the driving expression's change since
-            `initial`; without it the driving landmarks are taken as they are, proportions included. Relative: measure
-            the head's translation in head sizes, so that a small driving head moves a large one further.
+          adapt_scale: absolute: keep the source's facial proportions and add only the driving expression; without it
+            the driving landmarks are taken as they are, proportions included. Relative: measure the head's
+            translation in head sizes, so that a small driving head moves a large one further.
 
         Returns:
-          N frames. With `relative` and driving == initial they are the source's, up to rounding.
+          N frames. With `relative` and driving == initial they are the source's, up to rounding, but for lips and lids.
 
         Raises:
           ValueError: unknown mode.
@@ -135,7 +137,7 @@ class FaceMeshSpec(MotionSpec):
 
 @partial(jax.jit, static_argnums=(3, 4))
 def _retarget(source: FaceMesh, driving: FaceMesh, initial: FaceMesh, relative: bool, adapt: bool) -> FaceMesh:
-    shape = source.shape + (driving.shape - initial.shape)
+    shape = transfer_shape(source.shape, driving.shape, initial.shape)
     if not relative:
         return FaceMesh.from_pose(driving.rotation, driving.translation, shape)
     turn = jnp.einsum("nij,mkj->nik", driving.rotation, initial.rotation)
