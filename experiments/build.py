@@ -66,6 +66,12 @@ def split(experiment: Experiment) -> tuple[ClipDataset, ClipDataset | None]:
         identities = tuple(people[(2 * i + 1) * len(people) // (2 * count)] for i in range(count))
     if not identities and not clips:
         return everything, None
+    if all(clip.identity in identities or clip.name in clips for clip in everything.clips):
+        raise InputError(
+            f"Every clip of {experiment.data.path} would be held out for validation ({len(everything.identities)} "
+            "people in it): train without validation (--held_out.share 0), or validate on other clips "
+            "(--held_out.path)."
+        )
     rest = everything.select(exclude_identities=identities, exclude_clips=clips)
     return rest, everything.select(identities=identities, clips=clips)
 

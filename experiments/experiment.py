@@ -212,7 +212,7 @@ def with_schedule(experiment: Experiment, identities: int) -> Experiment:
       identities: of the dataset (or clips, where these are balanced).
 
     Raises:
-      ConfigError: an epoch has fewer pairs than a batch.
+      ConfigError: an epoch has fewer pairs than a batch, or the run ends in the warm-up.
     """
     data, schedule = experiment.data, experiment.schedule
     if not schedule.epochs:
@@ -231,11 +231,16 @@ def with_schedule(experiment: Experiment, identities: int) -> Experiment:
 
 
 def _with_decay(experiment: Experiment) -> Experiment:
-    """A cosine without a length lasts as long as the run."""
-    optimiser = experiment.optimiser
+    """A cosine without a length lasts as long as the run. ConfigError where the run is no longer than the warm-up."""
+    optimiser, steps = experiment.optimiser, experiment.loop.steps
+    if 0 < steps <= optimiser.warmup_steps:
+        raise ConfigError(
+            f"A run of {steps} steps (--loop.steps) ends in the warm-up of {optimiser.warmup_steps}: shorten it, "
+            f"--optimiser.warmup_steps {steps // 10}, or train longer."
+        )
     if optimiser.schedule != "cosine" or optimiser.decay_steps:
         return experiment
-    return dataclasses.replace(experiment, optimiser=dataclasses.replace(optimiser, decay_steps=experiment.loop.steps))
+    return dataclasses.replace(experiment, optimiser=dataclasses.replace(optimiser, decay_steps=steps))
 
 
 _FREE = ("name", "loop", "validation", "synthetic", "held_out", "mesh", "schedule", "prefetch", "init_from", "remat")

@@ -2,11 +2,13 @@
 
 The same command resumes a run from the newest checkpoint in its work folder; else it starts from the weights of
 `--init_from`, else from fresh weights. Exit status: 0 finished; 2 wrong input, in one sentence; 3 a loss, gradient or
-weight was not finite; 143 after SIGTERM and 130 after Ctrl-C, with a checkpoint of the last step.
+weight was not finite; 143 after SIGTERM, 130 after Ctrl-C and 129 after SIGHUP, with a checkpoint of the last step if
+there was one.
 """
 
 import argparse
 import contextlib
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from typing import Any
 from avfr_jax.errors import AvfrError, ConfigError, OutputError
 from avfr_jax.packages import missing_package
 from experiments.settings import leaves, load_config, override, parse_overrides
+from pipelines.processes import exit_on_signals
 
 _EPILOG = """\
 Every setting of the config can be changed: --data.batch_size 8 --optimiser.learning_rate 1e-4 --loop.steps 500
@@ -62,6 +65,16 @@ def join_processes(how: str) -> None:
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    _initialise(how)
+    if jax.default_backend() == "cpu":
+        # Process 0 alone writes the cache, and a CPU's keys differ between processes: process 0 would run a stored
+        # program and the others one of their own, whose collectives come in another order; gloo then aborts.
+        jax.config.update("jax_enable_compilation_cache", False)
+
+
+def _initialise(how: str) -> None:
+    import jax
+
     if how == "auto":
         try:
             jax.distributed.initialize()
@@ -81,8 +94,9 @@ def join_processes(how: str) -> None:
         raise ConfigError(f"--distributed {how} failed ({str(error).splitlines()[0]}).") from None
 
 
-def train(experiment: Any, workdir: pathlib.Path) -> Any:
-    """Prepare the data and train an `Experiment` in a work folder; returns the loop's `Outcome`."""
+def train(experiment: Any, workdir: pathlib.Path, changed: Sequence[str] = ()) -> Any:
+    """Prepare the data and train an `Experiment` in a work folder; `changed` are lines about settings, for the log.
+    Returns the loop's `Outcome`."""
     from avfr_jax.training.loop import fit
     from avfr_jax.training.stopping import say
     from experiments.build import build_run, prepare_data
@@ -95,10 +109,28 @@ def train(experiment: Any, workdir: pathlib.Path) -> Any:
     except OSError as error:
         raise OutputError(f"The work folder {workdir} cannot be made ({error.strerror}).") from None
     with contextlib.closing(run.data):  # type: ignore[type-var]
-        say("\n".join(f"  {name} = {value!r}" for name, value in leaves(experiment).items()))
+        for line in changed:
+            say(line)
         for note in run.objective.notes:
             say(note)
         return fit(run)
+
+
+def changes(experiment: Any, config: Any, name: str) -> list[str]:
+    """Lines on the settings in which an experiment differs from a config, and on where all of them are."""
+    before = leaves(config)
+    differing = [f"  {key} = {value!r}" for key, value in leaves(experiment).items() if before.get(key) != value]
+    title = f"Config {name}" + (", with" if differing else "")
+    return [title, *differing, "All settings: --show, and config.json in the work folder."]
+
+
+def _show(experiment: Any) -> int:
+    """Print every setting; a reader that stops early, such as `head`, is no error."""
+    try:
+        print("\n".join(f"--{name} {value!r}" for name, value in leaves(experiment).items()), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,13 +142,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from experiments.experiment import Experiment
 
-        experiment = override(load_config(arguments.config, Experiment), parse_overrides(rest))
+        config = load_config(arguments.config, Experiment)
+        experiment = override(config, parse_overrides(rest))
         if arguments.show:
-            print("\n".join(f"--{name} {value!r}" for name, value in leaves(experiment).items()))
-            return 0
+            return _show(experiment)
         join_processes(arguments.distributed)
         enable_compilation_cache()
-        outcome = train(experiment, arguments.workdir or pathlib.Path("runs") / experiment.name)
+        workdir = arguments.workdir or pathlib.Path("runs") / experiment.name
+        outcome = train(experiment, workdir, changes(experiment, config, arguments.config))
         return 128 + outcome.stopped_by if outcome.stopped_by else 0
     except ModuleNotFoundError as error:
         missing = missing_package(error)
@@ -133,4 +166,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # From the first step on, `avfr_jax.training.stopping.Stop` saves before the end.
+    exit_on_signals("experiments.train", "stopped; what was saved stays, and the same command goes on from there.")
     sys.exit(main())

@@ -13,13 +13,8 @@ or worker processes (which import the main module, so a script needs the usual `
 import collections
 import json
 import logging
-import multiprocessing
-import multiprocessing.connection
-import os
 import shutil
-import signal
 import sys
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -29,6 +24,7 @@ import numpy as np
 
 from avfr_jax.errors import CheckpointError, ConfigError, InputError
 from pipelines.config import DataConfig
+from pipelines.processes import end_with_parent
 from pipelines.record import LANDMARKS, MEL, Clip
 from pipelines.sampling import PairSampler
 from pipelines.sources import ClipDataset, CorruptFrameError, join_datasets, open_dataset
@@ -173,16 +169,7 @@ def _start_worker(index: int, count: int) -> None:
     Signals of a terminal or scheduler reach all processes of a run, but the main one may need batches while it shuts
     down; workers ignore them and exit when the main process dies.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_die_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _die_with(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
+    end_with_parent()
 
 
 class PairLoader:

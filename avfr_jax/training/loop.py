@@ -142,8 +142,8 @@ class Outcome(NamedTuple):
 
 
 def fit(run: Run) -> Outcome:
-    """Train. After a signal (SIGTERM, SIGINT) the step is finished and saved; SIGTERM to one of several processes stops
-    them all at the same step.
+    """Train. After a signal (SIGTERM, SIGINT, SIGHUP) the step is finished and saved; SIGTERM to one of several
+    processes stops them all at the same step. A single process leaves signals to the caller until it is compiled.
 
     Raises:
       NonFiniteError: a loss, gradient norm or weight is not finite; the last good checkpoint stays.
@@ -216,7 +216,9 @@ class _Session:
         )
         self.profiler = ProfilerWindow(run.workdir, self.loop.profile_first, self.loop.profile_steps)
         stack.callback(self.profiler.close)
-        self.stop = stack.enter_context(Stop())
+        self.stack, self.stop = stack, Stop()
+        if self.stop.shared:
+            stack.enter_context(self.stop)
 
     def _start(self) -> tuple[TrainState, int, dict[str, Any]]:
         """State, step and counters: of the newest checkpoint, else from `init_from`, else fresh."""
@@ -275,6 +277,8 @@ class _Session:
         """All steps, then the last validation, checkpoint and export."""
         if self.at < self.loop.steps:
             self._compile()
+        if not self.stop.shared:
+            self.stack.enter_context(self.stop)  # before the first step there is nothing to save
         self.meter.start()
         while self.at < self.loop.steps:
             self._one_step()

@@ -1,4 +1,4 @@
-"""Stopping a run by SIGTERM or Ctrl-C after a checkpoint; progress lines on stderr."""
+"""Stopping a run by SIGTERM, SIGHUP or Ctrl-C after a checkpoint; progress lines on stderr."""
 
 import os
 import signal
@@ -23,18 +23,24 @@ def say(text: str, *, progress: bool = False) -> None:
 
 
 class Stop:
-    """Handler of stop signals; several processes agree on the step to stop at."""
+    """Handler of stop signals; several processes agree on the step to stop at.
+
+    Attributes:
+      by: the signal that has come.
+      shared: whether there are several processes.
+    """
 
     def __init__(self) -> None:
         self.by: signal.Signals | None = None
         self._old: dict[int, Any] = {}
-        self._shared = jax.process_count() > 1
+        self.shared = jax.process_count() > 1
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
             # With several processes, JAX's preemption service handles SIGTERM and informs the others.
-            for number in (signal.SIGINT,) if self._shared else (signal.SIGTERM, signal.SIGINT):
-                self._old[number] = signal.signal(number, self._handle)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)[self.shared :]:
+                if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                    self._old[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,12 +54,12 @@ class Stop:
         again = "; once more to stop at once" if number == signal.SIGINT else ""
         # Not print: the signal may have interrupted one.
         os.write(sys.stderr.fileno(), f"\n{self.by.name}: saving after this step{again}.\n".encode())
-        if self._shared:
+        if self.shared:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def now(self, step: int) -> bool:
         """Whether to stop after this step; to be called after every step."""
-        if not self._shared:
+        if not self.shared:
             return self.by is not None
         from jax.experimental import multihost_utils
 

@@ -7,6 +7,7 @@ import sys
 from avfr_jax.errors import AvfrError
 from data.clip_folder.config import ClipConfig, TooManyRejectedError
 from data.clip_folder.run import prepare
+from pipelines.processes import exit_on_signals
 
 _EPILOG = """examples:
   python -m data.clip_folder ~/videos ~/clips
@@ -15,7 +16,8 @@ _EPILOG = """examples:
 The command resumes: start it again after an interruption, or when videos were added.
 A video is split at cuts, and where the face moves to another place (its box overlaps the first one by less than
 0.25, VoxCeleb's rule). Exit status: 0, with a report of the rejections and their reasons; 2 for unusable input, or
-where more videos gave no clip than --max-rejected allows (the clips of the others are prepared all the same).
+where more videos gave no clip than --max-rejected allows (the clips of the others are prepared all the same);
+130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
 """
 
 
@@ -73,4 +75,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    exit_on_signals("data.clip_folder", "stopped; finished clips are kept: run the same command again to resume.")
     sys.exit(main())

@@ -11,6 +11,7 @@ import sys
 from avfr_jax.errors import AvfrError, ConfigError, OutputError
 from data.processes import worker_pool
 from data.synthetic_heads.files import finished, render_one, write_sheet
+from pipelines.processes import exit_on_signals
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -69,4 +70,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    exit_on_signals("data.synthetic_heads", "stopped; finished clips are kept: run the same command again to resume.")
     sys.exit(main())

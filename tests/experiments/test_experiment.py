@@ -2,23 +2,28 @@
 
 import dataclasses
 import json
+import pathlib
+import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
 from avfr_jax.config import from_dict, to_dict
-from avfr_jax.errors import ConfigError
+from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.model_store import describe_model, load_model
 from avfr_jax.training.logging import read_metrics
 from avfr_jax.training.optimisers import learning_rate
 from avfr_jax.training.terms import FaceParts, Perceptual, WarpedL1
 from experiments.build import split
 from experiments.experiment import Experiment, HeldOutConfig, build_objective, check, fixed_settings, with_schedule
-from experiments.settings import CONFIGS, load_config
-from experiments.train import main
+from experiments.settings import CONFIGS, load_config, override
+from experiments.train import changes, join_processes, main
 from tests.pipelines.prepared import write_dataset
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 VOXCELEB = 424  # people in the published training set
 # Networks and data so small that the whole program runs in seconds.
 SMALL = {
@@ -165,6 +170,69 @@ def test_held_out_identities_are_not_trained_on(dataset):
         split(dataclasses.replace(config, held_out=HeldOutConfig(clips=(name[:-1],))))
 
 
+def test_a_single_person_is_trained_on_or_the_flag_is_named(tmp_path):
+    dataset = write_dataset(tmp_path / "one", clips={"clip": ("ann", 6)})
+    tiny = load_config("tiny", Experiment)
+    config = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, path=str(dataset), size=32))
+    with pytest.raises(InputError, match=r"--held_out\.share 0"):
+        split(config)
+    with pytest.raises(InputError, match=r"--held_out\.share 0"):
+        split(dataclasses.replace(config, held_out=HeldOutConfig(clips=("clip",))))
+    train, held = split(dataclasses.replace(config, held_out=HeldOutConfig(share=0)))
+    assert (len(train.clips), held) == (1, None)
+
+
+def test_a_run_shorter_than_its_warm_up_names_the_flag():
+    config = load_config("mesh_fomm256", Experiment)
+    for steps in (20, 100):
+        with pytest.raises(ConfigError, match=r"--optimiser\.warmup_steps"):
+            with_schedule(override(config, {"loop.steps": str(steps)}), 3)
+    short = with_schedule(override(config, {"loop.steps": "20", "optimiser.warmup_steps": "2"}), 3)
+    rate = learning_rate(short.optimiser)
+    assert float(rate(2)) == pytest.approx(config.optimiser.learning_rate)
+    assert float(rate(20)) == pytest.approx(config.optimiser.gamma * config.optimiser.learning_rate)
+
+
+def test_the_log_names_only_what_differs_from_the_config():
+    config = load_config("tiny", Experiment)
+    lines = changes(override(config, {"loop.steps": "7", "seed": "0"}), config, "tiny")
+    assert lines[:2] == ["Config tiny, with", "  loop.steps = 7"]
+    assert len(lines) == 3
+    assert changes(config, config, "tiny")[0] == "Config tiny"
+
+
+def test_several_processes_on_cpus_share_no_compiled_programs(monkeypatch):
+    """Their keys differ, and process 0 alone writes."""
+    before, joined = jax.config.jax_enable_compilation_cache, []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *words, **named: joined.append((words, named)))
+    try:
+        join_processes("none")
+        assert jax.config.jax_enable_compilation_cache == before
+        join_processes("localhost:1,2,1")
+        assert not jax.config.jax_enable_compilation_cache
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+    assert joined == [(("localhost:1",), {"num_processes": 2, "process_id": 1})]
+
+
+def test_show_into_a_pipe_that_closes_is_quiet():
+    command = f"{sys.executable} -m experiments.train --config tiny --show | head -n 1; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "--name 'tiny'\n", "")
+
+
+def test_sigterm_before_the_first_step_ends_in_order(tmp_path):
+    words = ["--config", "tiny", "--workdir", tmp_path / "run", "--synthetic.workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.train", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    assert "Rendering" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=30)  # the workers, which have the same stderr, have ended too
+    assert process.returncode == 143
+    assert rest.splitlines()[-1].startswith("experiments.train: stopped;")
+
+
 def test_fixed_settings_are_those_the_weights_depend_on(dataset):
     tiny = load_config("tiny", Experiment)
     config = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, path=str(dataset), size=32))
@@ -227,7 +295,9 @@ def test_program_trains_resumes_and_exports_a_model(tmp_path, monkeypatch, capsy
     assert main([*words, "--loop.steps", "2"]) == 0
     err = capsys.readouterr().err
     assert "Rendering 3 clips" in err
-    assert "optimiser.learning_rate = " in err
+    assert "Config tiny, with" in err
+    assert "  model.image_size = 32" in err
+    assert "optimiser.learning_rate" not in err
     assert main([*words, "--loop.steps", "4"]) == 0
     assert "Going on from step 2" in capsys.readouterr().err
     assert main([*words, "--loop.steps", "6", "--optimiser.b2", "0.99"]) == 2
