@@ -8,12 +8,17 @@ whether the step fits, FLOPs, HBM traffic, exchanges between chips, the costlies
 samples per second, the share of the roofline and the hours of the config's schedule on 4, 16, 64 and 256 chips. A
 full-size FOMM takes some minutes to compile.
 
-Exit status: 0 when the step fits into the chip's memory, 1 when it does not, 2 for a bad request.
+The compiler gets `--minutes`, because not every version of libtpu comes back: `LIBTPU` was tried.
+
+Exit status: 0 when the step fits into the chip's memory, 1 when it does not, 2 for a bad request, 3 when the compiler
+has not come back in time.
 """
 
 import argparse
 import dataclasses
+import importlib.metadata
 import importlib.util
+import math
 import os
 import pathlib
 import re
@@ -47,6 +52,11 @@ _ENVIRONMENT = {
 }
 # Speakers of VoxCeleb1's development set (Nagrani et al. 2017), which the published schedules count in epochs.
 IDENTITIES = 1211
+LIBTPU = "0.0.42"
+"""Version of libtpu that the extra `tpu-check` installs."""
+LATE = 3
+"""Exit status when the compiler has not come back in time."""
+_INTERVAL = 10.0  # seconds between two lines of progress
 
 
 class DoesNotFit(AvfrError):
@@ -219,6 +229,7 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     parser.add_argument("--compile-each", action="store_true", help="compile for each of them instead of scaling")
     parser.add_argument("--identities", type=int, default=IDENTITIES, help="of the dataset, for schedules in epochs")
     parser.add_argument("--quick", action="store_true", help="lowest effort: right for memory and exchanges, not time")
+    parser.add_argument("--minutes", type=float, default=10.0, help="stop after this time; default: %(default)g")
     parser.add_argument("--hlo", type=pathlib.Path, help="write the optimised program to this file")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_known_args(argv)
@@ -227,22 +238,26 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
 def run(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     options, overrides = parse_arguments(argv)
+    if not (math.isfinite(options.minutes) and options.minutes > 0):
+        raise ConfigError(f"--minutes takes a length of time, not {options.minutes:g}.")
+    deadline = time.monotonic() + 60 * options.minutes
     where = parse_slice(options.topology)
     try:
         numbers = [int(n) for n in options.slices.split(",") if n]
     except ValueError:
         raise ConfigError(f"--slices takes numbers of chips with commas between, not {options.slices!r}.") from None
     sizes = [Slice(where.chip, slice_shape(where.chip, n)) for n in numbers]
-    plan = load_plan(options.config, overrides, options.identities)
+    with _progress(f"preparing {options.config}", deadline, options):
+        plan = load_plan(options.config, overrides, options.identities)
     if options.batch_per_chip:
         plan = dataclasses.replace(plan, batch_size=options.batch_per_chip * where.chips)
-    with _progress(f"compiling {plan.name} for {where.name}"):
+    with _progress(f"compiling {plan.name} for {where.name}", deadline, options):
         report = check(plan, where, quick=options.quick, text_file=options.hlo)
     scaled = []
     for size in sizes:
         program, compiled = report.program, size.chips == where.chips
         if options.compile_each and not compiled:
-            with _progress(f"compiling {plan.name} for {size.name}"):
+            with _progress(f"compiling {plan.name} for {size.name}", deadline, options):
                 same = dataclasses.replace(plan, batch_size=program.batch * size.chips)
                 program, compiled = check(same, size, quick=options.quick).program, True
         scaled.append((costs.estimate(program, size), compiled))
@@ -251,12 +266,16 @@ def run(argv: Sequence[str]) -> int:
 
 
 @contextmanager
-def _progress(title: str) -> Iterator[None]:
-    """Print the elapsed time to stderr every ten seconds."""
+def _progress(title: str, deadline: float, options: argparse.Namespace) -> Iterator[None]:
+    """Print the elapsed time to stderr every ten seconds. At the deadline, in `time.monotonic()`'s seconds, the process
+    exits with `LATE` and a sentence: a compilation cannot be interrupted."""
     done, start = threading.Event(), time.monotonic()
 
     def show() -> None:
-        while not done.wait(10):
+        while not done.wait(max(0.0, min(_INTERVAL, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                print(f"compile_check: {late(title, options)}", file=sys.stderr, flush=True)
+                os._exit(LATE)
             print(f"{title}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
     print(title, file=sys.stderr, flush=True)
@@ -267,6 +286,20 @@ def _progress(title: str) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+def late(title: str, options: argparse.Namespace) -> str:
+    """The sentence for a compiler that has not come back in time, with what to try."""
+    try:
+        version = importlib.metadata.version("libtpu")
+    except importlib.metadata.PackageNotFoundError:
+        version = "of an unknown version"
+    other = "" if version == LIBTPU else f" pip install libtpu=={LIBTPU}, which was tried,"
+    quick = "" if options.quick else " --quick (right for memory and exchanges),"
+    return (
+        f"{title}: libtpu {version} has not come back after {options.minutes:g} minutes; try{other}{quick} or more "
+        f"time, --minutes {3 * options.minutes:g}."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

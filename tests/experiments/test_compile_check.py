@@ -4,6 +4,9 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import threading
+import time
+import tomllib
 from types import SimpleNamespace
 
 import jax
@@ -421,6 +424,44 @@ def test_command_compiles_each_slice_when_asked(compiled: SimpleNamespace, capsy
     assert [s["compiled"] for s in json.loads(capsys.readouterr().out)["slices"]] == [True, True]
 
 
+def test_a_compiler_that_does_not_come_back_ends_the_command(
+    compiled: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """It shows progress until the deadline, and the process exits then with a sentence."""
+    ended = threading.Event()
+    statuses: list[int] = []
+
+    def exit_(status: int) -> None:
+        statuses.append(status)
+        ended.set()
+        time.sleep(0.3)  # the main thread ends meanwhile
+
+    monkeypatch.setattr(compile_check.os, "_exit", exit_)
+    monkeypatch.setattr(compile_check, "_INTERVAL", 0.1)
+    monkeypatch.setattr(compile_check.importlib.metadata, "version", lambda name: "9.9")
+    check = compile_check.check
+
+    def never(*words: object, **named: object) -> object:
+        assert ended.wait(10)
+        return check(*words, **named)
+
+    monkeypatch.setattr(compile_check, "check", never)
+    compile_check.main(["--config", "x.py", "--minutes", str(0.5 / 60)])
+    assert set(statuses) == {compile_check.LATE}
+    printed = capsys.readouterr().err
+    assert "compiling regression for v5e:4x4: 0 s" in printed
+    last = next(line for line in printed.splitlines() if line.startswith("compile_check: "))
+    assert "libtpu 9.9 has not come back" in last
+    assert f"libtpu=={compile_check.LIBTPU}" in last
+    assert "--quick" in last
+
+
+def test_the_extra_installs_the_version_that_was_tried():
+    text = (pathlib.Path(__file__).resolve().parents[2] / "pyproject.toml").read_text()
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    assert extras["tpu-check"] == [f"libtpu=={compile_check.LIBTPU}"]
+
+
 def test_command_fails_when_memory_is_short(compiled: SimpleNamespace, capsys: pytest.CaptureFixture[str]):
     compiled.temporaries = 2**34
     assert compile_check.main(["--config", "x.py"]) == 1
@@ -428,7 +469,8 @@ def test_command_fails_when_memory_is_short(compiled: SimpleNamespace, capsys: p
 
 
 @pytest.mark.parametrize(
-    "command", [["--topology", "v9:2x2"], ["--slices", "4,x"], ["--slices", "5"], ["--topology", "v5e:3x3"]]
+    "command",
+    [["--minutes", "0"], ["--topology", "v9:2x2"], ["--slices", "4,x"], ["--slices", "5"], ["--topology", "v5e:3x3"]],
 )
 def test_command_ends_with_one_sentence(
     command: list[str], compiled: SimpleNamespace, capsys: pytest.CaptureFixture[str]
