@@ -61,7 +61,7 @@ class AudioDrivenMouth:
         self._rest = self._model.shut(Placement.of(frame.landmarks).removed(frame.landmarks))
 
     def __call__(self, frame: TrackedFrame) -> TrackedFrame:
-        numbers = self._numbers[frame.index] if frame.index < len(self._numbers) else np.zeros(2)
+        numbers = self._numbers[frame.index] if frame.index < len(self._numbers) else np.zeros(2, np.float32)
         assert frame.landmarks is not None
         return dataclasses.replace(frame, landmarks=self._model.spoken(frame.landmarks, self._rest, numbers))
 
