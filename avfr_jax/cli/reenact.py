@@ -10,11 +10,13 @@ from avfr_jax.cli.audio import chosen_audio
 from avfr_jax.errors import ConfigError
 
 _EPILOG = """\
-example:
+examples:
   avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4 --compare
+  avfr reenact --source me.jpg --audio speech.wav --output talk.mp4
 
---source may also be a video (its first frame is taken), --driving also a picture, or an .avfr file. The result is
-square, at the model's size, unless --paste-back puts it into the whole source picture.
+--source may also be a video (its first frame is taken), --driving also a picture, or an .avfr file. Without --driving,
+or with a picture, the sound moves the mouth, and head and eyes move by themselves. The result is square, at the model's
+size, unless --paste-back puts it into the whole source picture.
 """
 
 
@@ -47,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     default = "(default: %(default)s)"
     add("--source", required=True, metavar="PICTURE", help="portrait to move")
-    add("--driving", required=True, metavar="VIDEO", help="clip of a face whose motion is taken, or an .avfr file")
+    clips = "clip of a face whose motion is taken, or an .avfr file; not needed with --audio FILE"
+    add("--driving", metavar="VIDEO", help=clips)
     add("--output", required=True, metavar="FILE", help=".mp4, .mov, .mkv, .webm; .png or .jpg for a driving picture")
     add(
         "--model",
@@ -98,19 +101,22 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError("Choose one of --compare and --paste-back: they are two layouts of the same frames.")
     as_picture = output.suffix.lower() in image.SUFFIXES
     (files if as_picture else video_writer).check_output(output, arguments.overwrite)
-    for name in (arguments.source, arguments.driving):
+    if arguments.driving is None and (as_picture or arguments.audio in ("driving", "none")):
+        raise ConfigError("Give --driving VIDEO, or --audio FILE and a video (.mp4) as output: then the sound drives.")
+    for name in filter(None, (arguments.source, arguments.driving)):
         files.check_input(name)
         if output.exists() and output.samefile(name):
             raise ConfigError(f"--output {output} is one of the inputs; choose another name.")
     model, audio = arguments.model or DEFAULT_MODEL, arguments.audio
-    if is_stream(arguments.driving):
+    by_stream = arguments.driving is not None and is_stream(arguments.driving)
+    if by_stream:
         stream = open_stream(arguments.driving)
         if arguments.compare:
             raise ConfigError(f"--compare shows the driving frames; {arguments.driving} is no video.")
         model = arguments.model or find_model(stream.header.fingerprint, stream.header.model)
     if as_picture:
         audio = None
-    elif audio != "driving" or not is_stream(arguments.driving):
+    elif audio != "driving" or not by_stream:
         audio = chosen_audio(audio, "driving", arguments.driving)
     enable_compilation_cache()
     reenactor = Reenactor(

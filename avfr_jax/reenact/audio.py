@@ -100,12 +100,22 @@ def is_dubbed(mouth: Mouth, driving: Any, audio: Any, can_dub: bool) -> bool:
     return not (audio is None or same or (isinstance(audio, str) and audio == "driving"))
 
 
-def _mel(audio: Any) -> Float[np.ndarray, "80 m"] | None:
+def read_sound(audio: Any) -> Float[np.ndarray, " t"]:
+    """Mono samples at 16 kHz of a file, or samples as they are given. Raises InputError for an unreadable file."""
     from avfr_jax.media.audio import read_audio
+
+    return read_audio(audio) if isinstance(audio, str | os.PathLike) else np.asarray(audio, np.float32)
+
+
+def padded_mel(samples: Float[np.ndarray, " t"]) -> Float[np.ndarray, "80 m"]:
+    """The mel spectrogram of samples. Windows repeat its last column, which has to be silent where the audio ends
+    before the clip."""
     from avfr_jax.media.mel import RATE, mel_spectrogram
 
+    return mel_spectrogram(np.pad(samples, (0, RATE // 5)))
+
+
+def _mel(audio: Any) -> Float[np.ndarray, "80 m"] | None:
     if audio is None or (isinstance(audio, str) and audio == "driving"):
         return None
-    samples = read_audio(audio) if isinstance(audio, str | os.PathLike) else np.asarray(audio, np.float32)
-    # Windows repeat the last column, which has to be silent where the audio ends before the clip.
-    return mel_spectrogram(np.pad(samples, (0, RATE // 5)))
+    return padded_mel(read_sound(audio))

@@ -1,6 +1,7 @@
 """One run of a reenactor: tracking, motion, retargeting, audio, rendering and compositing in order."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import time
@@ -13,6 +14,7 @@ from avfr_jax.errors import ConfigError, FaceError, InputError
 from avfr_jax.reenact.audio import AudioConditioning, audio_file, is_dubbed, prepare_audio
 from avfr_jax.reenact.composite import Compositor
 from avfr_jax.reenact.motion import Retargeter, Source, encode_source
+from avfr_jax.reenact.narration import Narration, TalkingPicture
 from avfr_jax.reenact.rendering import Renderer, batches
 from avfr_jax.reenact.results import Explained, Report, Step
 from avfr_jax.reenact.settings import Settings
@@ -29,6 +31,7 @@ from avfr_jax.tracking import (
     read_portrait,
     track_portrait,
 )
+from avfr_jax.tracking.clip import FrameClip
 
 
 class _Stages(NamedTuple):
@@ -56,11 +59,13 @@ class Session(Iterator[Step]):
         self.report = Report()
         self._settings, self._source, self._audio = settings, source, audio
         self._batch_size = settings.batch_size or settings.model.batch_size
-        self._driving = _open_driving(settings, driving)
+        self._driving: Any = _open_driving(settings, driving, audio)
         self.fps: Fraction = self._driving.fps
         self.frames = self._driving.frames
         needs, size = settings.model.capabilities, settings.model.image_size
         self._dubbed = isinstance(self._driving, Clip) and is_dubbed(settings.mouth, driving, audio, needs.dubbing)
+        if isinstance(self._driving, Narration):  # moves the mesh of a picture, whatever the model needs
+            needs = dataclasses.replace(needs, landmarks=True)
         self._tracking = Tracking(size, needs, settings.crop, settings.smooth, settings.face_backend)
         self._steps = self._run()
 
@@ -86,7 +91,7 @@ class Session(Iterator[Step]):
     def explain(self, at: int | None) -> Explained:
         """See `Reenactor.explain`."""
         model = self._settings.model
-        if not isinstance(self._driving, Clip):
+        if not isinstance(self._driving, Clip | Narration):
             raise InputError(f"{self._driving.name} holds motion and no images; explain a frame of the video.")
         with self._tracking.open_backend() as backend:
             _, source, driving, audio, retargeter = self._prepare(backend)
@@ -104,15 +109,25 @@ class Session(Iterator[Step]):
         settings = self._settings
         model = settings.model
         audio = prepare_audio(self._driving, self._audio, self._dubbed, model.capabilities, self.report.warn)
-        name = str(self._source) if isinstance(self._source, str | os.PathLike) else "the source"
-        portrait = track_portrait(read_portrait(self._source), self._tracking, backend, settings.source_face, name)
+        portrait = self._track_picture(self._source, settings.source_face, "the source", backend)
         source = encode_source(model, portrait)
-        driving: Any = self._driving
-        if isinstance(driving, Clip):
-            driving = TrackedClip(driving, self._tracking, backend, settings.driving_face, self.report.warn)
         retargeter = Retargeter(settings, source, audio, self.report)
-        retargeter.choose_reference(driving)
+        driving: Any = self._driving
+        if isinstance(driving, Narration):
+            face = portrait.frame
+            if driving.picture is not None:
+                face = self._track_picture(driving.picture, settings.driving_face, driving.name, backend).frame
+            driving = TalkingPicture(driving, face, model.capabilities.person_masks)
+            retargeter.set_reference(face)
+        else:
+            if isinstance(driving, Clip):
+                driving = TrackedClip(driving, self._tracking, backend, settings.driving_face, self.report.warn)
+            retargeter.choose_reference(driving)
         return _Stages(portrait, source, driving, audio, retargeter)
+
+    def _track_picture(self, picture: Any, which: Any, name: str, backend: Any) -> Portrait:
+        name = str(picture) if isinstance(picture, str | os.PathLike) else name
+        return track_portrait(read_portrait(picture), self._tracking, backend, which, name)
 
     def _run(self) -> Generator[Step, None, None]:
         start, report, batch_size = time.perf_counter(), self.report, self._batch_size
@@ -163,8 +178,10 @@ class Session(Iterator[Step]):
         return mode == "skip"
 
 
-def _open_driving(settings: Settings, driving: Any) -> Clip | DrivingSource:
-    """A clip to be tracked, or recorded motion."""
+def _open_driving(settings: Settings, driving: Any, audio: Any) -> Clip | DrivingSource | Narration:
+    """A clip to be tracked, recorded motion, or a sound alone."""
+    if driving is None:
+        return _open_narration(settings, None, audio)
     if isinstance(driving, str | os.PathLike):
         from avfr_jax.codec.files import is_stream
 
@@ -172,7 +189,26 @@ def _open_driving(settings: Settings, driving: Any) -> Clip | DrivingSource:
             return _open_stream(settings, driving)
     elif isinstance(driving, DrivingSource) and not isinstance(driving, Clip):
         return driving
-    return open_clip(driving, settings.fps)
+    clip = open_clip(driving, settings.fps)
+    still = isinstance(driving, str | os.PathLike) and isinstance(clip, FrameClip) and clip.frames == 1
+    if still and audio is not None and not (isinstance(audio, str) and audio == "driving"):
+        return _open_narration(settings, driving, audio)
+    return clip
+
+
+def _open_narration(settings: Settings, picture: Any, audio: Any) -> Narration:
+    if audio is None or (isinstance(audio, str) and audio == "driving"):
+        raise ConfigError("Without a driving clip the sound moves the portrait: give audio, a file or samples.")
+    for name, used in (
+        ("best_frame", not isinstance(settings.best_frame, str)),
+        ("driving_face", picture is None and settings.driving_face is not None),
+        ("missing_face", settings.missing_face != "hold"),
+        ("smooth", settings.smooth),
+        ("mouth", settings.mouth == "driver"),
+    ):
+        if used:
+            raise ConfigError(f"There is no driving clip, and the sound moves the portrait: leave {name} out.")
+    return Narration(audio, settings.fps, picture)
 
 
 def _open_stream(settings: Settings, path: str | os.PathLike[str]) -> DrivingSource:

@@ -105,7 +105,7 @@ class FrameClip(Clip):
     def __init__(self, frames: Any, fps: FrameRate = "source", name: str = Clip.name) -> None:
         if not len(frames):
             raise InputError(f"{name} has no frames.")
-        self._images, self.name, self.frames, self.fps = frames, name, len(frames), _fixed_rate(fps)
+        self._images, self.name, self.frames, self.fps = frames, name, len(frames), fixed_rate(fps)
 
     def __iter__(self) -> Iterator[Frame]:
         return (as_frame(image, self.name) for image in self._images)
@@ -120,7 +120,7 @@ class StreamedClip(Clip):
     repeatable = False
 
     def __init__(self, frames: Iterable[Any], fps: FrameRate = "source") -> None:
-        self._images, self.fps = (as_frame(image, self.name) for image in frames), _fixed_rate(fps)
+        self._images, self.fps = (as_frame(image, self.name) for image in frames), fixed_rate(fps)
         self._first: list[Frame] = []
 
     def __iter__(self) -> Iterator[Frame]:
@@ -191,7 +191,8 @@ def check_frame_rate(fps: Any) -> None:
         raise ConfigError(f"fps must be source or a number from 1 to 240, not {fps!r}.")
 
 
-def _fixed_rate(fps: FrameRate) -> Fraction:
+def fixed_rate(fps: FrameRate) -> Fraction:
+    """The rate of what has none of its own: 25 frames a second for `source`."""
     return Fraction(DEFAULT_FPS if fps == "source" else fps).limit_denominator(1001)
 
 
