@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     motions = "move from the source's own pose, or take over the driving face's"
     add("--motion", choices=("relative", "absolute"), default="relative", help=f"{motions} {default}")
     add("--no-adapt-scale", action="store_true", help="do not scale motion by the ratio of the faces' sizes")
-    reference = "driving frame that corresponds to the source's pose; auto takes the most similar"
+    reference = "driving frame of the source's pose; auto takes the earliest unless another is clearly nearer"
     add("--best-frame", type=_best, metavar="auto|first|N", default="auto", help=f"{reference} {default}")
     sounds = "audio of the result and of models conditioned on audio"
     add("--audio", default="driving", metavar="driving|none|FILE", help=f"{sounds} {default}")

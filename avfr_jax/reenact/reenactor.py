@@ -23,8 +23,8 @@ class Reenactor(Settings):
         `absolute` takes over the driving face's pose.
       adapt_scale: scale the motion by the ratio of the faces' sizes.
       best_frame: the driving frame that corresponds to the source's pose: a number; `first`, the first with a face; or
-        `auto`, the most similar to the source of 48 frames spread over the clip, where the model or the crop needs
-        faces at all (else the first).
+        `auto`, of 48 frames spread over the clip the earliest unless another is clearly nearer to the source in pose,
+        place and expression, where the model or the crop needs faces at all (else the first).
       crop: `auto` crops to the face, once a clip; `none` takes frames as face crops and only resizes them.
       missing_face: for driving frames without a face: `hold` the last pose, `skip` them, or `fail`.
       source_face: which face of the source, where it shows several: `largest`, `left`, `right`, `center` or a number
@@ -52,7 +52,9 @@ class Reenactor(Settings):
           source: a picture's path, or an image `[H, W, 3]`, uint8 or float in [0, 1]; a video's path stands for its
             first frame.
           driving: a video's path, an array `[N, H, W, 3]`, an iterable of images or a `DrivingSource`; or an `.avfr`
-            file's path, whose motion takes the place of face tracking.
+            file's path, whose motion takes the place of face tracking; or None: the portrait talks by `audio`, a file
+            or samples, with generated head motion and blinks, as long as that lasts. The same for a picture's path
+            beside such `audio`, whose face then is the driving one.
           audio: `driving` for the driving video's own, another file's path, mono samples `[T]` in [-1, 1] at 16 kHz,
             or None for silence. Frame i is at i / fps seconds. Only for models conditioned on audio, and for mouths
             that follow the sound.
@@ -63,7 +65,7 @@ class Reenactor(Settings):
         Raises:
           InputError, FaceError: at the first frame, or (with `missing_face="fail"`) at the frame without a face.
           ConfigError: at the first frame: the clip has no such best frame, or an `.avfr` file cannot drive this model,
-            or not with these settings.
+            or not with these settings; or without a driving clip.
         """
         with self.steps(source, driving, audio) as steps:
             for step in steps:
