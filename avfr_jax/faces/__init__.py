@@ -12,8 +12,9 @@ from avfr_jax.errors import MissingBackendError
 if TYPE_CHECKING:
     from avfr_jax.faces.backend import open_face_backend
     from avfr_jax.faces.choose import SMALLEST_FACE, choose_face
-    from avfr_jax.faces.crop import Crop, crop_for_clip, crop_for_face
+    from avfr_jax.faces.crop import Crop, crop_for_clip, crop_for_face, share_in_view
     from avfr_jax.faces.face import Face, FaceBackend
+    from avfr_jax.faces.fill import apply_filled
     from avfr_jax.faces.mesh import mesh_image, structural_prior
     from avfr_jax.faces.paste import paste_back
     from avfr_jax.faces.pose import HeadPose, head_pose
@@ -23,7 +24,8 @@ _MODULES = {
     "backend": ("open_face_backend",),
     "choose": ("SMALLEST_FACE", "choose_face"),
     "face": ("Face", "FaceBackend"),
-    "crop": ("Crop", "crop_for_clip", "crop_for_face"),
+    "crop": ("Crop", "crop_for_clip", "crop_for_face", "share_in_view"),
+    "fill": ("apply_filled",),
     "mesh": ("mesh_image", "structural_prior"),
     "paste": ("paste_back",),
     "pose": ("HeadPose", "head_pose"),
@@ -38,6 +40,7 @@ __all__ = [
     "FaceBackend",
     "HeadPose",
     "LandmarkFilter",
+    "apply_filled",
     "choose_face",
     "crop_for_clip",
     "crop_for_face",
@@ -45,6 +48,7 @@ __all__ = [
     "mesh_image",
     "open_face_backend",
     "paste_back",
+    "share_in_view",
     "structural_prior",
 ]
 

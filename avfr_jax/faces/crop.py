@@ -97,8 +97,22 @@ def _rescaled(
 
 
 def crop_for_face(face: Face, image_shape: Sequence[int]) -> Crop:
-    """The crop for one image, of shape [H, W, …]: see `crop_for_clip`."""
-    return crop_for_clip([face], image_shape)
+    """The crop for one picture, of shape [H, W, …]: as `crop_for_clip`, but wholly inside the picture wherever that is
+    as large as the crop, so that a face at the border is off the crop's centre and every pixel is the picture's own."""
+    crop = crop_for_clip([face], image_shape)
+    height, width = image_shape[:2]
+    corner = [
+        min(max(start, 0.0), length - crop.side) if crop.side <= length else start
+        for start, length in ((crop.x, width), (crop.y, height))
+    ]
+    return Crop(corner[0], corner[1], crop.side)
+
+
+def share_in_view(face: Face, image_shape: Sequence[int]) -> float:
+    """The share, in [0, 1], of the area of a face's box that lies inside an image of shape [H, W, …]."""
+    edges = np.array(face.box).reshape(2, 2)
+    inside = np.clip(edges, -0.5, np.array([image_shape[1], image_shape[0]]) - 0.5)
+    return float(np.diff(inside, axis=0).prod() / max(np.diff(edges, axis=0).prod(), 1e-9))
 
 
 def crop_for_clip(faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"], image_shape: Sequence[int]) -> Crop:

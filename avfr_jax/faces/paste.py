@@ -21,8 +21,9 @@ def paste_back(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A copy of `frame` with `generated` blended in at `crop`.
 
-    The weight falls to zero at the square's border, along a feathered rounded rectangle. Placed to subpixel precision
-    with a Lanczos kernel, widened where the square shrinks; parts outside the frame are dropped.
+    The weight falls to zero at the square's border, along a feathered rounded rectangle, but not where that border is
+    the frame's own or lies outside it: there is nothing to blend with. Placed to subpixel precision with a Lanczos
+    kernel, widened where the square shrinks; parts outside the frame are dropped.
 
     Raises:
       ConfigError: the image is not square.
@@ -37,7 +38,8 @@ def paste_back(
     if x0 >= x1 or y0 >= y1:
         return result
     place = (crop.side / size, x0 - crop.x, x1 - x0, y0 - crop.y, y1 - y0)
-    share = _placed_border(size, *place)
+    ends = (crop.x <= 0.5, crop.x + crop.side >= width - 0.5, crop.y <= 0.5, crop.y + crop.side >= height - 0.5)
+    share = _placed_border(size, ends, *place)
     pixels = np.ascontiguousarray(_placed(generated, *place))
     if pixels.dtype != np.uint8:
         pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
@@ -47,11 +49,14 @@ def paste_back(
 
 
 @functools.lru_cache(maxsize=8)
-def _border(size: int) -> Float[np.ndarray, "{size} {size}"]:
-    """Weight 1 inside a rounded rectangle, smoothly 0 at the border of the square."""
-    position = np.abs((2 * np.arange(size) + 1) / size - 1)  # 0 in the middle, 1 at the border
+def _border(size: int, ends: tuple[bool, bool, bool, bool]) -> Float[np.ndarray, "{size} {size}"]:
+    """Weight 1 inside a rounded rectangle, smoothly 0 at the border of the square, except at its left, right, upper
+    or lower side where the frame ends there."""
+    position = (2 * np.arange(size) + 1) / size - 1  # -1 and 1 at the border
     straight = 1 - 2 * CORNER
-    x, y = np.meshgrid(*[np.maximum(position - straight, 0)] * 2)
+    left, right, upper, lower = (np.maximum(sign * position - straight, 0) for sign in (-1, 1, -1, 1))
+    across = np.where(ends[0], 0, left) + np.where(ends[1], 0, right)
+    x, y = np.meshgrid(across, np.where(ends[2], 0, upper) + np.where(ends[3], 0, lower))
     distance = (2 * CORNER - np.hypot(x, y)) / (2 * FEATHER)  # to the rounded border, in feathers
     ramp = np.clip(distance, 0, 1)
     weight: np.ndarray = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
@@ -61,9 +66,9 @@ def _border(size: int) -> Float[np.ndarray, "{size} {size}"]:
 
 @functools.lru_cache(maxsize=8)
 def _placed_border(
-    size: int, scale: float, left: float, width: int, top: float, height: int
+    size: int, ends: tuple[bool, bool, bool, bool], scale: float, left: float, width: int, top: float, height: int
 ) -> Float[np.ndarray, "{height} {width}"]:
-    share = _placed(_border(size), scale, left, width, top, height)
+    share = _placed(_border(size, ends), scale, left, width, top, height)
     share.setflags(write=False)
     return share
 

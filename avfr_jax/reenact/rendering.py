@@ -13,6 +13,8 @@ from avfr_jax.reenact.motion import Retargeter, Source
 from avfr_jax.tracking import TrackedFrame
 from avfr_jax.typing import UInt8
 
+_CHROMA_NOISE = 4  # levels
+
 
 def batches(
     frames: Iterable[TrackedFrame], size: int, is_missing: Callable[[TrackedFrame], bool]
@@ -31,13 +33,16 @@ def batches(
 
 
 class Renderer:
-    """Frames of the source with the motion of driving frames, in padded batches."""
+    """Frames of the source with the motion of driving frames, in padded batches. A network that learned from colour
+    tints a greyscale portrait: there only the luma of what it renders is kept."""
 
     def __init__(
         self, model: Animator, source: Source, retargeter: Retargeter, audio: AudioConditioning, batch_size: int
     ) -> None:
         self._model, self._source, self._retargeter = model, source, retargeter
         self._audio, self._batch_size = audio, batch_size
+        picture = source.frame.image
+        self._grey = picture is not None and is_greyscale(picture)
 
     def __call__(self, frames: Sequence[TrackedFrame]) -> list[UInt8[np.ndarray, "s s 3"]]:
         """The generated frames, uint8, for at most `batch_size` frames with a face."""
@@ -45,7 +50,21 @@ class Renderer:
         motion = self._retargeter.retarget(self._retargeter.motion(padded), frames[0].index)
         mel = self._audio.windows(padded)
         generated = self._model.animate(self._source.encoded, self._source.keypoints, motion, mel)
-        return list(np.asarray(_to_bytes(generated))[: len(frames)])
+        rendered = list(np.asarray(_to_bytes(generated))[: len(frames)])
+        return [_luma(frame) for frame in rendered] if self._grey else rendered
+
+
+def is_greyscale(image: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Whether a picture has no colour, but for the rounding of a JPEG's chroma in up to one of 200 pixels."""
+    levels = image.astype(np.int16)
+    return bool(np.percentile(np.abs(levels - levels[..., 1:2]).max(-1), 99.5) <= _CHROMA_NOISE)
+
+
+def _luma(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """BT.601's luma in all three channels."""
+    import cv2
+
+    return cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
 @jax.jit

@@ -33,6 +33,9 @@ from avfr_jax.tracking import (
 )
 from avfr_jax.tracking.clip import FrameClip
 
+_WHOLE_FACE = 0.95
+"""Share of a portrait's face in view below which its border is reported to cut it."""
+
 
 class _Stages(NamedTuple):
     portrait: Portrait
@@ -127,7 +130,13 @@ class Session(Iterator[Step]):
 
     def _track_picture(self, picture: Any, which: Any, name: str, backend: Any) -> Portrait:
         name = str(picture) if isinstance(picture, str | os.PathLike) else name
-        return track_portrait(read_portrait(picture), self._tracking, backend, which, name)
+        portrait = track_portrait(read_portrait(picture), self._tracking, backend, which, name)
+        if portrait.in_view < _WHOLE_FACE:
+            self.report.warn(
+                f"The border of {name} cuts off about {1 - portrait.in_view:.0%} of the face, which cannot be shown: "
+                "a picture with the whole face gives a better result."
+            )
+        return portrait
 
     def _run(self) -> Generator[Step, None, None]:
         start, report, batch_size = time.perf_counter(), self.report, self._batch_size

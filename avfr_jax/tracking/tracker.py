@@ -83,11 +83,19 @@ class Tracking:
 
 @dataclasses.dataclass(frozen=True)
 class Portrait:
-    """A source picture, the `Crop` of its face (None for the crop mode `none`), and the tracked crop."""
+    """A source picture with its tracked face.
+
+    Attributes:
+      picture: uint8 `[H, W, 3]`.
+      crop: the `Crop` of its face; None for the crop mode `none`.
+      frame: the tracked crop.
+      in_view: share of the face, in [0, 1], that the picture's border does not cut off.
+    """
 
     picture: Frame
     crop: Any
     frame: TrackedFrame
+    in_view: float = 1.0
 
 
 def track_portrait(image: Frame, tracking: Tracking, backend: Any, which: Any = None, name: str = "") -> Portrait:
@@ -103,17 +111,19 @@ def track_portrait(image: Frame, tracking: Tracking, backend: Any, which: Any = 
     crop: Any = None
     view: Crop | WholeFrame = WholeFrame(width, height)
     landmarks = mask = None
+    in_view = 1.0
     if backend is not None:
-        from avfr_jax.faces import choose_face, crop_for_face
+        from avfr_jax.faces import apply_filled, choose_face, crop_for_face, share_in_view
 
         face = _settled(backend, image, choose_face(backend.detect(image), which, name=name, width=width))
         if tracking.crop == "auto":
             view = crop = crop_for_face(face, image.shape)
         landmarks = tracking.place(face.landmarks, view)
-    square = view.apply(image, tracking.size)
+        in_view = share_in_view(face, image.shape)
+    square = view.apply(image, tracking.size) if crop is None else apply_filled(crop, image, tracking.size)
     if backend is not None and tracking.capabilities.landmarks:
         mask = backend.person_mask(square)
-    return Portrait(image, crop, TrackedFrame(0, square, landmarks, mask))
+    return Portrait(image, crop, TrackedFrame(0, square, landmarks, mask), in_view)
 
 
 class TrackedClip:

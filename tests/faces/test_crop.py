@@ -10,10 +10,12 @@ from avfr_jax.faces import (
     Crop,
     Face,
     LandmarkFilter,
+    apply_filled,
     choose_face,
     crop_for_clip,
     crop_for_face,
     paste_back,
+    share_in_view,
 )
 from avfr_jax.tracking import track_landmarks
 
@@ -89,6 +91,29 @@ def test_a_close_up_is_not_smeared(portrait, portrait_face):
     assert (crop.x, crop.y, crop.side) == (0, 0, 130)
 
 
+@pytest.mark.parametrize("columns", [slice(0, 225), slice(225, 512)])
+def test_a_face_cut_by_the_border_has_its_crop_inside(portrait, portrait_face, columns):
+    picture = portrait[:, columns]
+    face = Face(portrait_face.landmarks - np.float32([columns.start, 0, 0]), 1.0)
+    crop = crop_for_face(face, picture.shape)
+    assert crop.outside(picture.shape) == 0
+    assert crop.side == pytest.approx(crop_for_face(portrait_face, portrait.shape).side, abs=60)
+    assert 0.3 < share_in_view(face, picture.shape) < 0.7
+    assert share_in_view(portrait_face, portrait.shape) == 1
+
+
+def test_what_a_portrait_lacks_is_filled_without_streaks(portrait):
+    crop, picture = Crop(0.0, 0.0, 256.0), np.ascontiguousarray(portrait[60:316, 120:260])
+    filled = apply_filled(crop, picture, 256)
+    np.testing.assert_array_equal(filled[:, :140], picture)
+    steps = np.abs(np.diff(filled.astype(int), axis=1)).mean((0, 2))
+    assert steps[140:155].min() > 1  # no repeated column
+    assert steps[139] < 3 * steps[100:139].mean()
+    assert filled[:, 200:].std((0, 1)).max() < picture.std((0, 1)).max()  # no second face
+    np.testing.assert_array_equal(apply_filled(crop, portrait, 128), crop.apply(portrait, 128))
+    assert apply_filled(Crop(-7.3, -9.1, 300.4), picture, 64).shape == (64, 64, 3)
+
+
 def test_a_clips_crop_holds_the_whole_motion_and_ignores_outliers(portrait_face):
     base = portrait_face.landmarks + np.float32([500, 300, 0])
     motion = np.stack([base + np.float32([dx, 0, 0]) for dx in np.linspace(-20, 20, 100)])
@@ -127,6 +152,15 @@ def test_pasting_back_what_was_cut_out_changes_nothing(portrait, crop):
     assert _psnr(result, portrait) > 45
     assert result is not portrait
     np.testing.assert_array_equal(before, portrait)
+
+
+def test_pasting_has_no_feather_at_the_frames_own_border():
+    frame, square = np.full((300, 300, 3), 60, np.uint8), np.full((128, 128, 3), 180, np.uint8)
+    result = paste_back(frame, square, Crop(100.0, 50.0, 200.0)).astype(int)
+    assert (result[120:180, -20:] == 180).all()  # the frame ends there
+    assert (result[150, 101:103] < 70).all()
+    assert result[51, 200].max() < 70
+    assert (paste_back(frame, square, Crop(-20.0, -20.0, 340.0)) == 180).all()
 
 
 @pytest.mark.parametrize("side", [100.0, 200.0, 400.0, 401.5])

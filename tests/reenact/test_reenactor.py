@@ -292,3 +292,34 @@ def test_explanation_of_a_dubbed_frame(portrait, driving):
     frame = by_sound.explain(portrait, driving, _speech(), at=9).behind.frames[0] * 255
     assert np.abs(frame - spoken).max() <= 2
     assert np.abs(frame - shut).max() > 4
+
+
+class TintingStub(Stub):
+    """A stub whose frames are tinted, as those of a network that learned from colour."""
+
+    def animate(self, source, source_keypoints, driving_keypoints, mel=None):
+        return super().animate(source, source_keypoints, driving_keypoints, mel) * np.float32([1.0, 0.9, 0.8])
+
+
+def test_a_greyscale_portrait_stays_grey(frames):
+    tinting = Reenactor(TintingStub(), crop="none", mouth="driver")
+    grey = np.repeat(frames[0].mean(-1, keepdims=True).astype(np.uint8), 3, -1)
+    noisy = np.clip(grey + np.random.default_rng(0).integers(-1, 2, grey.shape), 0, 255).astype(np.uint8)
+    for portrait in (grey, noisy):
+        out = np.stack(list(tinting.reenact(portrait, frames, None)))
+        assert np.ptp(out, axis=-1).max() == 0
+        assert 0.85 < out[0].mean() / grey.mean() < 1.0
+    coloured = next(iter(tinting.reenact(frames[0], frames, None))).astype(int)
+    assert (coloured[..., 0] - coloured[..., 2]).mean() > 10
+
+
+def test_a_portrait_cut_by_its_border_is_reported(frames):
+    driver, picture = frames, frames[0]
+    whole = warping(best_frame="first").steps(picture, driver)
+    next(whole)
+    assert whole.report.warnings == []
+    cut = warping(best_frame="first").steps(picture[:, : picture.shape[1] // 2 - 4], driver)
+    step = next(cut)
+    assert ["border" in warning for warning in cut.report.warnings] == [True]
+    columns = np.abs(np.diff(step.source.astype(int), axis=1)).mean((0, 2))
+    assert columns[-32:].min() > 0.5  # no column repeats the one before
