@@ -105,7 +105,8 @@ def describe_model(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
     """A model's description.
 
     Args:
-      name_or_folder: a folder with a `model.json`, or a name that `list_models` gives.
+      name_or_folder: a name that `list_models` gives, or a folder with a `model.json`. A string without a slash is a
+        folder of the working directory only where no model has that name; a path object is always a folder.
 
     Raises:
       ConfigError: there is no such model.
@@ -113,13 +114,14 @@ def describe_model(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
     """
     text = os.fspath(name_or_folder)
     path = pathlib.Path(text)
-    if path.is_dir() and ((path / "model.json").exists() or text not in _BUILT_IN):
+    if isinstance(name_or_folder, str) and "/" not in text and text not in ("", ".", ".."):
+        for root in model_folders():
+            if (root / text).is_dir():
+                return _read_info(root / text, text)
+        if text in _BUILT_IN:
+            return _info(text, None, _BUILT_IN[text])
+    if path.is_dir():
         return _read_info(path, path.name)
-    for root in model_folders():
-        if "/" not in text and (root / text).is_dir():
-            return _read_info(root / text, text)
-    if text in _BUILT_IN:
-        return _info(text, None, _BUILT_IN[text])
     names = sorted({m.name for m in list_models()})
     near = difflib.get_close_matches(text, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"neither a folder nor known by name ({', '.join(names)})."

@@ -12,7 +12,18 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Every room of the house, from the ground up and from left to right: packages and single modules of avfr_jax, and the
 # packages beside it. An import leads to an earlier room.
 FLOORS = (
-    ("avfr_jax", "typing", "errors", "config", "folders", "landmarks", "checkpoints", "runtime", "packages"),
+    (
+        "avfr_jax",
+        "typing",
+        "errors",
+        "config",
+        "folders",
+        "landmarks",
+        "checkpoints",
+        "runtime",
+        "packages",
+        "arguments",
+    ),
     ("ops",),
     ("nn", "backbones", "losses", "motion", "media"),
     ("faces", "models", "convert"),

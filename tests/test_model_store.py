@@ -1,5 +1,6 @@
 import contextlib
 import json
+import pathlib
 import shutil
 
 import jax
@@ -76,6 +77,17 @@ def test_models_are_found_by_name(folder, monkeypatch):
         avfr_jax.load_model("litle")
     with pytest.raises(ConfigError, match=r"no model 'xyz'; neither a folder nor known .*landmark-warp"):
         avfr_jax.load_model("xyz")
+
+
+def test_a_folder_of_the_working_directory_does_not_shadow_a_name(folder, tmp_path, monkeypatch):
+    for name in ("landmark-warp", "mesh-fomm", "mine"):
+        shutil.copytree(folder, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    own = model_store.describe_model("mine").fingerprint
+    assert model_store.describe_model("landmark-warp").folder is None
+    assert model_store.describe_model("mesh-fomm").fingerprint != own
+    for given in ("./mesh-fomm", pathlib.Path("mesh-fomm"), str(tmp_path / "landmark-warp"), pathlib.Path("mine")):
+        assert model_store.describe_model(given).fingerprint == own
 
 
 def test_existing_folder_is_replaced_on_request_only(folder):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avfr_jax.arguments import whole_number
 from avfr_jax.codec.audio_features import AudioFeatureBuffer
 from avfr_jax.codec.concealment import Concealment
 from avfr_jax.codec.motion_decoder import FrameMotion
@@ -50,7 +51,7 @@ class Renderer:
     ) -> None:
         self._model, self._space, self._references, self._motion = model, space, references, motion
         self._interval, self._audio = skipped + 1, audio
-        self._batch = batch_size or model.batch_size
+        self._batch = model.batch_size if batch_size is None else whole_number(batch_size, "batch_size", 1)
         self._interpolator, self._cross_fade = interpolator, cross_fade
         self._previous: tuple[Reference, Any, Any] | None = None  # reference, vector and image of the last frame
         self.images: dict[int, Any] = {}  # rendered before their turn, for the interpolator

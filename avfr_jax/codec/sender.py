@@ -19,7 +19,7 @@ from avfr_jax.codec.pivots import PivotPolicy
 from avfr_jax.codec.rate import RateControl
 from avfr_jax.codec.reference_encoder import ReferenceEncoder, SentReference
 from avfr_jax.codec.settings import FOR_CALLS, SenderSettings
-from avfr_jax.errors import ConfigError
+from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.models.base import Animator
 from avfr_jax.typing import Float, UInt8
 
@@ -92,6 +92,7 @@ class Sender:
         self._parts = ReferencePacketiser(settings.pivots.bitrate, fps)
         self._motion = MotionPacketiser(form, settings, refresh, self.control)
         self._indexed = indexed
+        self._shape = (model.image_size, model.image_size, 3)
         self._at = 0
         self._to_skip = 0
 
@@ -129,7 +130,14 @@ class Sender:
 
         Returns:
           The packets that can be sent now; often none.
+
+        Raises:
+          InputError: the frame is not uint8 of the model's size.
         """
+        frame = np.asarray(frame)
+        if frame.dtype != np.uint8 or frame.shape != self._shape:
+            wanted = "×".join(map(str, self._shape))
+            raise InputError(f"A frame must be uint8 {wanted}, not {frame.dtype} {'×'.join(map(str, frame.shape))}.")
         if self.control is not None:
             self.control.frame()
         packets: list[Packet] = []

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from avfr_jax.arguments import mono_sound
 from avfr_jax.models.base import Capabilities
 from avfr_jax.tracking import Clip, DrivingSource, TrackedFrame
 from avfr_jax.typing import Float
@@ -101,10 +102,10 @@ def is_dubbed(mouth: Mouth, driving: Any, audio: Any, can_dub: bool) -> bool:
 
 
 def read_sound(audio: Any) -> Float[np.ndarray, " t"]:
-    """Mono samples at 16 kHz of a file, or samples as they are given. Raises InputError for an unreadable file."""
+    """Mono samples of a file at 16 kHz, or the given ones, see `arguments.mono_sound`. Raises InputError for others."""
     from avfr_jax.media.audio import read_audio
 
-    return read_audio(audio) if isinstance(audio, str | os.PathLike) else np.asarray(audio, np.float32)
+    return read_audio(audio) if isinstance(audio, str | os.PathLike) else mono_sound(audio)
 
 
 def padded_mel(samples: Float[np.ndarray, " t"]) -> Float[np.ndarray, "80 m"]:

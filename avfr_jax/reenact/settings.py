@@ -4,6 +4,7 @@ import dataclasses
 import os
 from typing import Any, Literal, get_args
 
+from avfr_jax.arguments import whole_number
 from avfr_jax.errors import ConfigError
 from avfr_jax.model_store import DEFAULT_MODEL, load_model
 from avfr_jax.motion import MotionMode
@@ -41,12 +42,14 @@ class Settings:
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}.")
         if self.paste_back and self.crop == "none":
             raise ConfigError("Pasting back needs a crop: a face crop is the whole picture already.")
-        best = self.best_frame
-        if not (best in ("auto", "first") or (isinstance(best, int) and best >= 0)):
-            raise ConfigError(f"best_frame must be auto, first, or a number from 0, not {best!r}.")
+        if not (isinstance(self.best_frame, str) and self.best_frame in ("auto", "first")):
+            object.__setattr__(
+                self, "best_frame", whole_number(self.best_frame, "best_frame, if not auto or first,", 0)
+            )
         check_frame_rate(self.fps)
         if isinstance(self.model, str | os.PathLike):
             object.__setattr__(self, "model", load_model(self.model))
         if self.mouth == "sound" and not self.model.capabilities.dubbing:
             raise ConfigError(f"{self.model.name} cannot be dubbed: leave mouth out.")
-        object.__setattr__(self, "batch_size", self.batch_size or self.model.batch_size)
+        size = self.model.batch_size if self.batch_size is None else self.batch_size
+        object.__setattr__(self, "batch_size", whole_number(size, "batch_size", 1))

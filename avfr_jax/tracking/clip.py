@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from avfr_jax.arguments import rgb_frame
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.typing import UInt8
 
@@ -108,10 +109,10 @@ class FrameClip(Clip):
         self._images, self.name, self.frames, self.fps = frames, name, len(frames), fixed_rate(fps)
 
     def __iter__(self) -> Iterator[Frame]:
-        return (as_frame(image, self.name) for image in self._images)
+        return (rgb_frame(image, self.name) for image in self._images)
 
     def sample(self, count: int) -> list[tuple[int, Frame]]:
-        return [(i, as_frame(self._images[i], self.name)) for i in _spread(len(self._images), count)]
+        return [(i, rgb_frame(self._images[i], self.name)) for i in _spread(len(self._images), count)]
 
 
 class StreamedClip(Clip):
@@ -120,7 +121,7 @@ class StreamedClip(Clip):
     repeatable = False
 
     def __init__(self, frames: Iterable[Any], fps: FrameRate = "source") -> None:
-        self._images, self.fps = (as_frame(image, self.name) for image in frames), fixed_rate(fps)
+        self._images, self.fps = (rgb_frame(image, self.name) for image in frames), fixed_rate(fps)
         self._first: list[Frame] = []
 
     def __iter__(self) -> Iterator[Frame]:
@@ -162,7 +163,7 @@ def open_clip(driving: Any, fps: FrameRate = DEFAULT_FPS) -> Clip:
 def read_portrait(source: Any) -> Frame:
     """A source picture: a picture's path, a video's path (its first frame), or an image. Raises InputError."""
     if not isinstance(source, str | os.PathLike):
-        return as_frame(source, "the source")
+        return rgb_frame(source, "the source")
     from avfr_jax.media.image import is_image, read_image
     from avfr_jax.media.video import VideoReader, is_video
 
@@ -170,18 +171,6 @@ def read_portrait(source: Any) -> Frame:
         return next(iter(VideoReader(source)))
     picture: Frame = read_image(source)
     return picture
-
-
-def as_frame(image: Any, name: str) -> Any:
-    """An image `[H, W, 3]`, uint8 or float in [0, 1], as uint8. Raises InputError for anything else."""
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-        raise InputError(f"{name} must be an image of shape [H, W, 3], not {list(image.shape)}.")
-    if image.dtype == np.uint8:
-        return image
-    if not np.issubdtype(image.dtype, np.floating):
-        raise InputError(f"{name} must be uint8, or float in [0, 1], not {image.dtype}.")
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def check_frame_rate(fps: Any) -> None:
