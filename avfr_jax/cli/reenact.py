@@ -103,7 +103,8 @@ def run(arguments: argparse.Namespace) -> None:
     (files if as_picture else video_writer).check_output(output, arguments.overwrite)
     if arguments.driving is None and (as_picture or arguments.audio in ("driving", "none")):
         raise ConfigError("Give --driving VIDEO, or --audio FILE and a video (.mp4) as output: then the sound drives.")
-    for name in filter(None, (arguments.source, arguments.driving)):
+    sound = None if arguments.audio in ("driving", "none") else arguments.audio
+    for name in filter(None, (arguments.source, arguments.driving, sound)):
         files.check_input(name)
         if output.exists() and output.samefile(name):
             raise ConfigError(f"--output {output} is one of the inputs; choose another name.")
