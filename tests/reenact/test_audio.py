@@ -81,7 +81,7 @@ def test_a_clip_without_audio_gives_a_warning(reenactor, portrait, tmp_path):
 
 
 def test_audio_with_nan_is_refused(reenactor, portrait, driving):
-    with pytest.raises(InputError, match="NaN or infinite"):
+    with pytest.raises(InputError, match="NaN or infinity"):
         _frames(reenactor, portrait, driving, np.full(16000, np.nan, np.float32))
 
 
