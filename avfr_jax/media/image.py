@@ -1,14 +1,22 @@
 """Pictures in and out (Pillow)."""
 
+import contextlib
+import io
+import pathlib
+import struct
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from avfr_jax.errors import InputError, OutputError
 from avfr_jax.media.files import PathLike, atomic_file, check_input, check_output
+from avfr_jax.media.metadata import without_metadata
 from avfr_jax.typing import UInt8
 
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+"""Pillow's errors for damaged files."""
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 256_000_000
 """Larger pictures (768 MB as RGB) are refused before they are decoded."""
@@ -18,32 +26,41 @@ def read_image(path: PathLike) -> UInt8[np.ndarray, "h w 3"]:
     """A picture as uint8 RGB [H, W, 3], upright.
 
     EXIF orientation is applied, transparency composited on white, 16-bit and floating-point grey scaled to 8 bits;
-    palettes, grey and CMYK become RGB. Of an animated file the first frame is taken.
+    palettes, grey and CMYK become RGB. Damaged metadata are ignored. Of an animated file the first frame is taken.
 
     Raises:
         InputError: no such file, not a picture, a damaged one, or one of more than `MAX_PIXELS`.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    with open_picture(check_input(path)) as opened:
+        return frame_of(opened)
 
-    found = check_input(path)
+
+@contextlib.contextmanager
+def open_picture(found: pathlib.Path) -> Iterator[Any]:
+    """A file opened by Pillow, whose errors inside the context become those of `read_image`."""
+    from PIL import Image, UnidentifiedImageError
+
     try:
-        # Pillow's own warning starts at 89 megapixels.
-        with warnings.catch_warnings(), Image.open(found) as opened:
-            warnings.simplefilter("ignore")
+        # Pillow's own warning about size starts at 89 megapixels.
+        with warnings.catch_warnings(action="ignore"), _open(found) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise InputError(
                     f"{found} has {opened.width}×{opened.height} pixels, more than the "
                     f"{MAX_PIXELS // 1_000_000} million that are read: scale it down."
                 )
-            upright = ImageOps.exif_transpose(opened)
-            assert upright is not None
-            return np.ascontiguousarray(_to_rgb(upright))
+            yield opened
     except UnidentifiedImageError as error:
         raise InputError(f"{found} is not a picture that can be read: give a PNG or JPEG file.") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{found} has too many pixels to be read: scale it down.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's errors for damaged files
+    except DAMAGE as error:
         raise InputError(f"{found} is damaged ({error}): give an intact PNG or JPEG file.") from error
+
+
+def frame_of(opened: Any) -> UInt8[np.ndarray, "h w 3"]:
+    """The current frame of a picture opened by Pillow, as `read_image` gives it."""
+    opened.load()
+    return np.ascontiguousarray(_to_rgb(_upright(opened)))
 
 
 def write_image(path: PathLike, frame: UInt8[np.ndarray, "h w 3"], overwrite: bool = False) -> None:
@@ -69,12 +86,44 @@ def is_image(path: PathLike) -> bool:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as opened:
-                return not (opened.format == "GIF" and getattr(opened, "is_animated", False))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with warnings.catch_warnings(action="ignore"), _open(path) as opened:
+            return not (opened.format == "GIF" and getattr(opened, "is_animated", False))
+    except (*DAMAGE, Image.DecompressionBombError):
         return False
+
+
+def _open(path: PathLike) -> Any:
+    """The file opened by Pillow; without its metadata where they are what cannot be read."""
+    from PIL import Image
+
+    try:
+        return Image.open(path)
+    except DAMAGE:
+        bare = without_metadata(path)
+        if bare is None:
+            raise
+        return Image.open(io.BytesIO(bare))
+
+
+def _upright(picture: Any) -> Any:
+    """The loaded picture turned and mirrored as its EXIF orientation says; damaged EXIF data say nothing."""
+    from PIL import ExifTags, Image
+
+    method = Image.Transpose
+    turns = {
+        2: method.FLIP_LEFT_RIGHT,
+        3: method.ROTATE_180,
+        4: method.FLIP_TOP_BOTTOM,
+        5: method.TRANSPOSE,
+        6: method.ROTATE_270,
+        7: method.TRANSVERSE,
+        8: method.ROTATE_90,
+    }
+    try:
+        turn = turns.get(picture.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # of many types, according to where the data are damaged
+        return picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_rgb(picture: Any) -> UInt8[np.ndarray, "h w 3"]:

@@ -1,5 +1,7 @@
 """Pictures of every kind in, PNG and JPEG out."""
 
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,6 +34,47 @@ def test_exif_orientation(tmp_path, orientation):
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(read_image(tmp_path / "a.png"), upright)
+
+
+BROKEN_EXIF = {
+    "letters": lambda d, at: d[:at] + b"GARBAGEGARBAGE" + d[at + 14 :],
+    "beyond the end": lambda d, at: d[: at + 4] + b"\xff" * 4 + d[at + 8 :],
+    "entries": lambda d, at: d[: at + 8] + b"\xff" * 20 + d[at + 28 :],
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_EXIF)
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "crc.png", "a.webp"])
+def test_broken_exif_is_ignored(tmp_path, name, broken):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "maker of the camera", 6
+    lossless = {"lossless": True} if name == "a.webp" else {}
+    Image.fromarray(GRADIENT).save(tmp_path / name, exif=exif, **lossless)
+    whole = (tmp_path / name).read_bytes()
+    data = BROKEN_EXIF[broken](whole, whole.index(b"MM\x00*"))
+    if name == "a.png":
+        at = data.index(b"eXIf")
+        end = at + 4 + int.from_bytes(data[at - 4 : at], "big")
+        data = data[:end] + zlib.crc32(data[at:end]).to_bytes(4, "big") + data[end + 4 :]
+    (tmp_path / name).write_bytes(data)
+    assert is_image(tmp_path / name)
+    assert np.abs(read_image(tmp_path / name).astype(int) - GRADIENT).max() <= (3 if name == "a.jpg" else 0)
+
+
+def test_damaged_metadata_of_png_are_left_out_and_damaged_pixels_are_not(tmp_path):
+    Image.fromarray(GRADIENT).save(tmp_path / "a.png", dpi=(72, 72))
+    data = (tmp_path / "a.png").read_bytes()
+    at = data.index(b"pHYs")
+    (tmp_path / "a.png").write_bytes(data[: at + 5] + b"\xff" + data[at + 6 :])
+    assert np.array_equal(read_image(tmp_path / "a.png"), GRADIENT)
+    at = data.index(b"IHDR")
+    (tmp_path / "a.png").write_bytes(data[: at + 6] + b"\xff" + data[at + 7 :])
+    with pytest.raises(InputError, match=r"a\.png"):
+        read_image(tmp_path / "a.png")
+
+
+def test_shared_case_of_broken_exif(shared_dir):
+    assert read_image(shared_dir / "cases" / "exifbad.png").shape == (256, 256, 3)
 
 
 def test_transparency_is_composited_on_white(tmp_path):
