@@ -17,6 +17,7 @@ from avfr_jax.config import from_dict, to_dict
 from avfr_jax.errors import AvfrError, CheckpointError, ConfigError, OutputError
 from avfr_jax.families import FAMILIES, Family, Kind, find_family
 from avfr_jax.folders import cache_folder, model_folders
+from avfr_jax.media.files import refuse_address
 
 if TYPE_CHECKING:
     from avfr_jax.models.base import Animator, Priors
@@ -122,6 +123,7 @@ def describe_model(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
             return _info(text, None, _BUILT_IN[text])
     if path.is_dir():
         return _read_info(path, path.name)
+    refuse_address(name_or_folder)
     names = sorted({m.name for m in list_models()})
     near = difflib.get_close_matches(text, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"neither a folder nor known by name ({', '.join(names)})."

@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Import the checkpoint."""
-    from avfr_jax.errors import ConfigError, InputError
+    from avfr_jax.errors import ConfigError
+    from avfr_jax.media.files import check_input
 
     kind = arguments.kind
     wanted = {"fomm": "FILE OUT_DIR", "mediapipe-nets": ""}.get(kind, "FILE")
@@ -56,9 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
     if kind == "mediapipe-nets":
         _mediapipe_nets()
         return
-    path = pathlib.Path(arguments.file)
-    if not path.is_file():
-        raise InputError(f"There is no checkpoint file {path}.")
+    path = check_input(arguments.file)
+    if arguments.config is not None:
+        check_input(arguments.config)
     if kind == "fomm":
         _fomm(path, arguments)
     else:

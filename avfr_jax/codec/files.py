@@ -217,6 +217,8 @@ class Stream:
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
     """Whether there is a file that begins with the magic of a stream."""
+    if not os.path.isfile(path):  # to open a pipe may block
+        return False
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return file.read(len(MAGIC)) == MAGIC
     return False

@@ -1,5 +1,7 @@
 """Opening and decoding of media files with PyAV, damaged ones included."""
 
+import contextlib
+import pathlib
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -14,27 +16,45 @@ from avfr_jax.media.files import PathLike, check_input
 _OPEN: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 # Demuxers that make a "video" out of a picture or of text.
 _NOT_MEDIA = ("image2", "tty", "pipe", "bin", "xbin", "adf", "idf")
+_PLAYLISTS = frozenset(("hls", "concat", "dash", "imf", "webm_dash_manifest", "sdp", "rtsp"))
+_PLAYLIST_MARKS = (b"#EXTM3U", b"ffconcat version", b"<MPD", b"[playlist]")
+_BUFFER = 1 << 18
+"""Bytes read from a file at a time."""
 
 
-def open_input(path: PathLike) -> Any:
-    """An open PyAV container of a local media file; a playlist cannot fetch addresses.
+@contextlib.contextmanager
+def open_input(path: PathLike) -> Iterator[Any]:
+    """An open PyAV container of a local media file, closed at the end of the block.
+
+    FFmpeg reads through the file object alone: no protocol is allowed, so that a playlist opens nothing else.
 
     Raises:
-        InputError: no such file, or not a media file, or an MP4 whose index was never written.
+        InputError: no such file, not a media file, a playlist, or an MP4 whose index was never written.
     """
     found = check_input(path)
-    try:
-        # With the prefix, a colon in a file's name is no protocol.
-        return av.open(f"file:{found}", options={"protocol_whitelist": "file"}, **_OPEN)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        with open(found, "rb") as stream:
-            head = stream.read(12)
-        if head[4:8] == b"ftyp":
-            raise InputError(
-                f"{found} is an incomplete MP4 (its index is missing, as after a recording or download that "
-                "was cut off): record or download it again."
-            ) from error
-        raise InputError(f"{found} is not a video or audio file that can be read: convert it to MP4.") from error
+    with open(found, "rb", buffering=0) as file:
+        try:
+            container = av.open(file, options={"protocol_whitelist": "none"}, buffer_size=_BUFFER, **_OPEN)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise InputError(_why_not(found)) from error
+        with container:
+            if not _PLAYLISTS.isdisjoint(container.format.name.split(",")):
+                raise InputError(_why_not(found))
+            yield container
+
+
+def _why_not(path: pathlib.Path) -> str:
+    """The sentence for a file that FFmpeg cannot open, by its first bytes."""
+    with open(path, "rb") as file:
+        head = file.read(1024)
+    if head[4:8] == b"ftyp":
+        return (
+            f"{path} is an incomplete MP4 (its index is missing, as after a recording or download that was cut off): "
+            "record or download it again."
+        )
+    if any(mark in head for mark in _PLAYLIST_MARKS):
+        return f"{path} is a playlist, which names other files: give the video or audio file itself."
+    return f"{path} is not a video or audio file that can be read: convert it to MP4."
 
 
 def clean_text(text: str) -> str:

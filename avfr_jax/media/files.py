@@ -4,26 +4,37 @@ import contextlib
 import errno
 import os
 import pathlib
+import re
+import stat
 import tempfile
 from collections.abc import Iterator
 
 from avfr_jax.errors import InputError, OutputError
 
 PathLike = str | os.PathLike[str]
+# One slash is what is left in a path object; two letters, since C:/ is a drive.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 def check_input(path: PathLike) -> pathlib.Path:
-    """The path, if it is a readable, non-empty file.
+    """The path, if it is a readable, non-empty regular file.
 
     Raises:
-        InputError: there is no such file, it is a folder, it is empty, or it may not be read.
+        InputError: there is no such file, it is an address, a folder, a pipe or a device, it is empty, or it may not
+            be read.
     """
     found = pathlib.Path(path)
     try:
-        if found.is_dir():
-            raise InputError(f"{found} is a folder: give the path of a file.")
+        refuse_address(path)
         if not found.exists():
             raise InputError(f"{found} does not exist: check the path.")
+        kind = found.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise InputError(f"{found} is a folder: give the path of a file.")
+        if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+            raise InputError(f"{found} is a pipe, which can be read only once: save its content to a file.")
+        if not stat.S_ISREG(kind):
+            raise InputError(f"{found} is a device: give the path of a file.")
         with open(found, "rb") as stream:
             empty = not stream.read(1)
     except (OSError, ValueError) as error:
@@ -31,6 +42,17 @@ def check_input(path: PathLike) -> pathlib.Path:
     if empty:
         raise InputError(f"{found} is an empty file: give one with content.")
     return found
+
+
+def refuse_address(path: PathLike) -> None:
+    """Raises InputError for an address (http://…, s3://…) that is given as a path: nothing is ever fetched."""
+    text = os.fspath(path)
+    match = _ADDRESS.match(text)
+    if match is None or os.path.exists(text):
+        return
+    if match[1].lower() == "file":
+        raise InputError(f"{text} is an address: give the file's path alone, without file://.")
+    raise InputError(f"{text} is an address, and avfr fetches nothing: download it and give the file.")
 
 
 def check_output(path: PathLike, overwrite: bool = False, suffixes: tuple[str, ...] | None = None) -> pathlib.Path:

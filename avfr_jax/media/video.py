@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import pathlib
-import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 import av
 import av.error
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from avfr_jax.errors import InputError
 from avfr_jax.media.container import audio_stream, clean_text, decode, frame_time, open_input, video_stream
 from avfr_jax.media.files import PathLike
+from avfr_jax.media.geometry import Geometry
 from avfr_jax.media.image import is_image
 from avfr_jax.typing import UInt8
 
@@ -94,7 +93,7 @@ class VideoReader:
             first = next(decode(container, stream), None)
             if first is None:
                 raise InputError(f"{self.path} has no video frame that can be decoded: give an intact file.")
-            self._geometry = _Geometry.of(first, stream)
+            self._geometry = Geometry.of(first, stream)
             self._origin = frame_time(first) or Fraction(0)
             duration = _duration(container, stream, self.path)
             rate = _nominal_rate(stream)
@@ -207,42 +206,10 @@ class VideoReader:
             index += 1
 
 
-@dataclasses.dataclass(frozen=True)
-class _Geometry:
-    """Decoded to upright picture: scale to `width` × `height`, mirror, rotate.
-
-    Attributes:
-        width, height: after scaling, before rotation.
-        turns: counter-clockwise quarter turns.
-        flip: mirror left to right before rotation.
-    """
-
-    width: int
-    height: int
-    turns: int
-    flip: bool
-
-    @classmethod
-    def of(cls, frame: Any, stream: Any) -> "_Geometry":
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        width, height = frame.width, frame.height
-        if aspect > 0 and not 0.98 < aspect < 1.02:
-            if aspect > 1:
-                width = round(width * min(aspect, Fraction(8)))
-            else:
-                height = round(height / max(aspect, Fraction(1, 8)))
-        turns, flip = _orientation(frame)
-        return cls(width, height, turns, flip)
-
-    @property
-    def upright_size(self) -> tuple[int, int]:
-        return (self.height, self.width) if self.turns % 2 else (self.width, self.height)
-
-
 class _Converter:
     """Decoded frames to upright uint8 RGB arrays."""
 
-    def __init__(self, geometry: _Geometry) -> None:
+    def __init__(self, geometry: Geometry) -> None:
         self._geometry = geometry
         self._reformatter = VideoReformatter()
 
@@ -284,25 +251,6 @@ def _open_video(path: pathlib.Path) -> Iterator[tuple[Any, Any]]:
             raise InputError(f"{path} has video in a format that cannot be decoded: convert it to H.264.")
         stream.thread_type = "AUTO"
         yield container, stream
-
-
-def _orientation(frame: Any) -> tuple[int, bool]:
-    """Counter-clockwise quarter turns and mirroring of the display matrix.
-
-    The matrix (nine 32-bit numbers, 16.16 fixed point) maps stored to shown coordinates by
-    x' = a x + c y, y' = b x + d y (ISO/IEC 14496-12, 8.5.3), y downwards.
-    """
-    side = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-    if side is None:
-        return 0, False
-    a, b, _, c, d = struct.unpack("=5i", bytes(side)[:20])
-    flip = a * d - b * c < 0
-    if flip:  # the matrix after a mirroring of x: what is left is a rotation
-        a, b = -a, -b
-    if not a and not b:
-        return 0, False
-    clockwise = math.degrees(math.atan2(b, a))
-    return round(-clockwise / 90) % 4, flip
 
 
 def _nominal_rate(stream: Any) -> Fraction:
