@@ -7,6 +7,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from avfr_jax.folders import set_library_folders
+
 __version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     )
     from avfr_jax.motion import Keypoints
     from avfr_jax.reenact import Reenactor
+
+set_library_folders()
 
 __all__ = [
     "Keypoints",

@@ -117,7 +117,7 @@ def describe_model(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
     path = pathlib.Path(text)
     if isinstance(name_or_folder, str) and "/" not in text and text not in ("", ".", ".."):
         for root in model_folders():
-            if (root / text).is_dir():
+            if os.path.isdir(root / text):
                 return _read_info(root / text, text)
         if text in _BUILT_IN:
             return _info(text, None, _BUILT_IN[text])
@@ -134,7 +134,7 @@ def list_models() -> list[ModelInfo]:
     """Every model that can be found by name; broken folders are left out."""
     models: dict[str, ModelInfo] = {}
     for root in model_folders():
-        for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        for folder in sorted(root.iterdir()) if os.access(root, os.R_OK | os.X_OK) and root.is_dir() else []:
             if folder.name not in models and (folder / "model.json").is_file():
                 with contextlib.suppress(AvfrError):
                     models[folder.name] = _read_info(folder, folder.name)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from avfr_jax.errors import ConfigError
 from avfr_jax.folders import compiled_folder
 
 # Read when mediapipe's library is loaded, so this must precede `import mediapipe`; a user's own setting wins.
@@ -15,24 +16,46 @@ for _name in ("GLOG_minloglevel", "TF_CPP_MIN_LOG_LEVEL", "ABSL_MIN_LOG_LEVEL"):
     os.environ.setdefault(_name, "3")
 
 
-def enable_compilation_cache() -> None:
-    """Keep compiled programs in `compiled_folder()` for the next start.
+def start_jax() -> None:
+    """Check `JAX_PLATFORMS`, and keep compiled programs in `compiled_folder()` for the next start.
 
-    Does nothing where `JAX_COMPILATION_CACHE_DIR` is set or the folder cannot be made.
+    The cache stays as it is where `JAX_COMPILATION_CACHE_DIR` is set or no folder can be written to.
+
+    Raises:
+      ConfigError: `JAX_PLATFORMS` names a platform that this machine lacks.
+    """
+    check_platforms()
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR") and (folder := compiled_folder()):
+        import jax
+
+        settings: Any = jax.config
+        settings.update("jax_compilation_cache_dir", str(folder))
+        settings.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        settings.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def check_platforms() -> None:
+    """Start JAX's backends.
+
+    Raises:
+      ConfigError: `JAX_PLATFORMS` names a platform that this machine lacks.
     """
     import jax
 
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return
-    folder = compiled_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return
     settings: Any = jax.config
-    settings.update("jax_compilation_cache_dir", str(folder))
-    settings.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    settings.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError):
+        named = settings.jax_platforms
+        if not named:
+            raise
+        settings.update("jax_platforms", None)
+        available = sorted({device.platform for device in jax.devices()} | {"cpu"})
+        settings.update("jax_platforms", named)
+        raise ConfigError(
+            f"JAX_PLATFORMS={named} names a device that JAX does not find here; available: {', '.join(available)}. "
+            "Unset the variable or choose one of these."
+        ) from None
 
 
 class _Sentences(logging.Handler):
@@ -40,7 +63,8 @@ class _Sentences(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         sentence = record.getMessage()
-        print(f"\r\033[Kavfr: {sentence}" if sys.stderr.isatty() else f"avfr: {sentence}", file=sys.stderr)
+        if sys.stderr is not None:  # a process without one
+            print(f"\r\033[Kavfr: {sentence}" if sys.stderr.isatty() else f"avfr: {sentence}", file=sys.stderr)
 
 
 def log_to_stderr() -> None:
@@ -59,9 +83,9 @@ def silence_native_logging() -> Iterator[None]:
 
     mediapipe's C++ side logs through absl before anything can set absl's threshold ("Created TensorFlow Lite XNNPACK
     delegate", "Feedback manager requires …"). Applies to the whole process, so keep the body short. Does nothing where
-    `AVFR_VERBOSE_FACES=1`.
+    `AVFR_VERBOSE_FACES=1`, and in a process without a standard error stream, whose descriptor may be another file's.
     """
-    if os.environ.get("AVFR_VERBOSE_FACES") == "1":
+    if os.environ.get("AVFR_VERBOSE_FACES") == "1" or sys.stderr is None:
         yield
         return
     with contextlib.suppress(OSError, ValueError):

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from avfr_jax.errors import AvfrError
 from avfr_jax.models.avfr import PARTS, SWITCHES
+from avfr_jax.streams import standard_streams
 from experiments.evaluate import COPY, evaluate, mean
 from experiments.harness import Results, find_clips
 
@@ -55,6 +56,7 @@ def table(figures: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
+@standard_streams("experiments.ablation")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(

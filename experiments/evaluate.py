@@ -35,6 +35,7 @@ from avfr_jax.media.files import check_output
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.metrics import image as image_metrics
 from avfr_jax.motion import MotionMode
+from avfr_jax.streams import standard_streams
 from experiments.harness import (
     SOUND_RATE,
     Clip,
@@ -380,6 +381,7 @@ def run(options: argparse.Namespace) -> None:
     print(table(rows))
 
 
+@standard_streams("experiments.evaluate")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = _arguments(argv)

@@ -17,6 +17,7 @@ import numpy as np
 from avfr_jax.codec.mesh_basis import FACES, MOTIONS, MeshSpace, weights
 from avfr_jax.landmarks import mirror_indices
 from avfr_jax.media.files import atomic_file
+from avfr_jax.streams import standard_streams
 from avfr_jax.typing import Float
 from experiments.harness import run_program, tracked_clips
 
@@ -82,6 +83,7 @@ def _levels(tracks: list[np.ndarray], components: np.ndarray, random: np.random.
     return np.round(24 + 4 * np.log2(np.maximum(scales, 1e-3))).astype(np.int64)
 
 
+@standard_streams("experiments.fit_mesh_motion")
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.fit_mesh_motion", description=__doc__.split("\n")[0])
     parser.add_argument("dataset", type=pathlib.Path, metavar="DATASET", help="a prepared folder of clips")

@@ -24,6 +24,7 @@ from avfr_jax.landmarks import (
     mirror_indices,
 )
 from avfr_jax.media.files import atomic_file
+from avfr_jax.streams import standard_streams
 from avfr_jax.typing import Float
 from experiments.harness import run_program
 
@@ -45,6 +46,7 @@ def mouth_opening() -> Float[np.ndarray, "478 2"]:
     return np.asarray(np.round(shape * (share**2 * (3 - 2 * share))[:, None], 3) + 0.0)  # no -0
 
 
+@standard_streams("experiments.fit_openings")
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(

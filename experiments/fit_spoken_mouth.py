@@ -22,6 +22,7 @@ from avfr_jax.errors import InputError
 from avfr_jax.faces.spoken_mouth import Placement, SpokenMouth, features, mouth_numbers
 from avfr_jax.media.files import atomic_file
 from avfr_jax.media.mel import SILENCE
+from avfr_jax.streams import standard_streams
 from avfr_jax.typing import Float
 from experiments.harness import run_program, tracked_clips
 from pipelines import record
@@ -152,6 +153,7 @@ def correlations(mouth: SpokenMouth, clips: list[Track], late: int = 0) -> dict[
     return result
 
 
+@standard_streams("experiments.fit_spoken_mouth")
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.fit_spoken_mouth", description=__doc__.split("\n")[0])
     parser.add_argument("dataset", type=pathlib.Path, metavar="DATASET", help="a prepared folder of clips")

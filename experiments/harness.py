@@ -30,10 +30,10 @@ def run_program(work: Callable[[], None]) -> int:
       The exit status: 0, or 2 after an `AvfrError`.
     """
     from avfr_jax.nn.allocator import keep_freed_memory
-    from avfr_jax.runtime import enable_compilation_cache, log_to_stderr
+    from avfr_jax.runtime import log_to_stderr, start_jax
 
     log_to_stderr()
-    enable_compilation_cache()
+    start_jax()
     keep_freed_memory()
     try:
         work()

@@ -30,6 +30,7 @@ from avfr_jax.metrics.image import psnr
 from avfr_jax.model_store import load_model
 from avfr_jax.models.base import Animator, Priors
 from avfr_jax.motion import MotionSpec, concatenate
+from avfr_jax.streams import standard_streams
 from avfr_jax.typing import Float, Int
 from experiments.fit_mesh_motion import clips
 from experiments.harness import FPS, markdown, run_program
@@ -277,6 +278,7 @@ def run(options: argparse.Namespace) -> None:
         print("\n" + markdown(heads, learned))
 
 
+@standard_streams("experiments.motion_rates")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _arguments(argv)

@@ -26,6 +26,7 @@ from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.model_store import load_model
 from avfr_jax.models.base import Animator
 from avfr_jax.motion import FaceMeshSpec
+from avfr_jax.streams import standard_streams
 from avfr_jax.tracking import TrackedFrame, track
 from experiments.evaluate import Reference
 from experiments.harness import (
@@ -239,6 +240,7 @@ def run(options: argparse.Namespace) -> None:
         print(error, file=sys.stderr)
 
 
+@standard_streams("experiments.packet_loss")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _arguments(argv)

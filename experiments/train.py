@@ -8,7 +8,6 @@ there was one.
 
 import argparse
 import contextlib
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from avfr_jax.errors import AvfrError, ConfigError, OutputError
 from avfr_jax.packages import missing_package
+from avfr_jax.streams import standard_streams
 from experiments.settings import leaves, load_config, override, parse_overrides
 from pipelines.processes import exit_on_signals
 
@@ -125,18 +125,16 @@ def changes(experiment: Any, config: Any, name: str) -> list[str]:
 
 
 def _show(experiment: Any) -> int:
-    """Print every setting; a reader that stops early, such as `head`, is no error."""
-    try:
-        print("\n".join(f"--{name} {value!r}" for name, value in leaves(experiment).items()), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Print every setting."""
+    print("\n".join(f"--{name} {value!r}" for name, value in leaves(experiment).items()))
     return 0
 
 
+@standard_streams("experiments.train")
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status (see the top of this file)."""
     arguments, rest = _parser().parse_known_args(argv)
-    from avfr_jax.runtime import enable_compilation_cache, log_to_stderr
+    from avfr_jax.runtime import log_to_stderr, start_jax
 
     log_to_stderr()
     try:
@@ -147,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.show:
             return _show(experiment)
         join_processes(arguments.distributed)
-        enable_compilation_cache()
+        start_jax()
         workdir = arguments.workdir or pathlib.Path("runs") / experiment.name
         outcome = train(experiment, workdir, changes(experiment, config, arguments.config))
         return 128 + outcome.stopped_by if outcome.stopped_by else 0

@@ -18,6 +18,8 @@ FLOORS = (
         "errors",
         "config",
         "folders",
+        "numba_jit",
+        "streams",
         "landmarks",
         "checkpoints",
         "runtime",

@@ -72,10 +72,10 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.media.watermark import Watermark, payload_from_text, provenance
     from avfr_jax.model_store import load_model
     from avfr_jax.nn.allocator import keep_freed_memory
-    from avfr_jax.runtime import enable_compilation_cache
+    from avfr_jax.runtime import start_jax
 
     check_output(arguments.output, arguments.overwrite)
-    enable_compilation_cache()
+    start_jax()
     super_resolver = choose_super_resolver(arguments.super_resolver)
     interpolator = choose_interpolator(arguments.interpolate, arguments.interpolator)
     model = None if arguments.model is None else load_model(arguments.model)

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.media.video_writer import check_output
     from avfr_jax.model_store import DEFAULT_MODEL, load_model
     from avfr_jax.nn.allocator import keep_freed_memory
-    from avfr_jax.runtime import enable_compilation_cache
+    from avfr_jax.runtime import start_jax
 
     folder = pathlib.Path(arguments.output)
     try:
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise OutputError(f"The folder {folder} cannot be made ({error.strerror}).") from None
     check_output(folder / "output.mp4", arguments.overwrite)
-    enable_compilation_cache()
+    start_jax()
     model = load_model(arguments.model or DEFAULT_MODEL)
     keep_freed_memory()  # after loading, which frees memory that goes back to the system
     driving = importlib.resources.files("avfr_jax") / "assets" / "driver.mp4"

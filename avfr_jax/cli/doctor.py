@@ -35,24 +35,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the state of everything that the package can use; 1 where `avfr reenact` would not run."""
     from avfr_jax.cli.inspect import print_facts
-    from avfr_jax.folders import cache_folder, model_folders
+    from avfr_jax.folders import describe_folders
 
     facts = {
         "python": f"{platform.python_version()} ({sys.executable})",
         "avfr reenact": _attempt(_reenact, "auto"),
-        "devices": _devices(),
+        "devices": _attempt(_devices),
         "packages": {name: _version(name) for name in _PACKAGES},
         "face backends": {name: _attempt(_open_faces, name) for name in ("solutions", "tasks")},
         "codecs": {name: _attempt(_codec, name) for name in _CODECS},
         "models": _models(),
         "frozen networks": _backbones(),
-        "folders": {"cache": str(cache_folder()), "models": ", ".join(str(p) for p in model_folders())},
+        "folders": describe_folders(),
     }
     print(json.dumps(facts, indent=2)) if arguments.json else print_facts(facts)
     return 0 if facts["avfr reenact"] == "works" else 1
 
 
-def _attempt(action: Callable[[str], str], name: str) -> str:
+def _attempt(action: Callable[[str], str], name: str = "") -> str:
     """The result of an action, or the sentence of its error."""
     try:
         return action(name)
@@ -66,9 +66,12 @@ def _attempt(action: Callable[[str], str], name: str) -> str:
         return f"broken ({type(error).__name__}: {text}). With mediapipe this helps: {FACE_BACKEND}"
 
 
-def _devices() -> str:
+def _devices(_: str) -> str:
     import jax
 
+    from avfr_jax.runtime import check_platforms
+
+    check_platforms()
     return f"{jax.default_backend()}: {', '.join(str(d) for d in jax.devices())}"
 
 
@@ -96,6 +99,7 @@ def _bundled_frame() -> Any:
 
 def _reenact(backend: str) -> str:
     """`works` where all that the main job needs is there: a face backend that detects, its packages, an encoder."""
+    _devices("")
     for module in ("numba", "PIL", "tqdm", "avfr_jax.reenact", "avfr_jax.media.watermark"):
         importlib.import_module(module)
     encoder = _codec("libx264")

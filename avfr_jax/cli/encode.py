@@ -105,12 +105,12 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.media.files import check_input
     from avfr_jax.media.video import VideoReader
     from avfr_jax.model_store import load_residual_codec
-    from avfr_jax.runtime import enable_compilation_cache
+    from avfr_jax.runtime import start_jax
 
     settings = _settings(arguments)
     check_input(arguments.input)
     sound = chosen_audio(arguments.audio, "input", arguments.input)
-    enable_compilation_cache()
+    start_jax()
     residual_codec = None if arguments.residual_codec is None else load_residual_codec(arguments.residual_codec)
     total = VideoReader(arguments.input).info.frames
     with tqdm(total=total, unit=" frames", desc=arguments.output, disable=None, file=sys.stderr) as bar:

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.media.image import SUFFIXES, write_image
     from avfr_jax.model_store import DEFAULT_MODEL
     from avfr_jax.reenact import Reenactor
-    from avfr_jax.runtime import enable_compilation_cache
+    from avfr_jax.runtime import start_jax
 
     output = pathlib.Path(arguments.output)
     if output.suffix.lower() not in SUFFIXES:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     for name in (arguments.source, arguments.driving):
         files.check_input(name)
     audio = None if arguments.audio == "none" else arguments.audio
-    enable_compilation_cache()
+    start_jax()
     reenactor = Reenactor(arguments.model or DEFAULT_MODEL, motion=arguments.motion, crop=arguments.crop)
     explained = reenactor.explain(arguments.source, arguments.driving, audio, arguments.at)
     write_image(output, explanation_sheet(explained), arguments.overwrite)

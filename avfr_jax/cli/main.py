@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import os
 import signal
 import sys
 import threading
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 
 import avfr_jax
 from avfr_jax.errors import AvfrError
+from avfr_jax.streams import standard_streams
 
 # Order of the help page; each is a module of this package with `add_arguments(parser)` and `run(arguments)`.
 _COMMANDS = {
@@ -64,6 +64,7 @@ def _interrupt(number: int, stack: object) -> None:
     raise KeyboardInterrupt
 
 
+@standard_streams("avfr")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
@@ -79,9 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         log_to_stderr()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _interrupt)  # cleans up as Ctrl-C does
-        status = arguments.run(arguments) or 0
-        sys.stdout.flush()
-        return int(status)
+        return int(arguments.run(arguments) or 0)
     except ModuleNotFoundError as error:
         from avfr_jax.packages import missing_package
 
@@ -96,9 +95,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\navfr: stopped; nothing was written.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of the output has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 if __name__ == "__main__":

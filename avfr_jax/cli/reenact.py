@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.model_store import DEFAULT_MODEL, find_model
     from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.reenact import Reenactor
-    from avfr_jax.runtime import enable_compilation_cache
+    from avfr_jax.runtime import start_jax
 
     output = pathlib.Path(arguments.output)
     if arguments.compare and arguments.paste_back:
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> None:
         audio = None
     elif audio != "driving" or not by_stream:
         audio = chosen_audio(audio, "driving", arguments.driving)
-    enable_compilation_cache()
+    start_jax()
     reenactor = Reenactor(
         model,
         motion=arguments.motion,

@@ -7,8 +7,8 @@ The carry-propagating coder of LZMA (Martin, 1979; Pavlov) with 16-bit probabili
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from avfr_jax.numba_jit import njit
 from avfr_jax.typing import UInt8
 
 PRECISION = 16
@@ -23,7 +23,7 @@ _SLOWEST = 6  # a settled context moves by 1/64 of its error
 _LOW, _RANGE, _HELD, _COUNT, _AT = range(5)
 
 
-@njit(cache=True)
+@njit
 def _adapt(probabilities: Any, seen: Any, context: int, bit: int) -> None:
     """Move the probability of a 0 towards the coded bit, quickly at first."""
     shift = min(4 + seen[context] // 8, _SLOWEST)
@@ -37,7 +37,7 @@ def _adapt(probabilities: Any, seen: Any, context: int, bit: int) -> None:
         seen[context] += 1
 
 
-@njit(cache=True)
+@njit
 def _shift_low(registers: Any, out: Any) -> None:
     low = registers[_LOW]
     if low < 0xFF000000 or low > _WHOLE:
@@ -54,7 +54,7 @@ def _shift_low(registers: Any, out: Any) -> None:
     registers[_LOW] = (low << 8) & _WHOLE
 
 
-@njit(cache=True)
+@njit
 def put_bit(registers: Any, out: Any, probabilities: Any, seen: Any, context: int, bit: int) -> None:
     """Encode one bit in an adaptive context."""
     bound = (registers[_RANGE] >> PRECISION) * np.int64(probabilities[context])
@@ -69,7 +69,7 @@ def put_bit(registers: Any, out: Any, probabilities: Any, seen: Any, context: in
         _shift_low(registers, out)
 
 
-@njit(cache=True)
+@njit
 def put_even(registers: Any, out: Any, value: int, bits: int) -> None:
     """Encode a number of so many equiprobable bits, the highest first."""
     for k in range(bits - 1, -1, -1):
@@ -81,7 +81,7 @@ def put_even(registers: Any, out: Any, value: int, bits: int) -> None:
             _shift_low(registers, out)
 
 
-@njit(cache=True)
+@njit
 def _finish(registers: Any, out: Any) -> int:
     """End with the shortest bytes that decode with zeros after them; the length of all."""
     low, high = registers[_LOW], registers[_LOW] + registers[_RANGE] - 1
@@ -98,21 +98,21 @@ def _finish(registers: Any, out: Any) -> int:
     return int(length)
 
 
-@njit(cache=True)
+@njit
 def _byte(registers: Any, data: Any) -> Any:
     at = registers[2]
     registers[2] = at + 1
     return np.int64(data[at]) if at < len(data) else np.int64(0)
 
 
-@njit(cache=True)
+@njit
 def _start(registers: Any, data: Any) -> None:
     registers[0], registers[1], registers[2] = 0, _WHOLE, 0
     for _ in range(4):
         registers[0] = (registers[0] << 8) | _byte(registers, data)
 
 
-@njit(cache=True)
+@njit
 def get_bit(registers: Any, data: Any, probabilities: Any, seen: Any, context: int) -> int:
     """Decode what `put_bit` encoded."""
     bound = (registers[1] >> PRECISION) * np.int64(probabilities[context])
@@ -130,7 +130,7 @@ def get_bit(registers: Any, data: Any, probabilities: Any, seen: Any, context: i
     return bit
 
 
-@njit(cache=True)
+@njit
 def get_even(registers: Any, data: Any, bits: int) -> int:
     """Decode what `put_even` encoded."""
     value = 0

@@ -7,11 +7,11 @@ of the same map there. All contexts begin even and adapt within one residual, wh
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from avfr_jax.codec.bitstream import BitstreamError
 from avfr_jax.codec.range_coder import HALF, Reader, Writer, get_bit, put_bit
 from avfr_jax.errors import ConfigError
+from avfr_jax.numba_jit import njit
 from avfr_jax.typing import Int
 
 _SENT = 3  # contexts of a cell
@@ -23,7 +23,7 @@ def _contexts(maps: int) -> tuple[np.ndarray, np.ndarray]:
     return np.full(count, HALF, np.uint16), np.zeros(count, np.uint8)
 
 
-@njit(cache=True)
+@njit
 def _around(signs: Any, row: int, column: int, c: int) -> Any:
     """The same map's signs to the left and above; 0 beyond the border."""
     left = np.int64(signs[row, column - 1, c]) if column > 0 else np.int64(0)
@@ -31,7 +31,7 @@ def _around(signs: Any, row: int, column: int, c: int) -> Any:
     return left, above
 
 
-@njit(cache=True)
+@njit
 def _put(registers: Any, out: Any, probabilities: Any, seen: Any, signs: Any) -> None:
     for row in range(signs.shape[0]):
         for column in range(signs.shape[1]):
@@ -46,7 +46,7 @@ def _put(registers: Any, out: Any, probabilities: Any, seen: Any, signs: Any) ->
                 put_bit(registers, out, probabilities, seen, context, int(signs[row, column, c] > 0))
 
 
-@njit(cache=True)
+@njit
 def _get(registers: Any, data: Any, probabilities: Any, seen: Any, signs: Any) -> None:
     for row in range(signs.shape[0]):
         for column in range(signs.shape[1]):

@@ -10,9 +10,9 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from avfr_jax.codec.range_coder import HALF, Reader, Writer, get_bit, get_even, put_bit, put_even
+from avfr_jax.numba_jit import njit
 from avfr_jax.typing import Int
 
 _UNARY = 14  # magnitudes up to here in unary
@@ -75,12 +75,12 @@ class Contexts:
         )
 
 
-@njit(cache=True)
+@njit
 def _before(last: int) -> int:
     return min(abs(last), 2)
 
 
-@njit(cache=True)
+@njit
 def _put(registers: Any, out: Any, probabilities: Any, seen: Any, last: Any, values: Any) -> None:
     others = 0
     for i in range(len(values)):
@@ -101,7 +101,7 @@ def _put(registers: Any, out: Any, probabilities: Any, seen: Any, last: Any, val
         last[i] = value
 
 
-@njit(cache=True)
+@njit
 def _put_large(registers: Any, out: Any, value: int) -> None:
     """Exp-Golomb code of a number from 1 up: as many zeros as it has bits after the first, then the bits."""
     bits = 0
@@ -112,7 +112,7 @@ def _put_large(registers: Any, out: Any, value: int) -> None:
     put_even(registers, out, value, bits + 1)
 
 
-@njit(cache=True)
+@njit
 def _get_large(registers: Any, data: Any) -> int:
     bits = 0
     while bits < 20 and get_even(registers, data, 1) == 0:
@@ -120,7 +120,7 @@ def _get_large(registers: Any, data: Any) -> int:
     return (1 << bits) | get_even(registers, data, bits)
 
 
-@njit(cache=True)
+@njit
 def _get(registers: Any, data: Any, probabilities: Any, seen: Any, last: Any) -> None:
     others = 0
     for i in range(len(last)):

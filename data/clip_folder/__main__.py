@@ -5,6 +5,7 @@ import pathlib
 import sys
 
 from avfr_jax.errors import AvfrError
+from avfr_jax.streams import standard_streams
 from data.clip_folder.config import ClipConfig, TooManyRejectedError
 from data.clip_folder.run import prepare
 from pipelines.processes import exit_on_signals
@@ -58,6 +59,7 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+@standard_streams("data.clip_folder")
 def main(argv: list[str] | None = None) -> int:
     options = vars(arguments().parse_args(argv))
     try:

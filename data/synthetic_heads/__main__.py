@@ -9,6 +9,7 @@ import pathlib
 import sys
 
 from avfr_jax.errors import AvfrError, ConfigError, OutputError
+from avfr_jax.streams import standard_streams
 from data.processes import worker_pool
 from data.synthetic_heads.files import finished, render_one, write_sheet
 from pipelines.processes import exit_on_signals
@@ -59,6 +60,7 @@ def run(options: argparse.Namespace) -> None:
     write_sheet(folder, seeds)
 
 
+@standard_streams("data.synthetic_heads")
 def main(argv: list[str] | None = None) -> int:
     options = arguments().parse_args(argv)
     try:

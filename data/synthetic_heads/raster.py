@@ -4,12 +4,14 @@ The kernels are compiled with Numba and work on plain arrays. `typing.no_type_ch
 checkers from wrapping a function before Numba compiles it.
 """
 
+import functools
 from typing import no_type_check
 
-import numba
 import numpy as np
 
-_jit = numba.njit(cache=True, fastmath=True, nogil=True)
+from avfr_jax.numba_jit import njit
+
+_jit = functools.partial(njit, fastmath=True, nogil=True)
 
 # Columns of the material table.
 SPECULAR, GLOSS, WRAP, SUBSURFACE, SHEEN = range(5)

@@ -32,6 +32,7 @@ from typing import Any
 import jax
 
 from avfr_jax.errors import AvfrError, ConfigError, MissingBackendError, OutputError
+from avfr_jax.streams import standard_streams
 from avfr_jax.training.optimisers import make_optimisers
 from avfr_jax.training.profiling import program_flops
 from avfr_jax.training.sharding import check_batch, make_mesh
@@ -302,6 +303,7 @@ def late(title: str, options: argparse.Namespace) -> str:
     )
 
 
+@standard_streams("experiments.compile_check")
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; prints user errors as one sentence on stderr."""
     jax.config.update("jax_platforms", "cpu")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from avfr_jax.errors import ConfigError, MissingBackendError
 from avfr_jax.media.files import check_output
+from avfr_jax.streams import standard_streams
 from experiments.evaluate import Reference
 from experiments.harness import (
     FPS,
@@ -145,6 +146,7 @@ def run(options: argparse.Namespace) -> None:
     report.write_csv(options.output / "results.csv", records)
 
 
+@standard_streams("experiments.rate_distortion")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _arguments(argv)

@@ -218,7 +218,7 @@ def test_several_processes_on_cpus_share_no_compiled_programs(monkeypatch):
 def test_show_into_a_pipe_that_closes_is_quiet():
     command = f"{sys.executable} -m experiments.train --config tiny --show | head -n 1; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "--name 'tiny'\n", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (141, "--name 'tiny'\n", "")
 
 
 def test_sigterm_before_the_first_step_ends_in_order(tmp_path):
