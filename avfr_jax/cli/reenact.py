@@ -61,6 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     motions = "move from the source's own pose, or take over the driving face's"
     add("--motion", choices=("relative", "absolute"), default="relative", help=f"{motions} {default}")
     add("--no-adapt-scale", action="store_true", help="do not scale motion by the ratio of the faces' sizes")
+    parts = "the portrait's own pose, or its own expression, stays, and the driver gives the other"
+    add("--keep", choices=("pose", "expression"), default=None, help=f"{parts} (default: neither)")
     reference = "driving frame of the source's pose; auto takes the earliest unless another is clearly nearer"
     add("--best-frame", type=_best, metavar="auto|first|N", default="auto", help=f"{reference} {default}")
     sounds = "audio of the result and of models conditioned on audio"
@@ -124,6 +126,7 @@ def run(arguments: argparse.Namespace) -> None:
         model,
         motion=arguments.motion,
         adapt_scale=not arguments.no_adapt_scale,
+        keep=arguments.keep,
         best_frame=arguments.best_frame,
         crop=arguments.crop,
         missing_face=arguments.missing_face,

@@ -1,6 +1,6 @@
 """Motion of a face: one pytree type a model family behind one protocol, and the `MotionSpec` that describes it."""
 
-from avfr_jax.motion.base import Component, Motion, MotionMode, MotionSpec, concatenate
+from avfr_jax.motion.base import Component, Keep, Motion, MotionMode, MotionSpec, concatenate
 from avfr_jax.motion.face_mesh import FaceMesh, FaceMeshSpec
 from avfr_jax.motion.head import HeadMotion, HeadSpec
 from avfr_jax.motion.keypoints import Keypoints, KeypointSpec, movement_scale, relative_motion
@@ -12,6 +12,7 @@ __all__ = [
     "FaceMeshSpec",
     "HeadMotion",
     "HeadSpec",
+    "Keep",
     "KeypointSpec",
     "Keypoints",
     "MeshKeypointSpec",

@@ -18,6 +18,7 @@ from avfr_jax.typing import Array, Float
 
 M = TypeVar("M")
 MotionMode = Literal["absolute", "relative"]
+Keep = Literal["pose", "expression"]
 
 
 @runtime_checkable
@@ -90,9 +91,11 @@ class MotionSpec(abc.ABC):
 
     Attributes:
       needs_source: a part of the motion comes from the source alone, and `unflatten` has to be given its motion.
+      keeps: parts of the source's own motion that `keep` can put back.
     """
 
     needs_source: ClassVar[bool] = False
+    keeps: ClassVar[tuple[Keep, ...]] = ()
 
     @property
     @abc.abstractmethod
@@ -129,6 +132,20 @@ class MotionSpec(abc.ABC):
             since `initial`.
           adapt_scale: scale relative motion by the ratio of the two faces' sizes.
         """
+
+    def keep(self, part: Keep, source: Any, moved: Any, *, speaking: bool = False) -> Any:
+        """Retargeted motion with the source's own pose or expression in place of the driving face's.
+
+        Args:
+          part: one of `keeps`.
+          source: of the source, one frame.
+          moved: of N frames, from `retarget`.
+          speaking: the mouth follows audio and stays as it is with a kept expression, where it is a part by itself.
+
+        Raises:
+          ValueError: this type of motion has no such part.
+        """
+        raise ValueError(f"{type(self).__name__} does not divide a face into pose and expression")
 
     @property
     def size(self) -> int:

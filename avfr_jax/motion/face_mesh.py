@@ -2,16 +2,16 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.landmarks import NUM_LANDMARKS, POSE_POINTS, POSE_SHAPE
-from avfr_jax.motion.base import Component, Frames, MotionMode, MotionSpec
+from avfr_jax.motion.base import Component, Frames, Keep, MotionMode, MotionSpec
 from avfr_jax.motion.keypoints import POSITION_SCALE
-from avfr_jax.motion.openings import transfer_shape
+from avfr_jax.motion.openings import mouth_share, transfer_shape
 from avfr_jax.typing import Array, Float
 
 
@@ -87,6 +87,8 @@ def _decompose(landmarks: Float[Array, "n 478 3"]) -> FaceMesh:
 class FaceMeshSpec(MotionSpec):
     """Layout of `FaceMesh`: its landmarks; pose and shape follow from them."""
 
+    keeps: ClassVar[tuple[Keep, ...]] = ("pose", "expression")
+
     @property
     def components(self) -> tuple[Component, ...]:
         """See `MotionSpec.components`; any model that the mesh drives can use it."""
@@ -134,6 +136,13 @@ class FaceMeshSpec(MotionSpec):
             return driving
         return _retarget(source, driving, initial, mode == "relative", adapt_scale)
 
+    def keep(self, part: Keep, source: FaceMesh, moved: FaceMesh, *, speaking: bool = False) -> FaceMesh:
+        """See `MotionSpec.keep`: the pose is rotation, place and size, the expression is the face's shape, of which
+        lips and jaw are the mouth."""
+        if part not in self.keeps:
+            raise ValueError(f"part must be one of {', '.join(self.keeps)}, not {part!r}")
+        return _keep(source, moved, part == "pose", speaking)
+
 
 @partial(jax.jit, static_argnums=(3, 4))
 def _retarget(source: FaceMesh, driving: FaceMesh, initial: FaceMesh, relative: bool, adapt: bool) -> FaceMesh:
@@ -147,3 +156,13 @@ def _retarget(source: FaceMesh, driving: FaceMesh, initial: FaceMesh, relative: 
         ratio = jnp.exp(source.translation[:, 2:] - initial.translation[:, 2:])
         change = jnp.concatenate([change[:, :2] * ratio, change[:, 2:]], -1)
     return FaceMesh.from_pose(rotation, source.translation + change, shape)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _keep(source: FaceMesh, moved: FaceMesh, pose: bool, speaking: bool) -> FaceMesh:
+    if pose:
+        frames = len(moved)
+        rotation = jnp.broadcast_to(source.rotation, (frames, 3, 3))
+        return FaceMesh.from_pose(rotation, jnp.broadcast_to(source.translation, (frames, 3)), moved.shape)
+    share = jnp.asarray(mouth_share()) if speaking else 0.0
+    return FaceMesh.from_pose(moved.rotation, moved.translation, source.shape + share * (moved.shape - source.shape))

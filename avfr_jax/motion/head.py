@@ -5,12 +5,12 @@ are a frame's.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from avfr_jax.motion.base import Component, Frames, MotionMode, MotionSpec
+from avfr_jax.motion.base import Component, Frames, Keep, MotionMode, MotionSpec
 from avfr_jax.motion.keypoints import POSITION_SCALE
 from avfr_jax.ops.rotations import euler_to_matrix, matrix_to_euler
 from avfr_jax.typing import Array, Float
@@ -52,6 +52,7 @@ class HeadSpec(MotionSpec):
     """
 
     needs_source = True
+    keeps: ClassVar[tuple[Keep, ...]] = ("pose", "expression")
     num_keypoints: int
 
     @property
@@ -104,6 +105,16 @@ class HeadSpec(MotionSpec):
             source.translation + driving.translation - initial.translation,
             source.expression + driving.expression - initial.expression,
         )
+
+    def keep(self, part: Keep, source: HeadMotion, moved: HeadMotion, *, speaking: bool = False) -> HeadMotion:
+        """See `MotionSpec.keep`. The mouth is no part by itself: a face that speaks keeps the moved expression."""
+        if part not in self.keeps:
+            raise ValueError(f"part must be one of {', '.join(self.keeps)}, not {part!r}")
+        count = len(moved)
+        if part == "pose":
+            pose = _repeated(source.rotation, count), jnp.broadcast_to(source.translation, moved.translation.shape)
+            return HeadMotion(moved.canonical, *pose, moved.expression)
+        return moved if speaking else dataclasses.replace(moved, expression=_repeated(source.expression, count))
 
 
 def _repeated(one: Float[Array, "m k 3"], count: int) -> Float[Array, "n k 3"]:

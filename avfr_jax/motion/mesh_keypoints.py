@@ -1,12 +1,12 @@
 """Learned keypoints beside the face mesh, the motion of `mesh-fomm`."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from avfr_jax.motion.base import Component, Frames, MotionMode, MotionSpec
+from avfr_jax.motion.base import Component, Frames, Keep, MotionMode, MotionSpec
 from avfr_jax.motion.face_mesh import FaceMesh, FaceMeshSpec
 from avfr_jax.motion.keypoints import Keypoints, KeypointSpec, movement_scale, relative_motion
 from avfr_jax.typing import Array, Float
@@ -39,6 +39,7 @@ class MeshKeypointSpec(MotionSpec):
       num_keypoints: K.
     """
 
+    keeps: ClassVar[tuple[Keep, ...]] = FaceMeshSpec.keeps
     num_keypoints: int
 
     @property
@@ -76,3 +77,11 @@ class MeshKeypointSpec(MotionSpec):
             return MeshKeypoints(driving.learned, mesh)
         scale = movement_scale(source.mesh.landmarks, initial.mesh.landmarks) if adapt_scale else 1.0
         return MeshKeypoints(relative_motion(source.learned, driving.learned, initial.learned, scale), mesh)
+
+    def keep(self, part: Keep, source: MeshKeypoints, moved: MeshKeypoints, *, speaking: bool = False) -> MeshKeypoints:
+        """See `MotionSpec.keep`: the learned keypoints, of hair and shoulders, belong to the pose."""
+        mesh = FaceMeshSpec().keep(part, source.mesh, moved.mesh, speaking=speaking)
+        if part == "expression":
+            return MeshKeypoints(moved.learned, mesh)
+        still = jax.tree.map(lambda one: jnp.broadcast_to(one, (len(moved), *one.shape[1:])), source.learned)
+        return MeshKeypoints(still, mesh)

@@ -25,6 +25,7 @@ _OPEN_LIDS = 0.05, 0.11  # from surely shut to surely open
 _USUAL_LIDS = 0.26  # median of 40 people
 _SAME_FACE = 0.01  # root-mean-square difference of two faces up to which they are one picture tracked twice
 
+_FULL_SHARE = 0.15  # of the largest displacement by the jaw: from there on a landmark is the mouth's
 _UPPER_LIP_SHARE, _UPPER_LID_SHARE = 0.25, 0.85  # of a change of the gap
 
 
@@ -103,6 +104,16 @@ def transfer_shape(
     for eye in (_eye(False), _eye(True)):
         shape = _with_gaps(shape, eye, _lid_gaps(eye, source, driving, initial, other))
     return shape
+
+
+@functools.cache
+def mouth_share() -> Float[np.ndarray, "478 1"]:
+    """How far each landmark belongs to the mouth, 0 to 1: lips and jaw 1, cheeks less, the rest of the head 0."""
+    moves = np.linalg.norm(points.mouth_opening(), axis=-1)
+    share = np.clip(moves / (_FULL_SHARE * moves.max()), 0, 1)
+    share[[point for ring in points.LIP_RINGS for point in ring]] = 1
+    share[list(points.RIGID)] = 0
+    return np.asarray(share[:, None], np.float32)
 
 
 def close_lips(shape: Float[Array, "n 478 3"]) -> Float[Array, "n 478 3"]:

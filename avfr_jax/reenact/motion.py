@@ -39,8 +39,12 @@ def encode_source(model: Animator, portrait: Portrait) -> Source:
 class Retargeter:
     """Motion of driving frames as motion of the source, see `MotionSpec.retarget`."""
 
-    def __init__(self, settings: Settings, source: Source, audio: AudioConditioning, report: Report) -> None:
+    def __init__(
+        self, settings: Settings, source: Source, audio: AudioConditioning, report: Report, speaking: bool
+    ) -> None:
+        """`speaking`: the mouth follows audio."""
         self._settings, self._source, self._audio, self._report = settings, source, audio, report
+        self._speaking = speaking
         self._model: Animator = settings.model
         self._initial: Motion | None = None  # of the reference frame; else the first frame becomes it
 
@@ -69,10 +73,12 @@ class Retargeter:
         """Motion of frames, of which the first has this number, as motion of the source."""
         if self._initial is None:
             self._initial, self._report.reference = motion[0], first
-        source, settings = self._source.keypoints, self._settings
-        retargeted: Motion = self._model.motion_spec.retarget(
+        source, settings, spec = self._source.keypoints, self._settings, self._model.motion_spec
+        retargeted: Motion = spec.retarget(
             source, motion, self._initial, mode=settings.motion, adapt_scale=settings.adapt_scale
         )
+        if settings.keep is not None:
+            retargeted = spec.keep(settings.keep, source, retargeted, speaking=self._speaking)
         return retargeted
 
     def _detect(self, frames: Sequence[TrackedFrame]) -> Motion:

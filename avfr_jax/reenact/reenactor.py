@@ -22,6 +22,9 @@ class Reenactor(Settings):
       motion: `relative` moves the source from its own pose as the driving face moves from its reference frame;
         `absolute` takes over the driving face's pose.
       adapt_scale: scale the motion by the ratio of the faces' sizes.
+      keep: the portrait's own `pose` stays and the driver gives the expression, lips and lids as openings; or its own
+        `expression` stays and the driver gives the pose. A mouth that follows audio moves in either case. Only for
+        models whose `MotionSpec.keeps` has it: those that the face mesh drives.
       best_frame: the driving frame that corresponds to the source's pose: a number; `first`, the first with a face; or
         `auto`, of 48 frames spread over the clip the earliest unless another is clearly nearer to the source in pose,
         place and expression, where the model or the crop needs faces at all (else the first).

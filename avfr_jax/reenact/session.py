@@ -114,8 +114,9 @@ class Session(Iterator[Step]):
         audio = prepare_audio(self._driving, self._audio, self._dubbed, model.capabilities, self.report.warn)
         portrait = self._track_picture(self._source, settings.source_face, "the source", backend)
         source = encode_source(model, portrait)
-        retargeter = Retargeter(settings, source, audio, self.report)
         driving: Any = self._driving
+        speaking = self._dubbed or isinstance(driving, Narration)
+        retargeter = Retargeter(settings, source, audio, self.report, speaking)
         if isinstance(driving, Narration):
             face = portrait.frame
             if driving.picture is not None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from avfr_jax.arguments import whole_number
 from avfr_jax.errors import ConfigError
 from avfr_jax.model_store import DEFAULT_MODEL, load_model
-from avfr_jax.motion import MotionMode
+from avfr_jax.motion import Keep, MotionMode
 from avfr_jax.reenact.audio import Mouth
 from avfr_jax.tracking import CropMode, FrameRate, check_frame_rate
 
@@ -23,6 +23,7 @@ class Settings:
     _: dataclasses.KW_ONLY
     motion: MotionMode = "relative"
     adapt_scale: bool = True
+    keep: Keep | None = None
     best_frame: BestFrame = "auto"
     crop: CropMode = "auto"
     missing_face: MissingFace = "hold"
@@ -49,6 +50,13 @@ class Settings:
         check_frame_rate(self.fps)
         if isinstance(self.model, str | os.PathLike):
             object.__setattr__(self, "model", load_model(self.model))
+        if self.keep is not None and self.keep not in get_args(Keep):
+            raise ConfigError(f"keep must be one of {', '.join(get_args(Keep))} or None, not {self.keep!r}.")
+        if self.keep is not None and self.keep not in self.model.motion_spec.keeps:
+            raise ConfigError(
+                f"{self.model.name} cannot keep the portrait's {self.keep}, since its keypoints do not divide a face "
+                f"into pose and expression; use {DEFAULT_MODEL} or landmark-warp."
+            )
         if self.mouth == "sound" and not self.model.capabilities.dubbing:
             raise ConfigError(f"{self.model.name} cannot be dubbed: leave mouth out.")
         size = self.model.batch_size if self.batch_size is None else self.batch_size

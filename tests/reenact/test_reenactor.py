@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avfr_jax.errors import ConfigError, FaceError, InputError
-from avfr_jax.motion import FaceMesh
+from avfr_jax.motion import FaceMesh, KeypointSpec
 from avfr_jax.reenact import Reenactor, side_by_side
 from avfr_jax.tracking import TrackedFrame, track
 from tests.media_fixtures import astronaut, moved, write_clip
@@ -323,3 +323,31 @@ def test_a_portrait_cut_by_its_border_is_reported(frames):
     assert ["border" in warning for warning in cut.report.warnings] == [True]
     columns = np.abs(np.diff(step.source.astype(int), axis=1)).mean((0, 2))
     assert columns[-32:].min() > 0.5  # no column repeats the one before
+
+
+def test_a_kept_pose_keeps_the_head_where_it_is(frames):
+    """The driving head turns and moves; all that the portrait could take over is its expression, which is at rest."""
+    turned, still, shut = (
+        np.stack(list(warping(crop="none", best_frame="first", keep=keep).reenact(frames[0], frames[::3])))
+        for keep in (None, "pose", "expression")
+    )
+    assert np.abs(turned[-1].astype(int) - frames[0]).mean() > 3 * np.abs(still[-1].astype(int) - frames[0]).mean()
+    assert np.abs(shut[-1].astype(int) - turned[-1]).mean() < 0.5 * np.abs(turned[-1].astype(int) - frames[0]).mean()
+
+
+def test_dubbing_speaks_with_a_kept_expression(portrait, driving):
+    keeping = warping(keep="expression")
+    spoken, shut = (np.stack(list(keeping.reenact(portrait, driving, sound))) for sound in (_speech(), np.zeros(16000)))
+    changed = np.abs(spoken.astype(float) - shut).mean((0, 3))
+    assert changed[140:210, 90:170].mean() > max(20 * changed[:120].mean(), 1)
+
+
+def test_a_model_of_keypoints_alone_keeps_neither():
+    class Points(Stub):
+        motion_spec = KeypointSpec(10)
+
+    with pytest.raises(ConfigError, match="use mesh-fomm or landmark-warp"):
+        Reenactor(Points(), keep="pose")
+    with pytest.raises(ConfigError, match="keep must be one of"):
+        Reenactor(Stub(), keep="mouth")
+    assert Reenactor("landmark-warp", keep="expression").keep == "expression"
