@@ -12,6 +12,8 @@ import numpy as np
 
 from avfr_jax.errors import InputError, OutputError
 from avfr_jax.media.files import PathLike, atomic_file, check_input, check_output
+from avfr_jax.media.heic import read_heic
+from avfr_jax.media.heif import is_heic
 from avfr_jax.media.metadata import without_metadata
 from avfr_jax.typing import UInt8
 
@@ -27,6 +29,7 @@ def read_image(path: PathLike) -> UInt8[np.ndarray, "h w 3"]:
 
     EXIF orientation is applied, transparency composited on white, 16-bit and floating-point grey scaled to 8 bits;
     palettes, grey and CMYK become RGB. Damaged metadata are ignored. Of an animated file the first frame is taken.
+    Formats are those of Pillow and HEIC.
 
     Raises:
         InputError: no such file, not a picture, a damaged one, or one of more than `MAX_PIXELS`.
@@ -37,9 +40,13 @@ def read_image(path: PathLike) -> UInt8[np.ndarray, "h w 3"]:
 
 @contextlib.contextmanager
 def open_picture(found: pathlib.Path) -> Iterator[Any]:
-    """A file opened by Pillow, whose errors inside the context become those of `read_image`."""
+    """A file opened by Pillow, or a decoded HEIC picture as a Pillow image. Pillow's errors inside the context become
+    those of `read_image`."""
     from PIL import Image, UnidentifiedImageError
 
+    if is_heic(found):
+        yield read_heic(found, MAX_PIXELS)
+        return
     try:
         # Pillow's own warning about size starts at 89 megapixels.
         with warnings.catch_warnings(action="ignore"), _open(found) as opened:
@@ -85,6 +92,8 @@ def is_image(path: PathLike) -> bool:
     """Whether a file is a still picture by its content. False for a missing file."""
     from PIL import Image
 
+    if is_heic(path):
+        return True
     try:
         with warnings.catch_warnings(action="ignore"), _open(path) as opened:
             return not (opened.format == "GIF" and getattr(opened, "is_animated", False))
