@@ -9,6 +9,7 @@ import numpy as np
 
 from avfr_jax.errors import InputError
 from avfr_jax.media.heif import Heif, HeifError, Item
+from avfr_jax.media.icc import profile_of
 from avfr_jax.typing import UInt8
 
 _ALPHA = (b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha")
@@ -39,7 +40,8 @@ class Coding:
 
 
 def read_heic(path: pathlib.Path, most_pixels: int) -> Any:
-    """The primary image as a Pillow image, upright, RGB, or RGBA with an alpha plane; `info["icc_profile"]` as stored.
+    """The primary image as a Pillow image, upright, RGB, or RGBA with an alpha plane; `info["icc_profile"]` as stored
+    or by the stated primaries.
 
     Cropping, rotation and mirroring are those of the HEIF structure (`clap`, `irot`, `imir`); its EXIF orientation
     repeats them and is not applied (ISO/IEC 23008-12, 6.5 and A.2). Ten-bit samples become 8-bit.
@@ -76,11 +78,12 @@ class _Decoder:
 
     @property
     def profile(self) -> bytes | None:
-        """The ICC profile of the primary image, or of its first tile."""
+        """The ICC profile of the primary image or of its first tile, stored or by its primaries."""
         for payload in self._colours(self.heif.primary):
             if payload[:4] in (b"prof", b"rICC"):
                 return payload[4:]
-        return None
+        coding = self._coding(self.heif.primary)
+        return None if coding is None else profile_of(coding.primaries)
 
     def alpha(self) -> UInt8[np.ndarray, "h w"] | None:
         """The alpha plane of the primary image."""

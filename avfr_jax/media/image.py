@@ -14,6 +14,7 @@ from avfr_jax.errors import InputError, OutputError
 from avfr_jax.media.files import PathLike, atomic_file, check_input, check_output
 from avfr_jax.media.heic import read_heic
 from avfr_jax.media.heif import is_heic
+from avfr_jax.media.icc import to_srgb
 from avfr_jax.media.metadata import without_metadata
 from avfr_jax.typing import UInt8
 
@@ -27,9 +28,9 @@ MAX_PIXELS = 256_000_000
 def read_image(path: PathLike) -> UInt8[np.ndarray, "h w 3"]:
     """A picture as uint8 RGB [H, W, 3], upright.
 
-    EXIF orientation is applied, transparency composited on white, 16-bit and floating-point grey scaled to 8 bits;
-    palettes, grey and CMYK become RGB. Damaged metadata are ignored. Of an animated file the first frame is taken.
-    Formats are those of Pillow and HEIC.
+    EXIF orientation is applied, transparency composited on white, 16-bit and floating-point grey scaled to 8 bits.
+    Palettes, grey and CMYK become RGB, colours those of sRGB where the file has a colour profile. Damaged metadata and
+    profiles are ignored. Of an animated file the first frame is taken. Formats are those of Pillow and HEIC.
 
     Raises:
         InputError: no such file, not a picture, a damaged one, or one of more than `MAX_PIXELS`.
@@ -136,17 +137,18 @@ def _upright(picture: Any) -> Any:
 
 
 def _to_rgb(picture: Any) -> UInt8[np.ndarray, "h w 3"]:
-    """Any Pillow mode to RGB; 16-bit and float grey scaled by their range rather than clipped."""
+    """Any Pillow mode to sRGB; 16-bit and float grey scaled by their range rather than clipped."""
     from PIL import Image
 
+    profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        grey = _grey_to_8_bits(np.asarray(picture), picture.mode)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, rgba)
-    return np.asarray(picture.convert("RGB"))
+        picture = Image.fromarray(_grey_to_8_bits(np.asarray(picture), picture.mode))
+    if not picture.has_transparency_data:
+        return np.asarray(to_srgb(picture, profile))
+    alpha = picture.convert("RGBA").getchannel("A")
+    opaque = picture.convert("L" if picture.mode in ("LA", "La") else "RGBA")
+    white = Image.new("RGB", picture.size, (255, 255, 255))
+    return np.asarray(Image.composite(to_srgb(opaque, profile), white, alpha))
 
 
 def _grey_to_8_bits(values: np.ndarray, mode: str) -> UInt8[np.ndarray, "h w"]:
