@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from avfr_jax.errors import CheckpointError
+from avfr_jax.errors import CheckpointError, shortened
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -31,7 +31,7 @@ def unflatten(arrays: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(node, dict):
                 break
         if not isinstance(node, dict) or last in node:
-            raise CheckpointError(f"The array {name} has a name that is part of another's.")
+            raise CheckpointError(f"The array {shortened(name)} has a name that is part of another's.")
         node[last] = array
     return tree
 

@@ -3,12 +3,13 @@
 import dataclasses
 import difflib
 import functools
+import math
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from avfr_jax.errors import ConfigError
+from avfr_jax.errors import ConfigError, shortened
 
 T = TypeVar("T")
 TAG = "type"
@@ -92,8 +93,9 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -
     values = _renamed(kind, values)
     for name in values:
         if name not in _names(kind):
-            near = difflib.get_close_matches(name, _names(kind), n=1)
-            raise ConfigError(f"{where} has no setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else "."))
+            near = difflib.get_close_matches(shortened(name), _names(kind), n=1)
+            advice = f"; did you mean {near[0]!r}?" if near else "."
+            raise ConfigError(f"{where} has no setting {shortened(repr(name))}{advice}")
     return kind(**{n: _convert(hints[n], v, f"{where}.{n}") for n, v in values.items()})
 
 
@@ -112,7 +114,7 @@ def _choose(choices: dict[str, type], values: dict[str, Any], where: str) -> tup
         fitting = (c for c in choices.values() if _renamed(c, values).keys() <= set(_names(c)))
         return next(fitting, next(iter(choices.values()))), values
     if (tag := values[TAG]) not in choices:
-        raise ConfigError(f"{where}.{TAG} must be one of {', '.join(map(repr, choices))}, not {tag!r}.")
+        raise ConfigError(f"{where}.{TAG} must be one of {', '.join(map(repr, choices))}, not {shortened(repr(tag))}.")
     return choices[tag], {name: value for name, value in values.items() if name != TAG}
 
 
@@ -123,22 +125,51 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
-            raise ConfigError(f"{where} must be a group of settings, not {value!r}.")
+            raise ConfigError(f"{where} must be a group of settings, not {shortened(repr(value))}.")
         kind, values = _choose(choices, value, where) if choices else (hint, value)
         return from_dict(kind, values, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where} must be a list, not {value!r}.")
+            raise ConfigError(f"{where} must be a list, not {shortened(repr(value))}.")
         hints = [inner[0]] * len(value) if Ellipsis in inner else inner
         if len(value) != len(hints):
-            raise ConfigError(f"{where} must be a list of {len(hints)} values, not {value!r}.")
+            raise ConfigError(f"{where} must be a list of {len(hints)} values, not {shortened(repr(value))}.")
         return tuple(_convert(h, v, f"{where}[{i}]") for i, (h, v) in enumerate(zip(hints, value, strict=True)))
     if origin is typing.Literal:
         if value not in inner:
-            raise ConfigError(f"{where} must be one of {', '.join(map(repr, inner))}, not {value!r}.")
+            raise ConfigError(f"{where} must be one of {', '.join(map(repr, inner))}, not {shortened(repr(value))}.")
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{where} must be {hint.__name__}, not {value!r}.")
+        raise ConfigError(f"{where} must be {hint.__name__}, not {shortened(repr(value))}.")
     return value
+
+
+_MOST_BLOCKS, _MOST_WIDTH, _MOST_ITEMS = 64, 1 << 16, 64
+
+
+def check_network_sizes(config: Any, where: str) -> None:
+    """Refuse a network's config, read from a file, whose network would take very long to build.
+
+    Args:
+      config: a dataclass whose whole numbers are widths, counts and sides in pixels.
+      where: the file, for the message.
+
+    Raises:
+      ConfigError: a negative number, a count of blocks (`num_…blocks`, `halvings`) above 64, another whole number
+        above 65,536, a number that is not finite, or a list of more than 64.
+    """
+    for field in dataclasses.fields(config):
+        name, values = f"{where}.{field.name}", getattr(config, field.name)
+        values = values if isinstance(values, tuple) else (values,)
+        if len(values) > _MOST_ITEMS:
+            raise ConfigError(f"{name} is a list of {len(values)}: at most {_MOST_ITEMS} make a network.")
+        most = _MOST_BLOCKS if field.name.endswith(("blocks", "halvings")) else _MOST_WIDTH
+        for value in values:
+            if dataclasses.is_dataclass(value):
+                check_network_sizes(value, name)
+            elif isinstance(value, int) and not 0 <= value <= most:
+                raise ConfigError(f"{name} must be from 0 to {most}, not {shortened(value, 20)}.")
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{name} must be a finite number, not {value}.")

@@ -4,9 +4,19 @@ Each carries one sentence: what was wrong, with which file, and what to do. The 
 and exits with status 2.
 """
 
+from collections.abc import Sequence
+
 
 class AvfrError(Exception):
-    """Base of every error that a user can cause and correct."""
+    """Base of every error that a user can cause and correct.
+
+    Attributes:
+      details: lines that do not fit into the sentence, e.g. every tensor that is missing; empty for most errors.
+    """
+
+    def __init__(self, message: str = "", details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)
 
 
 class InputError(AvfrError):
@@ -31,3 +41,16 @@ class CheckpointError(AvfrError):
 
 class MissingBackendError(AvfrError):
     """An optional package or a model file that this function needs is not installed."""
+
+
+def shortened(text: object, most: int = 60) -> str:
+    """A name or value from a file for a sentence: at most so many characters, all of them printable."""
+    words = str(text)[: most + 1]
+    words = "".join(c if c.isprintable() else "?" for c in words)
+    return words if len(words) <= most else words[: most - 1] + "…"
+
+
+def some_of(names: Sequence[object], most: int = 3) -> str:
+    """The first few names of a list for a sentence, and how many more there are."""
+    named = ", ".join(shortened(name, 40) for name in names[:most])
+    return named if len(names) <= most else f"{named} and {len(names) - most} more"

@@ -88,11 +88,10 @@ class Family:
         return variables
 
     def shapes(self, config: Any) -> dict[str, Any]:
-        """The tree of weights as `jax.ShapeDtypeStruct`, by network."""
-        import jax
+        """The tree of weights as `jax.ShapeDtypeStruct`, by network. Raises ConfigError where none can be built."""
+        from avfr_jax.convert.tree import expected_shapes
 
-        shapes: dict[str, Any] = jax.eval_shape(lambda key: self.init(config, key), jax.random.key(0))
-        return shapes
+        return expected_shapes(lambda key: self.init(config, key), f"The {self.name} config")
 
     def make(
         self,

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import avfr_jax
-from avfr_jax.config import from_dict, to_dict
-from avfr_jax.errors import AvfrError, CheckpointError, ConfigError, OutputError
+from avfr_jax.config import check_network_sizes, from_dict, to_dict
+from avfr_jax.errors import AvfrError, CheckpointError, ConfigError, OutputError, shortened
 from avfr_jax.families import FAMILIES, Family, Kind, find_family
 from avfr_jax.folders import cache_folder, model_folders
 from avfr_jax.media.files import refuse_address
@@ -96,7 +96,7 @@ def _read_info(folder: pathlib.Path, name: str) -> ModelInfo:
         if values["format"] > _FORMAT:
             raise CheckpointError(f"{folder} was written by a newer avfr-jax (format {values['format']}); update it.")
         return _info(name, folder, values)
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is missing or broken ({type(error).__name__}); {folder} is no model folder."
         ) from None
@@ -117,25 +117,28 @@ def describe_model(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
     path = pathlib.Path(text)
     if isinstance(name_or_folder, str) and "/" not in text and text not in ("", ".", ".."):
         for root in model_folders():
-            if os.path.isdir(root / text):
+            if os.path.isdir(root / text):  # pathlib's own raises where a folder may not be searched
                 return _read_info(root / text, text)
         if text in _BUILT_IN:
             return _info(text, None, _BUILT_IN[text])
-    if path.is_dir():
+    if os.path.isdir(path):
         return _read_info(path, path.name)
     refuse_address(name_or_folder)
     names = sorted({m.name for m in list_models()})
     near = difflib.get_close_matches(text, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"neither a folder nor known by name ({', '.join(names)})."
-    raise ConfigError(f"There is no model {text!r}; {hint}")
+    raise ConfigError(f"There is no model {shortened(repr(text), 100)}; {hint}")
 
 
 def list_models() -> list[ModelInfo]:
     """Every model that can be found by name; broken folders are left out."""
     models: dict[str, ModelInfo] = {}
     for root in model_folders():
-        for folder in sorted(root.iterdir()) if os.access(root, os.R_OK | os.X_OK) and root.is_dir() else []:
-            if folder.name not in models and (folder / "model.json").is_file():
+        folders: list[pathlib.Path] = []
+        with contextlib.suppress(OSError):  # a folder that may not be read holds no model that can be found
+            folders = sorted(root.iterdir())
+        for folder in folders:
+            if folder.name not in models and os.path.isfile(folder / "model.json"):
                 with contextlib.suppress(AvfrError):
                     models[folder.name] = _read_info(folder, folder.name)
     for name in _BUILT_IN:
@@ -223,6 +226,7 @@ def _load(info: ModelInfo, wanted: Kind) -> Any:
         )
     variables = load_weights(info.folder) if info.folder and family.weights and not _is_format_1(info.folder) else None
     config = from_dict(family.config, info.config, f"{info.name}'s config")
+    check_network_sizes(config, f"{info.name}'s config")
     fingerprint = None
     if family.weights:
         variables, fingerprint = _check_weights(info, family, config, variables)
@@ -307,7 +311,8 @@ def load_weights(folder: str | os.PathLike[str], shapes: Mapping[str, Any] | Non
             if name in there and name in expected:
                 misfit = f"has the shape {there[name]}, not {expected[name]}"
             raise CheckpointError(
-                f"The weights in {folder} do not fit the {family} config of its model.json: {name} {misfit}."
+                f"The weights in {folder} do not fit the {family} config of its model.json: {shortened(name, 100)} "
+                f"{misfit}."
             )
     return variables
 
@@ -323,14 +328,24 @@ def _new_folder(folder: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]
         scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise OutputError(f"The folder {folder.parent} cannot be written to ({error.strerror}).") from None
+    former = scratch.with_name(f"{scratch.name}-former")
     try:
         yield scratch
-        if folder.exists():
-            shutil.rmtree(folder)
         scratch.chmod(0o755)
-        scratch.rename(folder)
+        if folder.exists():
+            folder.rename(former)
+        try:
+            scratch.rename(folder)
+        except OSError:
+            with contextlib.suppress(OSError):
+                former.rename(folder)
+            raise
+    except OSError as error:
+        raise OutputError(f"The model folder {folder} cannot be written ({error.strerror}).") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(former, ignore_errors=True)
 
 
 def save_model(

@@ -242,3 +242,65 @@ def test_weights_of_another_family_name_both(folder, tmp_path):
         with pytest.raises(CheckpointError, match=r"to the family fomm, its model.json to mesh-fomm") as caught:
             avfr_jax.load_model(path)
         assert "\n" not in str(caught.value)
+
+
+def test_folders_that_may_not_be_read_are_passed_over(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "models" / "little")
+    closed = tmp_path / "closed"
+    (closed / "other").mkdir(parents=True)
+    monkeypatch.setattr(model_store, "model_folders", lambda: [closed, tmp_path / "models"])
+    listed = pathlib.Path.iterdir
+
+    def refuse(path):
+        if path == closed:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", refuse)
+    assert {info.name for info in model_store.list_models()} >= {"little", "landmark-warp"}
+    with pytest.raises(ConfigError, match="did you mean little"):
+        model_store.describe_model("litle")
+
+
+def test_overwritten_folder_stays_where_the_new_one_cannot_take_its_place(folder, tmp_path, monkeypatch):
+    target = tmp_path / "kept"
+    shutil.copytree(folder, target)
+    before = (target / "model.json").read_bytes()
+    rename = pathlib.Path.rename
+
+    def refuse(path, to):
+        if pathlib.Path(to) == target and not path.name.endswith("-former"):
+            raise OSError(28, "No space left on device")
+        return rename(path, to)
+
+    monkeypatch.setattr(pathlib.Path, "rename", refuse)
+    with pytest.raises(OutputError, match="No space left"):
+        model_store.save_model(target, "landmark-warp", landmark_warp.LandmarkWarpConfig(), {}, overwrite=True)
+    assert (target / "model.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    monkeypatch.setattr(pathlib.Path, "rename", rename)
+    info = model_store.save_model(target, "landmark-warp", landmark_warp.LandmarkWarpConfig(), {}, overwrite=True)
+    assert info.family == "landmark-warp"
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({"num_keypoints": 10**9}, "num_keypoints must be from 0"),
+        ({"generator": {"num_bottleneck_blocks": 10**6}}, "64"),
+    ],
+)
+def test_configs_of_absurd_sizes_are_refused(folder, tmp_path, config, wanted):
+    shutil.copytree(folder, tmp_path / "large")
+    about = json.loads((folder / "model.json").read_text())
+    (tmp_path / "large" / "model.json").write_text(json.dumps(about | {"config": config}))
+    with pytest.raises(ConfigError, match=wanted):
+        model_store.load_model(tmp_path / "large")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"format": ' + "9" * 5000 + "}"])
+def test_hostile_descriptions_are_refused(tmp_path, text):
+    (tmp_path / "model.json").write_text(text)
+    with pytest.raises(CheckpointError, match="no model folder"):
+        model_store.describe_model(tmp_path)

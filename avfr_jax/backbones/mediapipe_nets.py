@@ -24,6 +24,7 @@ from avfr_jax.folders import backbone_folder
 from avfr_jax.landmarks import NUM_VERTICES
 from avfr_jax.ops.grids import pixel_centres
 from avfr_jax.ops.sampling import grid_sample_2d
+from avfr_jax.packages import FACE_BACKEND
 from avfr_jax.typing import Array, Float
 
 # Our name -> the file inside the wheel.
@@ -86,8 +87,8 @@ def find_network(name: str) -> pathlib.Path:
     if not copy.is_file():
         lacking = "mediapipe's own files" if path is None else "the package tflite"
         raise MissingBackendError(
-            f"The network {name} needs {lacking} or a converted copy in {copy.parent}: run pip install "
-            "'mediapipe==0.10.21' tflite, or run avfr import mediapipe-nets where they are and copy that folder."
+            f"The network {name} needs {lacking} or a converted copy in {copy.parent}: run {FACE_BACKEND} and pip "
+            "install tflite, or run avfr import mediapipe-nets where they are and copy that folder."
         )
     return copy
 
@@ -129,7 +130,7 @@ def export_networks(folder: pathlib.Path | None = None) -> list[pathlib.Path]:
         source = wheel_file(name)
         if source is None:
             raise MissingBackendError(
-                f"There is no {FILES[name]} in an installed mediapipe: run pip install 'mediapipe==0.10.21' tflite."
+                f"There is no {FILES[name]} in an installed mediapipe: run {FACE_BACKEND} and pip install tflite."
             )
         about = {"source": f"mediapipe {FILES[name]}", "source_sha256": sha256(source), "licence": "Apache-2.0"}
         target = copy_file(name) if folder is None else pathlib.Path(folder) / copy_file(name).name

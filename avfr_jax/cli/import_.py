@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="content of the file: a model (fomm) or the weights of a frozen network; mediapipe-nets takes no file but "
         "the networks of the installed mediapipe",
     )
-    parser.add_argument("file", metavar="FILE", nargs="?", help="checkpoint (.pth.tar, .pth, .pt)")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="checkpoint (.pth.tar, .pth, .pt, .safetensors)")
     parser.add_argument("output", metavar="OUT_DIR", nargs="?", help="new model folder (fomm only)")
     parser.add_argument(
         "--config", metavar="YAML", default=None, help="fomm's own config (default: the published one that fits)"
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "centred for weights trained with PyTorch 1.3 or later (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing model folder")
+    parser.add_argument("--verbose", action="store_true", help="list every tensor that does not fit")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -90,7 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"avfr: {missing}", file=sys.stderr)
         return 2
     except AvfrError as error:
-        print(f"avfr: {error}", file=sys.stderr)
+        verbose = "--verbose" in words
+        print(f"avfr: {error}{' (--verbose lists all)' if error.details and not verbose else ''}", file=sys.stderr)
+        for line in error.details if verbose else ():
+            print(f"  {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\navfr: stopped; nothing was written.", file=sys.stderr)

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from avfr_jax.convert.torch_file import read_torch_file
-from avfr_jax.convert.tree import check, to_variables
-from avfr_jax.errors import CheckpointError, ConfigError, InputError
+from avfr_jax.config import check_network_sizes, from_dict
+from avfr_jax.convert.checkpoint_file import read_checkpoint, state_of, unwrapped, without_prefixes
+from avfr_jax.convert.tree import check, expected_shapes, to_variables
+from avfr_jax.convert.yaml_file import read_yaml
+from avfr_jax.errors import CheckpointError, ConfigError, shortened, some_of
 from avfr_jax.models import fomm
 from avfr_jax.models.dense_motion import DenseMotionConfig
 from avfr_jax.models.discriminators import DiscriminatorConfig
@@ -36,9 +37,10 @@ def to_tree(states: Mapping[str, Mapping[str, np.ndarray]], config: FommConfig, 
       what: the file, for messages.
 
     Raises:
-      CheckpointError: lists every missing, extra or misshapen tensor.
+      ConfigError: no network of this config can be built.
+      CheckpointError: tensors are missing, extra, misshapen or not finite; `details` lists them all.
     """
-    expected = jax.eval_shape(lambda key: fomm.init(config, key), jax.random.key(0))
+    expected = expected_shapes(lambda key: fomm.init(config, key), "The config")
     variables = {}
     for ours, theirs in NETWORKS.items():
         if theirs not in states:
@@ -56,53 +58,48 @@ def config_from_yaml(path: str | pathlib.Path) -> FommConfig:
 
     Raises:
       InputError: there is no such file.
-      ConfigError: it is not such a YAML, or has a setting without counterpart here.
+      ConfigError: it is not such a YAML, or has a setting without counterpart here, of another type or out of range.
     """
-    import yaml
-
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no config file {path}.")
+    values, name = read_yaml(path), shortened(path.name, 40)
     try:
-        values = yaml.safe_load(path.read_text())
-        return _config(values, values["model_params"])
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name} is not a YAML file ({type(error).__name__}).") from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path.name} is not a FOMM config: {error} is missing or of another kind.") from None
+        config = _config(values, values["model_params"], name)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        missing = f"{error} is missing" if isinstance(error, KeyError) else "an entry is of another kind"
+        raise ConfigError(f"{name} is not a FOMM config: {missing}.") from None
+    check_network_sizes(config, name)
+    return config
 
 
-def _config(values: Mapping[str, Any], model: Mapping[str, Any]) -> FommConfig:
+def _config(values: Mapping[str, Any], model: Mapping[str, Any], what: str) -> FommConfig:
     common, kp = dict(model["common_params"]), dict(model["kp_detector_params"])
     gen, disc = dict(model["generator_params"]), dict(model["discriminator_params"])
     motion = dict(gen.pop("dense_motion_params"))
     size = values.get("dataset_params", {}).get("frame_shape", [256, 256, 3])[0]
-    if unknown := common.keys() - {"num_kp", "num_channels", "estimate_jacobian"}:
-        raise ConfigError(f"FOMM's common_params has no {', '.join(sorted(unknown))} here.")
-    return FommConfig(
-        image_size=size,
-        num_channels=common["num_channels"],
-        num_keypoints=common["num_kp"],
-        estimate_jacobian=common["estimate_jacobian"],
-        keypoint_detector=_group(KeypointDetectorConfig, kp, pad="padding"),
-        dense_motion=_group(DenseMotionConfig, motion, kp_variance="keypoint_variance"),
-        generator=_group(GeneratorConfig, gen),
-        discriminator=_group(
+    if unknown := sorted(map(str, common.keys() - {"num_kp", "num_channels", "estimate_jacobian"})):
+        raise ConfigError(f"FOMM's common_params has no {some_of(unknown)} here.")
+    settings = {
+        "image_size": size,
+        "num_channels": common["num_channels"],
+        "num_keypoints": common["num_kp"],
+        "estimate_jacobian": common["estimate_jacobian"],
+        "keypoint_detector": _group(KeypointDetectorConfig, kp, pad="padding"),
+        "dense_motion": _group(DenseMotionConfig, motion, kp_variance="keypoint_variance"),
+        "generator": _group(GeneratorConfig, gen),
+        "discriminator": _group(
             DiscriminatorConfig, {"use_kp": False, **disc}, use_kp="use_keypoints", sn="spectral",
             kp_variance="keypoint_variance",
         ),
-    )  # fmt: skip
+    }  # fmt: skip
+    return from_dict(FommConfig, settings, what)
 
 
-def _group(kind: type, values: Mapping[str, Any], **names: str) -> Any:
+def _group(kind: type, values: Mapping[Any, Any], **names: str) -> dict[str, Any]:
     values = {names.get(k, k): v for k, v in values.items()}
     known = {f.name for f in dataclasses.fields(kind)}
-    unknown = sorted(values.keys() - known)
-    if unknown:
-        raise ConfigError(f"FOMM's {', '.join(unknown)} has no counterpart in {kind.__name__}.")
-    if "scales" in values:
-        values["scales"] = tuple(float(s) for s in values["scales"])
-    return kind(**values)
+    if unknown := sorted(map(str, values.keys() - known)):
+        raise ConfigError(f"FOMM's {some_of(unknown)} has no counterpart in {kind.__name__}.")
+    return values
 
 
 def guess_config(states: Mapping[str, Mapping[str, np.ndarray]]) -> FommConfig:
@@ -122,7 +119,7 @@ def import_checkpoint(
     """Read an officially published checkpoint.
 
     Args:
-      path: `vox-adv-cpk.pth.tar` or another file of that layout, either PyTorch format.
+      path: `vox-adv-cpk.pth.tar` or another file of that layout, in either PyTorch format or as safetensors.
       config_path: the reference program's YAML; without it the published config that fits is used.
       align_corners: the sampling convention; None takes the one the published weights were trained with (True).
 
@@ -130,11 +127,33 @@ def import_checkpoint(
       The config and our variables.
 
     Raises:
-      InputError, ConfigError, CheckpointError: see `read_torch_file`, `config_from_yaml` and `to_tree`.
+      InputError, ConfigError, CheckpointError: see `read_checkpoint`, `config_from_yaml` and `to_tree`.
     """
-    states = read_torch_file(path)
-    if not isinstance(states, dict) or "generator" not in states or "kp_detector" not in states:
-        raise CheckpointError(f"{pathlib.Path(path).name} is a PyTorch file but not a FOMM checkpoint.")
+    name = shortened(pathlib.Path(path).name, 40)
+    states = find_states(read_checkpoint(path), name)
     config = config_from_yaml(config_path) if config_path else guess_config(states)
     config = dataclasses.replace(config, align_corners=True if align_corners is None else align_corners)
-    return config, to_tree(states, config, pathlib.Path(path).name)
+    return config, to_tree(states, config, name)
+
+
+def find_states(value: Any, what: str) -> dict[str, dict[str, np.ndarray]]:
+    """State dictionaries by the published names of `NETWORKS`.
+
+    Args:
+      value: as `read_checkpoint` gives: a dictionary of them, as published, or one dictionary with names such as
+        `generator.first.conv.weight`, as safetensors files have.
+      what: the file, for messages.
+
+    Raises:
+      CheckpointError: it is of another kind.
+    """
+    value = unwrapped(value)
+    value = without_prefixes({k: v for k, v in value.items() if isinstance(k, str)}) if isinstance(value, dict) else {}
+    states = {}
+    for network in NETWORKS.values():
+        flat = {name.removeprefix(f"{network}."): v for name, v in value.items() if name.startswith(f"{network}.")}
+        if network in value or flat:
+            states[network] = state_of(value.get(network, flat), f"The {network} in {what}")
+    if "generator" not in states or "kp_detector" not in states:
+        raise CheckpointError(f"{what} can be read but is not a FOMM checkpoint (no generator and kp_detector inside).")
+    return states

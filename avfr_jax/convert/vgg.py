@@ -10,8 +10,8 @@ import numpy as np
 from avfr_jax.backbones.alexnet import alexnet
 from avfr_jax.backbones.stack import Stack, shapes
 from avfr_jax.backbones.vgg import vgg16, vgg19
-from avfr_jax.backbones.weights import SOURCES, save_weights, sha256
-from avfr_jax.convert.torch_file import read_torch_file
+from avfr_jax.backbones.weights import save_weights, sha256
+from avfr_jax.convert.checkpoint_file import read_checkpoint, state_of
 from avfr_jax.convert.tree import check, to_variables
 from avfr_jax.errors import CheckpointError
 
@@ -22,11 +22,11 @@ def to_stack_variables(state: Mapping[str, np.ndarray], stack: Stack, what: str)
     """The part of a state dictionary (`features.0.weight`, …) that the network's taps need.
 
     Raises:
-      CheckpointError: tensors are missing or of another shape; the sentence lists them.
+      CheckpointError: tensors are missing, of another shape or not finite; `details` lists them.
     """
     expected = shapes(stack)
     names = {name.replace("_", ".") for name in expected["params"]}
-    wanted = {k: v for k, v in state.items() if isinstance(v, np.ndarray) and k.rpartition(".")[0] in names}
+    wanted = {k: v for k, v in state.items() if k.rpartition(".")[0] in names}
     variables = to_variables(wanted, lambda module: module.replace(".", "_")) or {"params": {}}
     check(variables, expected, what)
     return variables
@@ -60,8 +60,7 @@ def import_backbone(name: str, path: pathlib.Path) -> pathlib.Path:
       CheckpointError: it is damaged, or holds another network.
       OutputError: the weights folder cannot be written.
     """
-    state = read_torch_file(path)
+    value = read_checkpoint(path)
     check_published(path)
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path.name} holds no weights by name; {SOURCES[name].advice}.")
+    state = state_of(value, path.name)
     return save_weights(name, to_stack_variables(state, STACKS[name](), path.name), path)

@@ -33,7 +33,7 @@ def open_face_backend(backend: Literal["auto", "solutions", "tasks"] = "auto") -
     missing = missing_solution_models()
     if backend == "solutions" and missing:
         raise MissingBackendError(
-            f"the installed mediapipe carries no {missing[0]}: install mediapipe==0.10.21, whose wheel has the "
-            'models of the "solutions" face backend, or use the "tasks" backend'
+            f"the installed mediapipe carries no {missing[0]}: install the wheel that has the models of the "
+            f'"solutions" face backend ({FACE_BACKEND}), or use the "tasks" backend'
         )
     return TasksBackend() if backend == "tasks" or missing else SolutionsBackend()

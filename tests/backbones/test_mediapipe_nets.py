@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import re
 
 import cv2
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 from avfr_jax.backbones import mediapipe_nets as nets
 from avfr_jax.errors import CheckpointError, MissingBackendError
+from avfr_jax.packages import FACE_BACKEND
 from tests.media_fixtures import astronaut
 
 needs_wheel = pytest.mark.skipif(
@@ -200,7 +202,9 @@ def test_missing_networks_are_reported_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("AVFR_HOME", str(tmp_path))
     monkeypatch.setattr(nets, "wheel_file", lambda name: None)
     for name in nets.FILES:
-        with pytest.raises(MissingBackendError, match=r"pip install 'mediapipe==0\.10\.21' tflite, or run avfr import"):
+        with pytest.raises(
+            MissingBackendError, match=re.escape(f"run {FACE_BACKEND} and pip install tflite, or run avfr import")
+        ):
             nets.load_network(name)
     with pytest.raises(MissingBackendError, match=r"no modules/face_landmark/face_landmark\.tflite"):
         nets.export_networks(tmp_path)

@@ -1,10 +1,5 @@
 """Files in the layout of torchvision and LPIPS, through `avfr import`."""
 
-import pickle
-import sys
-import types
-import zipfile
-
 import numpy as np
 import pytest
 
@@ -21,51 +16,6 @@ from avfr_jax.errors import CheckpointError
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("AVFR_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-@pytest.fixture
-def save(monkeypatch):
-    """`torch.save` of a state dictionary of float32 tensors: the zip layout, without PyTorch."""
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-
-    def _rebuild_tensor_v2():
-        pass
-
-    class FloatStorage:
-        pass
-
-    for module, kind in ((utils, _rebuild_tensor_v2), (torch, FloatStorage)):
-        kind.__module__, kind.__qualname__ = module.__name__, kind.__name__
-        setattr(module, kind.__name__, kind)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    class Tensor:
-        def __init__(self, key, value):
-            self.key, self.value = key, value
-
-        def __reduce__(self):
-            strides = tuple(s // 4 for s in self.value.strides)
-            return _rebuild_tensor_v2, (Storage(self.key, self.value.size), 0, self.value.shape, strides, False, {})
-
-    class Storage:
-        def __init__(self, key, size):
-            self.id = ("storage", FloatStorage, key, "cpu", size)
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, value):
-            return value.id if isinstance(value, Storage) else None
-
-    def write(path, state):
-        values = {name: np.ascontiguousarray(value, np.float32) for name, value in state.items()}
-        with zipfile.ZipFile(path, "w") as archive:
-            with archive.open("archive/data.pkl", "w") as stream:
-                tensors = {name: Tensor(str(i), value) for i, (name, value) in enumerate(values.items())}
-                Pickler(stream, 2).dump(tensors)
-            for i, value in enumerate(values.values()):
-                archive.writestr(f"archive/data/{i}", value.tobytes())
-        return path
-
-    return write
 
 
 def _vgg19_state():
@@ -112,7 +62,8 @@ def test_wrong_file_is_refused(tmp_path, save, capsys):
     assert "other.pth does not fit the network" in _refused(capsys, "import", "vgg19", other)
     wide = save(tmp_path / "wide.pth", {"features.0.weight": np.zeros((64, 4, 3, 3))})
     sentence = _refused(capsys, "import", "vgg19", wide)
-    assert "1 misshapen: params/features_0/kernel is (3, 3, 4, 64), not (3, 3, 3, 64)" in sentence
+    assert "1 misshapen: " in sentence
+    assert "features_0/kernel is (3, 3, 4, 64), not (3, 3, 3, 64)" in sentence
     assert "not one of LPIPS's files" in _refused(capsys, "import", "lpips", other)
     assert "avfr import vgg19 takes FILE" in _refused(capsys, "import", "vgg19")
     assert not weights.is_imported("vgg19")
@@ -138,6 +89,9 @@ def test_lpips_variant_is_recognised(tmp_path, home, save, capsys, kind):
     assert {name: (head.shape, head[0]) for name, head in stored.items()} == {
         f"lin{i}": ((c,), i + 1) for i, c in enumerate(CHANNELS[kind])
     }
+    heads["lin2.model.1.weight"][0, 5] = np.nan
+    diverged = save(tmp_path / "nan.pth", heads)
+    assert "NaN or infinity in 1 of 5 tensors, first in lin2" in _refused(capsys, "import", "lpips", diverged)
     heads["lin2.model.1.weight"][0, 5] = -0.1
     negative = save(tmp_path / "negative.pth", heads)
     assert "negative weights" in _refused(capsys, "import", "lpips", negative)
