@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from avfr_jax.convert.torch_file import read_torch_file
-from avfr_jax.errors import CheckpointError, InputError, shortened
+from avfr_jax.errors import CheckpointError, shortened
+from avfr_jax.media.files import check_input
 
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
@@ -28,8 +29,6 @@ _LONGEST_NAME = 500
 def _check_kind(path: pathlib.Path, head: bytes, size: int) -> None:
     """CheckpointError for what people take for checkpoints, by its first bytes."""
     name = shortened(path.name)
-    if not head:
-        raise CheckpointError(f"{name} is empty; fetch it again.")
     for magic, program in _COMPRESSED.items():
         if head.startswith(magic):
             raise CheckpointError(f"{name} is compressed with {program}; unpack it and import the file inside.")
@@ -78,21 +77,14 @@ def read_checkpoint(path: str | pathlib.Path) -> Any:
       Dictionaries, lists, numbers, strings and arrays.
 
     Raises:
-      InputError: there is no such file, or it cannot be read.
+      InputError: there is no such file, it is empty, or it cannot be read, see `media.files.check_input`.
       CheckpointError: it is damaged, of another kind (a web page, a git-lfs pointer, a compressed file: the sentence
         says which), or unsafe to read, see `read_torch_file`.
     """
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the checkpoint file.")
-    if not path.is_file():
-        raise InputError(f"There is no checkpoint file {path}.")
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise InputError(f"The checkpoint file {path} cannot be read ({error.strerror}).") from None
+    path = check_input(path)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(512)
     if _is_safetensors(head, size):
         return _read_safetensors(path)
     _check_kind(path, head, size)

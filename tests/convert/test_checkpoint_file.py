@@ -66,7 +66,7 @@ _OTHER_FILES = {
     "a JSON file": b'{"error": "Not found"}',
     "an HDF5": b"\x89HDF\r\n\x1a\n" + bytes(100),
     "cut short": b"PK\x03\x04" + bytes(200),
-    "is empty": b"",
+    "is an empty file": b"",
     "a damaged safetensors file": struct.pack("<Q", 30) + b'{"a": {"dtype": "F32"}}'.ljust(30) + bytes(4),
     "not a PyTorch checkpoint": b"hello, these are no weights",
 }
