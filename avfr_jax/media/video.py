@@ -11,10 +11,12 @@ from typing import Any
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation
 
 from avfr_jax.errors import InputError
+from avfr_jax.media.colour import Colour, RgbConverter
 from avfr_jax.media.container import audio_stream, clean_text, decode, frame_time, open_input, video_stream
+from avfr_jax.media.deinterlace import deinterlaced
 from avfr_jax.media.files import PathLike
 from avfr_jax.media.geometry import Geometry
 from avfr_jax.media.image import is_image
@@ -72,8 +74,8 @@ class VideoReader:
     Frame i is the one on screen at (i + 1/2)/fps after the first frame's time: at equal rates every frame once, else
     the nearest with repetitions and omissions. Frames are upright (display matrix) and have square pixels: the shorter
     direction of an anamorphic picture is stretched. All formats become 8-bit RGB with the file's colour matrix and
-    range (where unspecified BT.709 from 720 lines on, else BT.601); HDR is not tone-mapped. If the size changes on the
-    way, the first holds.
+    range (where unspecified BT.709 from 720 lines on, else BT.601); HDR (PQ, HLG) is tone-mapped, BT.2020 and P3 become
+    BT.709, and interlaced video is deinterlaced. If the size changes on the way, the first holds.
 
     Each iteration opens and decodes the file anew and holds a few frames in memory.
 
@@ -94,6 +96,7 @@ class VideoReader:
             if first is None:
                 raise InputError(f"{self.path} has no video frame that can be decoded: give an intact file.")
             self._geometry = Geometry.of(first, stream)
+            self._colour = Colour.of(stream.codec_context)
             self._origin = frame_time(first) or Fraction(0)
             duration = _duration(container, stream, self.path)
             rate = _nominal_rate(stream)
@@ -119,7 +122,7 @@ class VideoReader:
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """Decode from the start; a repeated frame is a copy, so that each may be changed in place."""
         with _open_video(self.path) as (container, stream):
-            convert = _Converter(self._geometry)
+            convert = _Converter(self._geometry, self._colour)
             previous, picture = None, None
             for _, frame in self._ticks(self._timed(container, stream)):
                 if frame is not previous or picture is None:
@@ -138,7 +141,7 @@ class VideoReader:
             with contextlib.suppress(av.error.FFmpegError, OSError):
                 return self._seek_each(wanted)
         with _open_video(self.path) as (container, stream):
-            convert = _Converter(self._geometry)
+            convert = _Converter(self._geometry, self._colour)
             samples: list[tuple[int, UInt8[np.ndarray, "h w 3"]]] = []
             for index, frame in self._ticks(self._timed(container, stream)):
                 if index == wanted[len(samples)]:
@@ -151,13 +154,13 @@ class VideoReader:
         """One seek a frame: to the key frame before its time, then on to the frame on screen."""
         samples = []
         with _open_video(self.path) as (container, stream):
-            convert = _Converter(self._geometry)
+            convert = _Converter(self._geometry, self._colour)
             for index in wanted:
                 shown_at = self._origin + (index + Fraction(1, 2)) / self.fps
                 target = self._origin + index / self.fps
                 container.seek(int(target / stream.time_base), stream=stream, backward=True)
                 chosen = None
-                for frame in decode(container, stream):
+                for frame in deinterlaced(decode(container, stream)):
                     time = frame_time(frame)
                     if chosen is not None and time is not None and time >= shown_at:
                         break
@@ -175,7 +178,7 @@ class VideoReader:
         nominal = 1 / _nominal_rate(stream)
         end = Fraction(self.info.duration).limit_denominator(10**6)
         shift, last = Fraction(0), None
-        for frame in decode(container, stream):
+        for frame in deinterlaced(decode(container, stream)):
             time = frame_time(frame)
             if last is None:
                 time = Fraction(0)
@@ -209,31 +212,20 @@ class VideoReader:
 class _Converter:
     """Decoded frames to upright uint8 RGB arrays."""
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, colour: Colour) -> None:
         self._geometry = geometry
-        self._reformatter = VideoReformatter()
+        self._to_rgb = RgbConverter(colour, geometry.width, geometry.height, SCALER)
 
     def __call__(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:
-        geometry = self._geometry
-        unspecified = frame.colorspace in (2, 3)  # AVCOL_SPC_UNSPECIFIED, _RESERVED
-        fallback = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
         try:
-            rgb = self._reformatter.reformat(
-                frame,
-                width=geometry.width,
-                height=geometry.height,
-                format="rgb24",
-                src_colorspace=fallback if unspecified else None,
-                dst_color_range=ColorRange.JPEG,
-                interpolation=SCALER,
-            ).to_ndarray()
+            rgb = self._to_rgb(frame)
         except (av.error.FFmpegError, ValueError) as error:
             raise InputError(
                 f"frames of pixel format {frame.format.name} cannot be converted to RGB: convert the video to H.264."
             ) from error
-        if geometry.flip:
+        if self._geometry.flip:
             rgb = rgb[:, ::-1]
-        return np.ascontiguousarray(np.rot90(rgb, geometry.turns))
+        return np.ascontiguousarray(np.rot90(rgb, self._geometry.turns))
 
 
 @contextlib.contextmanager
