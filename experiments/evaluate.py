@@ -13,6 +13,12 @@ further clips and models are added to what is there. A row counts for the same f
 code only.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.evaluate", "stopped; measurements in the output folder are kept.")
+
+
 import argparse
 import contextlib
 import functools

@@ -8,6 +8,12 @@ initialise the entropy coder's probabilities.
 DATASET is a folder of `python -m data.clip_folder`. Expected: forty people, two minutes on one core.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.fit_mesh_motion", "stopped; nothing was written.")
+
+
 import argparse
 import pathlib
 import sys

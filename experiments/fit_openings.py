@@ -5,6 +5,12 @@ shape of a unit of opening (`experiments.fit_spoken_mouth`), turned to the frame
 symmetric, and zero where the skull alone moves the face. Expected: the file in `avfr_jax/assets`. Time: a second.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.fit_openings", "stopped; nothing was written.")
+
+
 import argparse
 import pathlib
 import sys

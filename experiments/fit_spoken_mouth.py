@@ -9,6 +9,12 @@ Expected: a correlation of 0.35 between predicted and tracked opening on unseen 
 people. Time: half a minute on one core.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.fit_spoken_mouth", "stopped; nothing was written.")
+
+
 import argparse
 import itertools
 import pathlib

@@ -12,6 +12,12 @@ CLIPS, and the clips of `--fit` for the learned predictor, are folders of `pytho
 clips of ten seconds, half a minute; a minute or two more per model.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.motion_rates", "stopped; measurements in the output folder are kept.")
+
+
 import argparse
 import dataclasses
 import pathlib

@@ -7,6 +7,12 @@ are compared with the tracked faces, hundreds of calls per minute. The folder ke
 resumes.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.packet_loss", "stopped; measurements in the output folder are kept.")
+
+
 import argparse
 import dataclasses
 import pathlib

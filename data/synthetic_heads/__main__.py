@@ -3,6 +3,12 @@
 Clip k has the seed SEED + k and is named by it. Running the command again renders the missing clips.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("data.synthetic_heads", "stopped; finished clips are kept: run the same command again to resume.")
+
+
 import argparse
 import concurrent.futures
 import pathlib
@@ -12,7 +18,6 @@ from avfr_jax.errors import AvfrError, ConfigError, OutputError
 from avfr_jax.streams import standard_streams
 from data.processes import worker_pool
 from data.synthetic_heads.files import finished, render_one, write_sheet
-from pipelines.processes import exit_on_signals
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -72,5 +77,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_on_signals("data.synthetic_heads", "stopped; finished clips are kept: run the same command again to resume.")
     sys.exit(main())

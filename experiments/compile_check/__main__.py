@@ -14,6 +14,12 @@ Exit status: 0 when the step fits into the chip's memory, 1 when it does not, 2 
 has not come back in time.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.compile_check", "stopped.")
+
+
 import argparse
 import dataclasses
 import importlib.metadata

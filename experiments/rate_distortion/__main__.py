@@ -5,6 +5,12 @@ Every codec codes every clip at every point of its curve; the output is compared
 codecs are added to the measured ones.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.rate_distortion", "stopped; measurements in the output folder are kept.")
+
+
 import argparse
 import pathlib
 import sys
