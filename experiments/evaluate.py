@@ -333,7 +333,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.evaluate",
         description="Compare models on clips of people, against copying the source picture.",
-        epilog="example: python -m experiments.evaluate clips/ --models landmark-warp mesh-fomm-256 --seconds 3 --each",
+        epilog="example:\n  python -m experiments.evaluate clips/ --models landmark-warp mesh-fomm --seconds 3 --each",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_clips(parser, seconds=6.0)
     add_output(parser, "runs/evaluation")

@@ -56,7 +56,10 @@ def mouth_opening() -> Float[np.ndarray, "478 2"]:
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.fit_openings", description="Derive the shape of an opening mouth."
+        prog="python -m experiments.fit_openings",
+        description="Derive the shape of an opening mouth.",
+        epilog="example:\n  python -m experiments.fit_openings mouth_opening.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("output", type=pathlib.Path, help="file to write, 478 lines of y,z")
     arguments = parser.parse_args(argv)

@@ -214,7 +214,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.packet_loss",
         description="Simulate calls over channels that lose packets and measure their output.",
-        epilog="example: python -m experiments.packet_loss clips/ --seconds 6 --seeds 3",
+        epilog="example:\n  python -m experiments.packet_loss clips/ --seconds 6 --seeds 3",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_clips(parser, seconds=6.0)
     add_output(parser, "runs/loss")

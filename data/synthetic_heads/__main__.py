@@ -24,7 +24,8 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data.synthetic_heads",
         description="Render synthetic talking heads: mp4 with sound, ground truth as npz, a contact sheet.",
-        epilog="example: python -m data.synthetic_heads /tmp/heads --clips 10 --seconds 4 --workers 2",
+        epilog="example:\n  python -m data.synthetic_heads heads --clips 10 --seconds 4 --workers 2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=pathlib.Path, metavar="OUT_DIR", help="where the clips go")
     parser.add_argument("--clips", type=int, default=10, help="number of clips (10)")

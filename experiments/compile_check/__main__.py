@@ -225,8 +225,9 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     parser = argparse.ArgumentParser(
         prog="python -m experiments.compile_check",
         description="Compile the training step for a TPU slice without the hardware and estimate its cost.",
-        epilog="example: python -m experiments.compile_check --config experiments/configs/fomm_vox_adv256.py "
-        "--topology v5e:4x4 --batch-per-chip 8. Any other --key value overrides a setting of the config.",
+        epilog="Any other --key value overrides a setting of the config.\n\nexample:\n"
+        "  python -m experiments.compile_check --config fomm_vox_adv256 --topology v5e:4x4 --batch-per-chip 8",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="a config file, or the name of one in experiments/configs")

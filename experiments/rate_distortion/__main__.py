@@ -69,7 +69,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.rate_distortion",
         description="Code clips of talking heads with several codecs and measure rate and distortion.",
-        epilog="example: python -m experiments.rate_distortion clips/ --codecs copy,x265,av1:63+50 --seconds 5",
+        epilog="example:\n  python -m experiments.rate_distortion clips/ --codecs copy,x265,av1:63+50 --seconds 5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_clips(parser, seconds=5.0)
     add_output(parser, "runs/rate_distortion")
