@@ -21,6 +21,15 @@ def moved(image: np.ndarray, step: float) -> np.ndarray:
     return cv2.warpAffine(image, turn, (w, h), borderMode=cv2.BORDER_REPLICATE)
 
 
+def panned(image: np.ndarray, count: int, step: int = 16) -> list[np.ndarray]:
+    """The picture, moved as by `moved`, crossing a wide grey one from left to right by `step` pixels a frame."""
+    size = len(image)
+    wide = np.full((count, size, size + step * (count - 1), 3), 128, np.uint8)
+    for i, frame in enumerate(wide):
+        frame[:, step * i : step * i + size] = moved(image, i)
+    return list(wide)
+
+
 def write_clip(path: pathlib.Path, frames: list[np.ndarray], sound: bool = True, rate: int = 25) -> pathlib.Path:
     """Frames as H.264, at 25 a second with a 440 Hz tone of the same length."""
     with av.open(str(path), "w") as container:

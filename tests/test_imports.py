@@ -16,7 +16,6 @@ FLOORS = (
         "avfr_jax",
         "typing",
         "errors",
-        "interrupts",
         "config",
         "folders",
         "numba_jit",

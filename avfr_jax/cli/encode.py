@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("input", metavar="IN.mp4", help="video of a face")
     add("output", metavar="OUT.avfr", help="the stream")
     add("--model", default="landmark-warp", metavar="NAME", help=f"model that renders, by name or folder {default}")
-    crops = "detect the face and crop to it, or take face crops as they are"
-    add("--crop", choices=("auto", "none"), default="auto", help=f"{crops} {default}")
+    crops = "crop to the face, following it where it moves far, or with a fixed crop; or take face crops as they are"
+    add("--crop", choices=("auto", "fixed", "none"), default="auto", help=f"{crops} {default}")
     add("--audio", default="input", metavar="input|none|FILE", help=f"sound that goes along {default}")
     add("--audio-bitrate", type=int, default=12000, metavar="BITS", help=f"bits a second of the sound {default}")
     rate = "target of everything but sound, bits a second: step, components and pivots follow (default: fixed settings)"
@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from avfr_jax.codec.files import encode_file
-    from avfr_jax.media.files import check_input, check_output
+    from avfr_jax.media.files import check_input
     from avfr_jax.media.video import VideoReader
     from avfr_jax.model_store import load_residual_codec
     from avfr_jax.runtime import start_jax
@@ -110,7 +110,6 @@ def run(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
     check_input(arguments.input)
     sound = chosen_audio(arguments.audio, "input", arguments.input)
-    check_output(arguments.output, arguments.overwrite, (".avfr",), [arguments.input, sound])
     start_jax()
     residual_codec = None if arguments.residual_codec is None else load_residual_codec(arguments.residual_codec)
     total = VideoReader(arguments.input).info.frames

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--at", type=_number, default=None, metavar="N", help="number of the driving frame (default: one in the middle)"
     )
     add("--motion", choices=("relative", "absolute"), default="relative", help="as in avfr reenact")
-    add("--crop", choices=("auto", "none"), default="auto", help="as in avfr reenact")
+    add("--crop", choices=("auto", "fixed", "none"), default="auto", help="as in avfr reenact")
     add("--audio", default="driving", metavar="driving|none|FILE", help="audio for models conditioned on it")
     add("--overwrite", action="store_true", help="replace an existing output")
 
@@ -49,11 +49,10 @@ def run(arguments: argparse.Namespace) -> None:
     output = pathlib.Path(arguments.output)
     if output.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{output.name} is no picture; name a .png or .jpg.")
-    audio = None if arguments.audio == "none" else arguments.audio
-    inputs = [arguments.source, arguments.driving, None if audio == "driving" else audio]
-    files.check_output(output, arguments.overwrite, inputs=inputs)
-    for name in filter(None, inputs):
+    files.check_output(output, arguments.overwrite)
+    for name in (arguments.source, arguments.driving):
         files.check_input(name)
+    audio = None if arguments.audio == "none" else arguments.audio
     start_jax()
     reenactor = Reenactor(arguments.model or DEFAULT_MODEL, motion=arguments.motion, crop=arguments.crop)
     explained = reenactor.explain(arguments.source, arguments.driving, audio, arguments.at)

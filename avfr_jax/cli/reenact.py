@@ -69,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--audio", default="driving", metavar="driving|none|FILE", help=f"{sounds} {default}")
     rates = "frames a second of the result: at which the driving video is read, or source for its own rate"
     add("--fps", type=_rate, metavar="25|source|N", default=25, help=f"{rates} {default}")
-    crops = "crop to the face, or take face crops as they are"
-    add("--crop", choices=("auto", "none"), default="auto", help=f"{crops} {default}")
+    crops = "crop to the face, following it where it moves far, or with a fixed crop; or take face crops as they are"
+    add("--crop", choices=("auto", "fixed", "none"), default="auto", help=f"{crops} {default}")
     missing = "driving frames without a face hold the last pose, are skipped, or end the run"
     add("--missing-face", choices=("hold", "skip", "fail"), default="hold", help=f"{missing} {default}")
     which = "of several faces: largest, left, right, center, or a number from the left"
@@ -102,13 +102,14 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.compare and arguments.paste_back:
         raise ConfigError("Choose one of --compare and --paste-back: they are two layouts of the same frames.")
     as_picture = output.suffix.lower() in image.SUFFIXES
-    sound = None if arguments.audio in ("driving", "none") else arguments.audio
-    inputs = [arguments.source, arguments.driving, sound]
-    (files if as_picture else video_writer).check_output(output, arguments.overwrite, inputs=inputs)
+    (files if as_picture else video_writer).check_output(output, arguments.overwrite)
     if arguments.driving is None and (as_picture or arguments.audio in ("driving", "none")):
         raise ConfigError("Give --driving VIDEO, or --audio FILE and a video (.mp4) as output: then the sound drives.")
-    for name in filter(None, inputs):
+    sound = None if arguments.audio in ("driving", "none") else arguments.audio
+    for name in filter(None, (arguments.source, arguments.driving, sound)):
         files.check_input(name)
+        if output.exists() and output.samefile(name):
+            raise ConfigError(f"--output {output} is one of the inputs; choose another name.")
     model, audio = arguments.model or DEFAULT_MODEL, arguments.audio
     by_stream = arguments.driving is not None and is_stream(arguments.driving)
     if by_stream:

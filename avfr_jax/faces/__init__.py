@@ -12,7 +12,9 @@ from avfr_jax.errors import MissingBackendError
 if TYPE_CHECKING:
     from avfr_jax.faces.backend import open_face_backend
     from avfr_jax.faces.choose import SMALLEST_FACE, choose_face
-    from avfr_jax.faces.crop import Crop, crop_for_clip, crop_for_face, share_in_view
+    from avfr_jax.faces.crop import Crop, crop_for_clip, crop_for_face, face_boxes, share_in_view
+    from avfr_jax.faces.crop_follower import CropFollower
+    from avfr_jax.faces.crop_path import faces_outside, following_crops, holds
     from avfr_jax.faces.face import Face, FaceBackend
     from avfr_jax.faces.fill import apply_filled
     from avfr_jax.faces.mesh import mesh_image, structural_prior
@@ -24,7 +26,9 @@ _MODULES = {
     "backend": ("open_face_backend",),
     "choose": ("SMALLEST_FACE", "choose_face"),
     "face": ("Face", "FaceBackend"),
-    "crop": ("Crop", "crop_for_clip", "crop_for_face", "share_in_view"),
+    "crop": ("Crop", "crop_for_clip", "crop_for_face", "face_boxes", "share_in_view"),
+    "crop_follower": ("CropFollower",),
+    "crop_path": ("faces_outside", "following_crops", "holds"),
     "fill": ("apply_filled",),
     "mesh": ("mesh_image", "structural_prior"),
     "paste": ("paste_back",),
@@ -36,6 +40,7 @@ _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "SMALLEST_FACE",
     "Crop",
+    "CropFollower",
     "Face",
     "FaceBackend",
     "HeadPose",
@@ -44,7 +49,11 @@ __all__ = [
     "choose_face",
     "crop_for_clip",
     "crop_for_face",
+    "face_boxes",
+    "faces_outside",
+    "following_crops",
     "head_pose",
+    "holds",
     "mesh_image",
     "open_face_backend",
     "paste_back",

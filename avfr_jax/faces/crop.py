@@ -1,4 +1,4 @@
-"""One square crop for a whole clip, framed like the crops that the published networks were trained on.
+"""Square crops of a face, one for a picture or a clip, framed like those that the published networks were trained on.
 
 VoxCeleb's protocol (Siarohin et al., video-preprocessing): the union of a face detector's boxes along the clip, made
 square and enlarged. The boxes of its detector (S3FD) differ from the mesh's, so the enlargement here was fitted to
@@ -7,7 +7,6 @@ mesh boxes, whose centre is at 0.41 to 0.58 (median 0.56) of the height.
 """
 
 import dataclasses
-import logging
 import math
 from collections.abc import Sequence
 
@@ -130,36 +129,40 @@ def crop_for_clip(faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"], i
     Raises:
       FaceError: no frame has a face.
     """
-    boxes = _boxes(faces)
-    median = np.median(boxes, 0)
-    tube = boxes[_overlaps(boxes, median) >= TUBE_OVERLAP]
+    boxes = face_boxes(faces)
+    boxes = boxes[np.isfinite(boxes).all(1)]
+    if len(boxes) == 0:
+        raise FaceError("no frame has a face to crop to: use a clip that shows one, or crop none")
+    tube = boxes[_overlaps(boxes, np.median(boxes, 0)) >= TUBE_OVERLAP]
     if len(tube) == 0:  # no box overlaps the median
         tube = boxes
-    if len(tube) < 0.9 * len(boxes):
-        logging.getLogger("avfr_jax").warning(
-            "the face leaves the crop in %d of %d frames",
-            len(boxes) - len(tube),
-            len(boxes),
-        )
-    low, high = np.percentile(tube[:, :2], OUTLIERS, 0), np.percentile(tube[:, 2:], 100 - OUTLIERS, 0)
-    side = max(UNION_TO_SIDE * (high - low).max(), FACE_TO_SIDE * np.median(tube[:, 2:] - tube[:, :2], 0).max())
+    low, high, side = union_and_side(tube)
     centre = (low + high) / 2
     side = min(side, max(float(min(image_shape[:2])), (high - low).max() / FIT_UNION))
-    return _fit(centre[0] - side / 2, centre[1] - side * VERTICAL_CENTRE, side, image_shape)
+    whole = max(1.0, float(round(side)))
+    x, y = fit(centre[0] - side / 2, centre[1] - side * VERTICAL_CENTRE, whole, image_shape)
+    return Crop(float(round(x)), float(round(y)), whole)
 
 
-def _boxes(
-    faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"],
-) -> Float[np.ndarray, "m 4"]:
-    """Edges (x0, y0, x1, y1) of the boxes of the frames with a face."""
+def union_and_side(boxes: Float[np.ndarray, "m 4"]) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"], float]:
+    """The union of the boxes of a clip without outliers, its low and high corner, and the side of a crop for it."""
+    low, high = np.percentile(boxes[:, :2], OUTLIERS, 0), np.percentile(boxes[:, 2:], 100 - OUTLIERS, 0)
+    typical = float(np.median(boxes[:, 2:] - boxes[:, :2], 0).max())
+    return low, high, max(UNION_TO_SIDE * float((high - low).max()), FACE_TO_SIDE * typical)
+
+
+def face_boxes(faces: Sequence[Face | None] | Float[np.ndarray, "n 478 3"]) -> Float[np.ndarray, "n 4"]:
+    """Edges (x0, y0, x1, y1) of each frame's face in pixels, where pixel i covers [i, i + 1); NaN without a face.
+
+    Args:
+      faces: see `crop_for_clip`.
+    """
     if isinstance(faces, np.ndarray):
         landmarks = faces
     else:
-        landmarks = np.array([face.landmarks for face in faces if face is not None], np.float32)
+        nobody = np.full((NUM_LANDMARKS, 3), np.nan, np.float32)
+        landmarks = np.array([nobody if face is None else face.landmarks for face in faces], np.float32)
     points = landmarks.reshape(-1, NUM_LANDMARKS, 3)[:, :NUM_VERTICES, :2]
-    points = points[np.isfinite(points).all((1, 2))]
-    if len(points) == 0:
-        raise FaceError("no frame has a face to crop to: use a clip that shows one, or crop none")
     return np.concatenate([points.min(1), points.max(1)], 1).astype(np.float64) + 0.5
 
 
@@ -171,13 +174,10 @@ def _overlaps(boxes: Float[np.ndarray, "m 4"], one: Float[np.ndarray, "4"]) -> F
     return np.asarray(shared / np.maximum(areas - shared, 1e-9))
 
 
-def _fit(x: float, y: float, side: float, image_shape: Sequence[int]) -> Crop:
-    """Whole pixels, moved inwards by up to FIT_SHIFT."""
-    height, width = image_shape[:2]
-    whole = max(1, round(side))
-    limit = FIT_SHIFT * whole
+def fit(x: float, y: float, side: float, image_shape: Sequence[int]) -> tuple[float, float]:
+    """The corner of a crop moved into an image of shape [H, W, …], by up to FIT_SHIFT of its side."""
     corner = []
-    for start, length in ((x, width), (y, height)):
-        inside = min(max(start, 0), max(length - whole, 0)) if whole <= length else (length - whole) / 2
-        corner.append(float(round(start + min(max(inside - start, -limit), limit))))
-    return Crop(corner[0], corner[1], float(whole))
+    for start, length in ((x, image_shape[1]), (y, image_shape[0])):
+        inside = min(max(start, 0), max(length - side, 0)) if side <= length else (length - side) / 2
+        corner.append(start + min(max(inside - start, -FIT_SHIFT * side), FIT_SHIFT * side))
+    return corner[0], corner[1]

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from avfr_jax.packages import named_packages
 from avfr_jax.reenact.results import Explained
 from avfr_jax.reenact.session import Session
 from avfr_jax.reenact.settings import Settings
@@ -29,7 +28,9 @@ class Reenactor(Settings):
       best_frame: the driving frame that corresponds to the source's pose: a number; `first`, the first with a face; or
         `auto`, of 48 frames spread over the clip the earliest unless another is clearly nearer to the source in pose,
         place and expression, where the model or the crop needs faces at all (else the first).
-      crop: `auto` crops to the face, once a clip; `none` takes frames as face crops and only resizes them.
+      crop: `auto` crops to the face, with one crop for a clip that holds it, else with one that follows it, to which
+        motion is then relative; `fixed` with one crop in any case; `none` takes frames as face crops and only resizes
+        them.
       missing_face: for driving frames without a face: `hold` the last pose, `skip` them, or `fail`.
       source_face: which face of the source, where it shows several: `largest`, `left`, `right`, `center` or a number
         counted from the left; None takes the largest and warns.
@@ -75,13 +76,11 @@ class Reenactor(Settings):
             for step in steps:
                 yield step.frame
 
-    @named_packages()
     def steps(self, source: Any, driving: Any, audio: Any = "driving") -> Session:
         """As `reenact`, with the source and driving crops beside each frame, and the run's `report`. The driving clip
         is opened at once."""
         return Session(self, source, driving, audio)
 
-    @named_packages()
     def explain(self, source: Any, driving: Any, audio: Any = "driving", at: int | None = None) -> Explained:
         """One frame with its intermediate results.
 

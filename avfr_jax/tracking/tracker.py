@@ -1,4 +1,4 @@
-"""Following a face through a clip: one crop for all frames, landmarks and person mask of each."""
+"""Following a face through a clip: crop, landmarks and person mask of each frame."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from avfr_jax.typing import Float, UInt8
 if TYPE_CHECKING:
     from avfr_jax.faces.crop import Crop
 
-CropMode = Literal["auto", "none"]
+CropMode = Literal["auto", "fixed", "none"]
 _log = logging.getLogger("avfr_jax")
 SAMPLES = 48
 """Frames of a clip in which faces are detected to place its crop and to choose the reference frame."""
@@ -63,7 +63,7 @@ class Tracking:
     @property
     def needs_faces(self) -> bool:
         """Whether faces are searched for at all."""
-        return self.crop == "auto" or self.capabilities.landmarks
+        return self.crop != "none" or self.capabilities.landmarks
 
     @contextlib.contextmanager
     def open_backend(self) -> Iterator[Any]:
@@ -116,7 +116,7 @@ def track_portrait(image: Frame, tracking: Tracking, backend: Any, which: Any = 
         from avfr_jax.faces import apply_filled, choose_face, crop_for_face, share_in_view
 
         face = _settled(backend, image, choose_face(backend.detect(image), which, name=name, width=width))
-        if tracking.crop == "auto":
+        if tracking.crop != "none":
             view = crop = crop_for_face(face, image.shape)
         landmarks = tracking.place(face.landmarks, view)
         in_view = share_in_view(face, image.shape)
@@ -150,7 +150,9 @@ class TrackedClip:
     ) -> None:
         self._clip, self._tracking, self._backend, self._which, self._warn = clip, tracking, backend, which, warn
         self.name, self.fps, self.frames, self.repeatable = clip.name, clip.fps, clip.frames, clip.repeatable
-        self._crop: Any = None
+        self._crop: Any = None  # for all frames
+        self._path: list[Crop] | None = None  # for each frame, where one does not hold the face
+        self._faces: list[Any] | None = None  # followed through the clip, where that was needed for the path
         self._sampled: dict[int, tuple[Frame, Any]] | None = None
 
     def audio_file(self) -> contextlib.AbstractContextManager[pathlib.Path | None]:
@@ -162,8 +164,8 @@ class TrackedClip:
         samples = self._clip.sample(count)
         faces = [None] * len(samples) if self._backend is None else self._detect(samples)
         self._sampled = {index: (frame, face) for (index, frame), face in zip(samples, faces, strict=True)}
-        if self._tracking.crop == "auto" and self._crop is None:
-            self._crop = self._crop_for(faces, samples[0][1].shape)
+        if self._tracking.crop != "none" and self._crop is None:
+            self._place(faces, samples[0][1].shape)
         return [self._tracked(index, frame, face) for index, (frame, face) in self._sampled.items()]
 
     def frame(self, index: int) -> TrackedFrame:
@@ -179,10 +181,25 @@ class TrackedClip:
     def __iter__(self) -> Iterator[TrackedFrame]:
         self._prepare()
         self._sampled = {}  # frees its frames
-        settled, smooth, shape = False, self._landmark_filter(), None
+        smooth, follower = self._landmark_filter(), None
+        followed = self._follow() if self._faces is None else zip(self._clip, self._faces, strict=False)
+        for index, (frame, face) in enumerate(followed):
+            if smooth is not None:
+                points = smooth(None if face is None else face.landmarks)
+                face = None if points is None else dataclasses.replace(face, landmarks=points)
+            if index == 0 and self._tracking.crop == "auto" and self._path is None:
+                from avfr_jax.faces import CropFollower
+
+                follower = CropFollower(self._crop, frame.shape, float(self.fps))
+            view = None if follower is None else follower(face)
+            yield self._with_mask(self._tracked(index, frame, face, view))
+
+    def _follow(self) -> Iterator[tuple[Frame, Any]]:
+        """Each frame with the followed face, or None."""
+        settled, shape = False, None
         if self._backend is not None:
             self._backend.reset()
-        for index, frame in enumerate(self._clip):
+        for frame in self._clip:
             face, shape = None, shape or frame.shape
             if frame.shape != shape:
                 raise InputError(
@@ -194,10 +211,7 @@ class TrackedClip:
                 face = self._backend.track(frame)
                 if face is not None and not settled:
                     face, settled = _settled(self._backend, frame, None), True
-                if smooth is not None:
-                    points = smooth(None if face is None else face.landmarks)
-                    face = None if points is None else dataclasses.replace(face, landmarks=points)
-            yield self._with_mask(self._tracked(index, frame, face))
+            yield frame, face
 
     def _prepare(self) -> None:
         if self._backend is not None and self._sampled is None:
@@ -210,8 +224,9 @@ class TrackedClip:
 
         return LandmarkFilter(float(self.fps), min_cutoff=3.0, beta=80.0)
 
-    def _tracked(self, index: int, frame: Frame, face: Any) -> TrackedFrame:
-        view = self._crop or WholeFrame(frame.shape[1], frame.shape[0])
+    def _tracked(self, index: int, frame: Frame, face: Any, view: "Crop | WholeFrame | None" = None) -> TrackedFrame:
+        whole = WholeFrame(frame.shape[1], frame.shape[0])
+        view = view or (self._crop if self._path is None else self._path[index]) or whole
         landmarks = None if face is None else self._tracking.place(face.landmarks, view)
         return TrackedFrame(index, view.apply(frame, self._tracking.size), landmarks)
 
@@ -238,14 +253,28 @@ class TrackedClip:
             raise FaceError(f"No face was found in {where}; choose one that shows a face from the front.")
         return faces
 
-    def _crop_for(self, faces: Sequence[Any], shape: tuple[int, ...]) -> Any:
-        from avfr_jax.faces import crop_for_clip
+    def _place(self, faces: Sequence[Any], shape: tuple[int, ...]) -> None:
+        """Choose one crop, or a path of crops, from the faces of sampled frames."""
+        from avfr_jax.faces import crop_for_clip, face_boxes, faces_outside, following_crops, holds
 
-        crop = crop_for_clip([face for face in faces if face is not None], shape)
-        outside = crop.outside(shape)
-        if outside > 0.25:
-            self._warn(f"{outside:.0%} of the crop lies outside {self.name}; its border was repeated there.")
-        return crop
+        self._crop = crop_for_clip(faces, shape)
+        boxes = face_boxes(faces)
+        if self._tracking.crop == "fixed":
+            outside = faces_outside(self._crop, boxes, shape)
+            if outside.mean() > 0.1:
+                self._warn(
+                    f"The face leaves the fixed crop in {outside.mean():.0%} of {self.name}; --crop auto follows it."
+                )
+        elif self.repeatable and not holds(self._crop, boxes, shape):
+            # Samples may show somebody else, and are too far apart for a path.
+            self._faces = [face for _, face in self._follow()]
+            boxes = face_boxes(self._faces)
+            if not holds(self._crop, boxes, shape):
+                self._path = following_crops(boxes, shape, float(self.fps))
+        crops = self._path or [self._crop]
+        empty = sum(crop.outside(shape) for crop in crops) / len(crops)
+        if empty > 0.25:
+            self._warn(f"{empty:.0%} of the crop lies outside {self.name}; its border was repeated there.")
 
     def _follow_chosen(self, frame: Frame) -> None:
         from avfr_jax.faces import choose_face
@@ -272,7 +301,8 @@ def track(
       driving: see `open_clip`.
       size: side of the crops, in pixels.
       capabilities: of the model: whether it needs landmarks and person masks.
-      crop: `auto` crops to the face, once for a clip; `none` takes frames as face crops.
+      crop: `auto` crops to the face, with one crop for a clip that holds it, else with one that follows it; `fixed`
+        with one crop in any case; `none` takes frames as face crops.
       fps: see `open_clip`.
       face: which face, see `faces.choose_face`.
       smooth: low-pass the landmarks over time (One-Euro filter).

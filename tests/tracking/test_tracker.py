@@ -5,11 +5,13 @@ import pytest
 
 from avfr_jax.errors import FaceError, InputError
 from avfr_jax.faces import open_face_backend
+from avfr_jax.landmarks import NUM_VERTICES
 from avfr_jax.models.base import Capabilities
 from avfr_jax.tracking import DrivingSource, TrackedClip, Tracking, open_clip, track, track_landmarks, track_portrait
-from tests.media_fixtures import astronaut, moved
+from tests.media_fixtures import astronaut, moved, panned
 
 FACES = Capabilities(landmarks=True, person_masks=True)
+MESH = Capabilities(landmarks=True)
 BLANK = np.full((96, 96, 3), 120, np.uint8)
 
 
@@ -40,6 +42,40 @@ def test_a_clip_is_cropped_alike_and_tracked(frames, backend):
     assert np.abs(single.landmarks - tracked[4].landmarks)[:, :2].max() < 0.03
     again = list(track(frames, 64, capabilities=FACES))
     np.testing.assert_array_equal(again[5].landmarks, tracked[5].landmarks)
+
+
+def _largest(tracked):
+    """The largest coordinate of each frame's mesh in its crop; beyond 1 the face is cut."""
+    return np.array([np.abs(frame.landmarks[:NUM_VERTICES, :2]).max() for frame in tracked])
+
+
+def test_the_crop_follows_a_face_that_moves_far(backend):
+    pan = panned(astronaut(128), 16)
+    clip = TrackedClip(open_clip(pan), Tracking(64, MESH), backend)
+    sampled = clip.sample(4)
+    tracked = list(clip)
+    assert [frame.index for frame in tracked] == list(range(16))
+    assert _largest(tracked).max() < 1
+    assert np.ptp([frame.landmarks[4, 0] for frame in tracked]) < 0.3
+    for frame in sampled:
+        np.testing.assert_array_equal(frame.image, tracked[frame.index].image)
+        assert np.abs(frame.landmarks - tracked[frame.index].landmarks)[:, :2].mean() < 0.03
+    stream = _largest(track(iter(pan), 64, capabilities=MESH))
+    assert stream.max() < 1.001
+    assert stream[8:].max() < 0.95
+
+
+def test_a_fixed_crop_stays_where_it_is(frames, backend):
+    pan, warnings = panned(astronaut(128), 16), []
+    fixed = Tracking(64, MESH, "fixed")
+    assert _largest(TrackedClip(open_clip(pan), fixed, backend, warn=warnings.append)).max() > 1
+    assert "leaves the fixed crop" in warnings[0]
+    one = list(TrackedClip(open_clip(frames), Tracking(64, MESH), backend))
+    two = list(TrackedClip(open_clip(frames), fixed, backend, warn=warnings.append))
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a.image, b.image)
+        np.testing.assert_array_equal(a.landmarks, b.landmarks)
+    assert len(warnings) == 1
 
 
 def test_face_crops_without_landmarks_need_no_backend(frames):
