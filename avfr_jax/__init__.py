@@ -50,5 +50,8 @@ def __getattr__(name: str) -> Any:
     if name in _WHERE:
         import importlib
 
-        return getattr(importlib.import_module(_WHERE[name]), name)
+        from avfr_jax.packages import named_packages
+
+        with named_packages():
+            return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'avfr_jax' has no attribute {name!r}")

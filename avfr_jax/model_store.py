@@ -7,8 +7,6 @@ import difflib
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from avfr_jax.config import check_network_sizes, from_dict, to_dict
 from avfr_jax.errors import AvfrError, CheckpointError, ConfigError, OutputError, shortened
 from avfr_jax.families import FAMILIES, Family, Kind, find_family
 from avfr_jax.folders import cache_folder, model_folders
+from avfr_jax.interrupts import scratch, scratch_beside, uninterrupted
 from avfr_jax.media.files import refuse_address
 
 if TYPE_CHECKING:
@@ -319,33 +318,39 @@ def load_weights(folder: str | os.PathLike[str], shapes: Mapping[str, Any] | Non
 
 @contextlib.contextmanager
 def _new_folder(folder: pathlib.Path, overwrite: bool) -> Iterator[pathlib.Path]:
-    """A scratch folder beside the target that takes its place when all went well."""
+    """A scratch folder beside the target that takes its place when all went well; of a link, of what it leads to."""
+    if folder.is_symlink():
+        folder = pathlib.Path(os.path.realpath(folder))
     if folder.exists() and not (overwrite and (folder / "model.json").is_file()):
         hint = "pass --overwrite to replace it" if (folder / "model.json").is_file() else "choose another folder"
         raise OutputError(f"{folder} exists already; {hint}.")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise OutputError(f"The folder {folder.parent} cannot be written to ({error.strerror}).") from None
-    former = scratch.with_name(f"{scratch.name}-former")
-    try:
-        yield scratch
-        scratch.chmod(0o755)
-        if folder.exists():
-            folder.rename(former)
+    with contextlib.ExitStack() as stack:
+        new = stack.enter_context(scratch_beside(folder))
+        former = new.with_name(f"{new.name}-former")
         try:
-            scratch.rename(folder)
-        except OSError:
-            with contextlib.suppress(OSError):
-                former.rename(folder)
-            raise
-    except OSError as error:
-        raise OutputError(f"The model folder {folder} cannot be written ({error.strerror}).") from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(former, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            new.mkdir()
+        except OSError as error:
+            raise OutputError(f"The folder {folder.parent} cannot be written to ({error.strerror}).") from None
+        try:
+            yield new
+            with uninterrupted():
+                _swap(new, folder, former)
+                stack.enter_context(scratch(former))
+        except OSError as error:
+            raise OutputError(f"The model folder {folder} cannot be written ({error.strerror}).") from None
+
+
+def _swap(new: pathlib.Path, folder: pathlib.Path, former: pathlib.Path) -> None:
+    """Rename the folder, if there is one, to `former` and the new one to it; both or neither."""
+    if folder.exists():
+        folder.rename(former)
+    try:
+        new.rename(folder)
+    except OSError:
+        with contextlib.suppress(OSError):
+            former.rename(folder)
+        raise
 
 
 def save_model(

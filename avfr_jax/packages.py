@@ -1,5 +1,10 @@
 """Optional packages: which extra brings each, and the one line that brings a face backend."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+
 from avfr_jax.errors import MissingBackendError
 
 # mediapipe 0.10.21, the last with its models, declares numpy < 2 and works with NumPy 2; protobuf 5 and later break it.
@@ -20,3 +25,33 @@ def missing_package(error: ModuleNotFoundError) -> MissingBackendError | None:
     if name not in _LINES:
         return None
     return MissingBackendError(f"This needs the package {name}, which is not installed: {_LINES[name]}")
+
+
+@contextlib.contextmanager
+def named_packages() -> Iterator[None]:
+    """Raise MissingBackendError, with the line to install, where an optional package is imported and not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        raise missing from None
+
+
+def name_missing_packages() -> None:
+    """From now on, end a program that lacks an optional package with the sentence of `missing_package` and status 2.
+
+    Called by packages of programs when they are imported, so that it covers a program's own imports too. Does nothing
+    unless the import is that of `python -m`.
+    """
+    if sys.argv[:1] == ["-m"]:  # documented: so while the interpreter locates the module
+        sys.excepthook = _end
+
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
+    if missing is None:
+        return sys.__excepthook__(kind, error, trace)
+    print(missing, file=sys.stderr)
+    raise SystemExit(2)

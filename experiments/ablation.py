@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.ablation",
         description="Train the five rows of AVFR-GAN's ablation and compare them. Further words are those of "
-        "experiments.train: --data.path clips --loop.steps 2400.",
+        "experiments.train.",
+        epilog="example:\n  python -m experiments.ablation unseen/ --workdir runs --data.path clips --loop.steps 2400",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("clips", nargs="+", type=pathlib.Path, help="clips of people that are not trained on")

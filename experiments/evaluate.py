@@ -13,6 +13,12 @@ further clips and models are added to what is there. A row counts for the same f
 code only.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.evaluate", "stopped; measurements in the output folder are kept.")
+
+
 import argparse
 import contextlib
 import functools
@@ -327,7 +333,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.evaluate",
         description="Compare models on clips of people, against copying the source picture.",
-        epilog="example: python -m experiments.evaluate clips/ --models landmark-warp mesh-fomm-256 --seconds 3 --each",
+        epilog="example:\n  python -m experiments.evaluate clips/ --models landmark-warp mesh-fomm --seconds 3 --each",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_clips(parser, seconds=6.0)
     add_output(parser, "runs/evaluation")

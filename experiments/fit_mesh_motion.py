@@ -8,6 +8,12 @@ initialise the entropy coder's probabilities.
 DATASET is a folder of `python -m data.clip_folder`. Expected: forty people, two minutes on one core.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.fit_mesh_motion", "stopped; nothing was written.")
+
+
 import argparse
 import pathlib
 import sys
@@ -85,7 +91,12 @@ def _levels(tracks: list[np.ndarray], components: np.ndarray, random: np.random.
 
 @standard_streams("experiments.fit_mesh_motion")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.fit_mesh_motion", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.fit_mesh_motion",
+        description="Fit the linear bases in which a call codes the face mesh.",
+        epilog="example:\n  python -m experiments.fit_mesh_motion clips mesh.npz",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("dataset", type=pathlib.Path, metavar="DATASET", help="a prepared folder of clips")
     parser.add_argument("output", type=pathlib.Path, metavar="OUT.npz")
     options = parser.parse_args(argv)

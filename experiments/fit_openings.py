@@ -5,6 +5,12 @@ shape of a unit of opening (`experiments.fit_spoken_mouth`), turned to the frame
 symmetric, and zero where the skull alone moves the face. Expected: the file in `avfr_jax/assets`. Time: a second.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.fit_openings", "stopped; nothing was written.")
+
+
 import argparse
 import pathlib
 import sys
@@ -50,7 +56,10 @@ def mouth_opening() -> Float[np.ndarray, "478 2"]:
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.fit_openings", description="Derive the shape of an opening mouth."
+        prog="python -m experiments.fit_openings",
+        description="Derive the shape of an opening mouth.",
+        epilog="example:\n  python -m experiments.fit_openings mouth_opening.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("output", type=pathlib.Path, help="file to write, 478 lines of y,z")
     arguments = parser.parse_args(argv)

@@ -9,6 +9,12 @@ Expected: a correlation of 0.35 between predicted and tracked opening on unseen 
 people. Time: half a minute on one core.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.fit_spoken_mouth", "stopped; nothing was written.")
+
+
 import argparse
 import itertools
 import pathlib
@@ -155,7 +161,12 @@ def correlations(mouth: SpokenMouth, clips: list[Track], late: int = 0) -> dict[
 
 @standard_streams("experiments.fit_spoken_mouth")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m experiments.fit_spoken_mouth", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.fit_spoken_mouth",
+        description="Fit the audio-driven mouth.",
+        epilog="example:\n  python -m experiments.fit_spoken_mouth clips mouth.npz --held-out held-out",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("dataset", type=pathlib.Path, metavar="DATASET", help="a prepared folder of clips")
     parser.add_argument("output", type=pathlib.Path, metavar="OUT.npz")
     parser.add_argument("--held-out", type=pathlib.Path, metavar="DATASET", help="clips for measurement")

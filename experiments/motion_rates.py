@@ -12,6 +12,12 @@ CLIPS, and the clips of `--fit` for the learned predictor, are folders of `pytho
 clips of ten seconds, half a minute; a minute or two more per model.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.motion_rates", "stopped; measurements in the output folder are kept.")
+
+
 import argparse
 import dataclasses
 import pathlib
@@ -243,7 +249,12 @@ def _unflattened(spec: MotionSpec, poses: Mapping[str, np.ndarray], source: Any)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m experiments.motion_rates", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.motion_rates",
+        description="Bit rate of a call's motion by predictor and entropy coder.",
+        epilog="example:\n  python -m experiments.motion_rates clips --fit others",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add, default = parser.add_argument, "(default: %(default)s)"
     add("dataset", type=pathlib.Path, metavar="CLIPS", help="a prepared folder of clips")
     add("--fit", type=pathlib.Path, metavar="CLIPS", help="clips of other people, for the learned predictor")

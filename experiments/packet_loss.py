@@ -7,6 +7,12 @@ are compared with the tracked faces, hundreds of calls per minute. The folder ke
 resumes.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.packet_loss", "stopped; measurements in the output folder are kept.")
+
+
 import argparse
 import dataclasses
 import pathlib
@@ -208,7 +214,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.packet_loss",
         description="Simulate calls over channels that lose packets and measure their output.",
-        epilog="example: python -m experiments.packet_loss clips/ --seconds 6 --seeds 3",
+        epilog="example:\n  python -m experiments.packet_loss clips/ --seconds 6 --seeds 3",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_clips(parser, seconds=6.0)
     add_output(parser, "runs/loss")

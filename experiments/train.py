@@ -6,6 +6,12 @@ weight was not finite; 143 after SIGTERM, 130 after Ctrl-C and 129 after SIGHUP,
 there was one.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports; from the first step on, `avfr_jax.training.stopping.Stop` saves
+    exit_on_signals("experiments.train", "stopped; what was saved stays, and the same command goes on from there.")
+
+
 import argparse
 import contextlib
 import pathlib
@@ -17,7 +23,6 @@ from avfr_jax.errors import AvfrError, ConfigError, OutputError
 from avfr_jax.packages import missing_package
 from avfr_jax.streams import standard_streams
 from experiments.settings import leaves, load_config, override, parse_overrides
-from pipelines.processes import exit_on_signals
 
 _EPILOG = """\
 Every setting of the config can be changed: --data.batch_size 8 --optimiser.learning_rate 1e-4 --loop.steps 500
@@ -164,6 +169,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # From the first step on, `avfr_jax.training.stopping.Stop` saves before the end.
-    exit_on_signals("experiments.train", "stopped; what was saved stays, and the same command goes on from there.")
     sys.exit(main())

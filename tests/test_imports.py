@@ -16,6 +16,7 @@ FLOORS = (
         "avfr_jax",
         "typing",
         "errors",
+        "interrupts",
         "config",
         "folders",
         "numba_jit",

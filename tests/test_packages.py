@@ -30,6 +30,25 @@ def test_a_command_names_the_line():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("program", ["data.clip_folder", "experiments.evaluate"])
+def test_a_program_names_the_line(program):
+    """As with the core alone: the import itself fails, before the program has parsed anything."""
+    block = "import runpy, sys; sys.modules.update(dict.fromkeys(('av', 'cv2', 'numba')));"
+    code = f"{block} sys.argv = ['-m']; runpy._run_module_as_main({program!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'avfr-jax[media]'" in done.stderr
+
+
+def test_the_python_interface_names_the_line():
+    code = "import sys; sys.modules['av'] = None; import avfr_jax; avfr_jax.Reenactor('landmark-warp').steps('a', 'b')"
+    words = [sys.executable, "-c", code]
+    last = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stderr.splitlines()[-1]
+    assert last.startswith("avfr_jax.errors.MissingBackendError: This needs the package av")
+    assert last.endswith(": pip install 'avfr-jax[media]'")
+
+
 def test_other_modules_are_no_optional_packages():
     assert packages.missing_package(ModuleNotFoundError(name="avfr_jax.nothing")) is None
     assert packages.FACE_BACKEND in str(packages.missing_package(ModuleNotFoundError(name="mediapipe.python")))

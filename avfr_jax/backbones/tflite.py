@@ -20,6 +20,7 @@ from avfr_jax.backbones.tflite_file import Reader
 from avfr_jax.backbones.tflite_graph import Graph, Operator, options
 from avfr_jax.backbones.tflite_ops import OPERATORS
 from avfr_jax.errors import CheckpointError, InputError, OutputError
+from avfr_jax.interrupts import scratch_beside, uninterrupted
 from avfr_jax.typing import Array
 
 _FORMAT = 1
@@ -73,22 +74,24 @@ def save_graph(graph: Graph, path: str | os.PathLike[str], about: Mapping[str, A
     stored = {str(i): _smallest(graph.constants[name]) for i, name in enumerate(names)}  # names may hold slashes
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with arrays.with_suffix(".npz.part").open("wb") as stream:
-            np.savez(stream, **stored)  # type: ignore[arg-type]
-        arrays.with_suffix(".npz.part").replace(arrays)
-        values = {
-            "format": _FORMAT,
-            "about": dict(about or {}),
-            "sha256": hashlib.sha256(arrays.read_bytes()).hexdigest(),
-            "constants": names,
-            "inputs": graph.inputs,
-            "outputs": graph.outputs,
-            "shapes": dict(graph.shapes),
-            "integers": dict(graph.integers),
-            "operators": [[op.kind, op.inputs, op.outputs, dict(op.options)] for op in graph.operators],
-        }
-        path.with_suffix(".json.part").write_text(json.dumps(values))
-        path.with_suffix(".json.part").replace(path)
+        with scratch_beside(arrays) as new_arrays, scratch_beside(path) as new:
+            with new_arrays.open("wb") as stream:
+                np.savez(stream, **stored)  # type: ignore[arg-type]
+            values = {
+                "format": _FORMAT,
+                "about": dict(about or {}),
+                "sha256": hashlib.sha256(new_arrays.read_bytes()).hexdigest(),
+                "constants": names,
+                "inputs": graph.inputs,
+                "outputs": graph.outputs,
+                "shapes": dict(graph.shapes),
+                "integers": dict(graph.integers),
+                "operators": [[op.kind, op.inputs, op.outputs, dict(op.options)] for op in graph.operators],
+            }
+            new.write_text(json.dumps(values))
+            with uninterrupted():
+                new_arrays.replace(arrays)
+                new.replace(path)
     except OSError as error:
         raise OutputError(f"The network cannot be written to {path.parent} ({error.strerror}).") from None
     return path

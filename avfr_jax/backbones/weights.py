@@ -16,6 +16,7 @@ import numpy as np
 from avfr_jax.checkpoints import flatten, unflatten
 from avfr_jax.errors import CheckpointError, MissingBackendError, OutputError
 from avfr_jax.folders import backbone_folder
+from avfr_jax.interrupts import scratch_beside, uninterrupted
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _LPIPS = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/"
@@ -84,14 +85,15 @@ def save_weights(name: str, tree: Mapping[str, Any], source: pathlib.Path) -> pa
     about = path.with_name("about.json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        about.unlink(missing_ok=True)
-        with path.with_suffix(".part").open("wb") as stream:
-            arrays: Any = {name: np.asarray(value, np.float32) for name, value in flatten(tree).items()}
-            np.savez(stream, **arrays)
-        path.with_suffix(".part").replace(path)
-        facts = {"source": source.name, "source_sha256": sha256(source), "weights_sha256": sha256(path)}
-        about.with_suffix(".part").write_text(json.dumps(facts, indent=2) + "\n")
-        about.with_suffix(".part").replace(about)
+        with scratch_beside(path) as new, scratch_beside(about) as new_about:
+            with new.open("wb") as stream:
+                arrays: Any = {name: np.asarray(value, np.float32) for name, value in flatten(tree).items()}
+                np.savez(stream, **arrays)
+            facts = {"source": source.name, "source_sha256": sha256(source), "weights_sha256": sha256(new)}
+            new_about.write_text(json.dumps(facts, indent=2) + "\n")
+            with uninterrupted():
+                new.replace(path)
+                new_about.replace(about)
     except OSError as error:
         raise OutputError(f"The weights of {name} cannot be written to {path.parent} ({error.strerror}).") from None
     return path.parent

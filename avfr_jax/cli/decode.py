@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.runtime import start_jax
 
-    check_output(arguments.output, arguments.overwrite)
+    check_output(arguments.output, arguments.overwrite, [arguments.input])
     start_jax()
     super_resolver = choose_super_resolver(arguments.super_resolver)
     interpolator = choose_interpolator(arguments.interpolate, arguments.interpolator)

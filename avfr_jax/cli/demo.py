@@ -19,6 +19,7 @@ Writes into the folder:
   contact_sheet.png  source, driving frames and results
   metrics.md, .json  self-reenactment of the driving clip from its first frame, beside copying that frame
 """
+_FILES = ("output.mp4", "contact_sheet.png", "metrics.md", "metrics.json")
 _COLUMNS = {
     "l1": "L1 ↓",
     "psnr": "PSNR dB ↑",
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the demonstration."""
     from avfr_jax.errors import OutputError
-    from avfr_jax.media.video_writer import check_output
+    from avfr_jax.media.files import atomic_file, check_output
     from avfr_jax.model_store import DEFAULT_MODEL, load_model
     from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.runtime import start_jax
@@ -50,18 +51,21 @@ def run(arguments: argparse.Namespace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {folder} cannot be made ({error.strerror}).") from None
-    check_output(folder / "output.mp4", arguments.overwrite)
+    driving = importlib.resources.files("avfr_jax") / "assets" / "driver.mp4"
+    with importlib.resources.as_file(driving) as path:
+        for name in _FILES:
+            check_output(folder / name, arguments.overwrite, inputs=[path])
     start_jax()
     model = load_model(arguments.model or DEFAULT_MODEL)
     keep_freed_memory()  # after loading, which frees memory that goes back to the system
-    driving = importlib.resources.files("avfr_jax") / "assets" / "driver.mp4"
     with importlib.resources.as_file(driving) as path:
         rows = _reenact(model, path, folder)
         figures = _measure(model, path)
     _write_sheet(rows, folder / "contact_sheet.png")
     table = _table(figures)
-    (folder / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
-    (folder / "metrics.md").write_text(table)
+    for name, text in (("metrics.json", json.dumps(figures, indent=2) + "\n"), ("metrics.md", table)):
+        with atomic_file(folder / name, overwrite=True) as scratch:
+            scratch.write_text(text)
     print(table)
     print(f"{folder}/output.mp4, contact_sheet.png, metrics.md", file=sys.stderr)
 

@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from avfr_jax.codec.files import encode_file
-    from avfr_jax.media.files import check_input
+    from avfr_jax.media.files import check_input, check_output
     from avfr_jax.media.video import VideoReader
     from avfr_jax.model_store import load_residual_codec
     from avfr_jax.runtime import start_jax
@@ -110,6 +110,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments)
     check_input(arguments.input)
     sound = chosen_audio(arguments.audio, "input", arguments.input)
+    check_output(arguments.output, arguments.overwrite, (".avfr",), [arguments.input, sound])
     start_jax()
     residual_codec = None if arguments.residual_codec is None else load_residual_codec(arguments.residual_codec)
     total = VideoReader(arguments.input).info.frames

@@ -49,10 +49,11 @@ def run(arguments: argparse.Namespace) -> None:
     output = pathlib.Path(arguments.output)
     if output.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{output.name} is no picture; name a .png or .jpg.")
-    files.check_output(output, arguments.overwrite)
-    for name in (arguments.source, arguments.driving):
-        files.check_input(name)
     audio = None if arguments.audio == "none" else arguments.audio
+    inputs = [arguments.source, arguments.driving, None if audio == "driving" else audio]
+    files.check_output(output, arguments.overwrite, inputs=inputs)
+    for name in filter(None, inputs):
+        files.check_input(name)
     start_jax()
     reenactor = Reenactor(arguments.model or DEFAULT_MODEL, motion=arguments.motion, crop=arguments.crop)
     explained = reenactor.explain(arguments.source, arguments.driving, audio, arguments.at)

@@ -8,9 +8,10 @@ _EPILOG = """\
 examples:
   avfr import fomm vox-adv-cpk.pth.tar ./vox-adv --config vox-adv-256.yaml
   avfr reenact --model ./vox-adv --source me.jpg --driving talk.mp4 --output out.mp4
-  avfr import vgg19 vgg19-dcbb9e9d.pth      for the perceptual loss of training
-  avfr import lpips alex.pth                for the metric, with: avfr import alexnet alexnet-owt-7be5be79.pth
-  avfr import mediapipe-nets                copies of mediapipe's networks for machines without mediapipe
+  avfr import vgg19 vgg19-dcbb9e9d.pth             # for the perceptual loss of training
+  avfr import alexnet alexnet-owt-7be5be79.pth     # for the metric LPIPS, with its own weights:
+  avfr import lpips alex.pth
+  avfr import mediapipe-nets                       # copies of mediapipe's networks for machines without mediapipe
 
 A model folder placed in $AVFR_HOME/models (default ~/.cache/avfr-jax/models) is found by its name; the weights of
 frozen networks go to $AVFR_HOME/backbones. avfr doctor lists both. Code in a checkpoint is never run; PyTorch is not

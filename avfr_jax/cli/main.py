@@ -2,13 +2,12 @@
 
 import argparse
 import importlib
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 import avfr_jax
 from avfr_jax.errors import AvfrError
+from avfr_jax.interrupts import exit_on_signals
 from avfr_jax.streams import standard_streams
 
 # Order of the help page; each is a module of this package with `add_arguments(parser)` and `run(arguments)`.
@@ -23,6 +22,7 @@ _COMMANDS = {
     "inspect": "describe a video, image, stream or model folder, and whether it is marked as generated",
     "doctor": "check devices, versions, face backend, codecs and weights",
 }
+_STOPPED = "stopped; unfinished files were removed."
 _EPILOG = """\
 examples:
   avfr demo
@@ -60,26 +60,25 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _interrupt(number: int, stack: object) -> None:
-    raise KeyboardInterrupt
-
-
 @standard_streams("avfr")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
+    Args:
+      argv: its words. None takes those of the program, which then ends at once on signals, see `exit_on_signals`.
+
     Returns:
-      0, or the command's own status (`doctor`: 1); 2 for bad input, with one sentence on stderr; 130 when
-      interrupted from the keyboard.
+      0, or the command's own status (`doctor`: 1); 2 for bad input, with one sentence on stderr; 130 after a
+      KeyboardInterrupt.
     """
+    if argv is None:
+        exit_on_signals("avfr", _STOPPED)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         arguments = _parser(words).parse_args(words)
         from avfr_jax.runtime import log_to_stderr
 
         log_to_stderr()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _interrupt)  # cleans up as Ctrl-C does
         return int(arguments.run(arguments) or 0)
     except ModuleNotFoundError as error:
         from avfr_jax.packages import missing_package
@@ -96,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"  {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\navfr: stopped; nothing was written.", file=sys.stderr)
+        print(f"\navfr: {_STOPPED}", file=sys.stderr)
         return 130
 
 

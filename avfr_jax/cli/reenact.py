@@ -102,14 +102,13 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.compare and arguments.paste_back:
         raise ConfigError("Choose one of --compare and --paste-back: they are two layouts of the same frames.")
     as_picture = output.suffix.lower() in image.SUFFIXES
-    (files if as_picture else video_writer).check_output(output, arguments.overwrite)
+    sound = None if arguments.audio in ("driving", "none") else arguments.audio
+    inputs = [arguments.source, arguments.driving, sound]
+    (files if as_picture else video_writer).check_output(output, arguments.overwrite, inputs=inputs)
     if arguments.driving is None and (as_picture or arguments.audio in ("driving", "none")):
         raise ConfigError("Give --driving VIDEO, or --audio FILE and a video (.mp4) as output: then the sound drives.")
-    sound = None if arguments.audio in ("driving", "none") else arguments.audio
-    for name in filter(None, (arguments.source, arguments.driving, sound)):
+    for name in filter(None, inputs):
         files.check_input(name)
-        if output.exists() and output.samefile(name):
-            raise ConfigError(f"--output {output} is one of the inputs; choose another name.")
     model, audio = arguments.model or DEFAULT_MODEL, arguments.audio
     by_stream = arguments.driving is not None and is_stream(arguments.driving)
     if by_stream:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from avfr_jax.codec.sender import Sender
 from avfr_jax.codec.settings import FOR_FILES, SenderSettings
 from avfr_jax.codec.upscaling import resize_frames
 from avfr_jax.errors import ConfigError, FaceError, InputError
+from avfr_jax.interrupts import scratch_folder
 from avfr_jax.media.audio import write_wav
 from avfr_jax.media.files import atomic_file, check_input, check_output
 from avfr_jax.model_store import load_model
@@ -95,7 +95,7 @@ def encode_file(
     from avfr_jax.media.video import VideoReader
     from avfr_jax.tracking import track
 
-    target = check_output(output, overwrite, (".avfr",))
+    target = check_output(output, overwrite, (".avfr",), [video, sound])
     reader = VideoReader(check_input(video))
     model = load_model(model) if isinstance(model, str) else model
     shown = (reader.info.width, reader.info.height) if crop == "none" else None
@@ -209,8 +209,8 @@ class Stream:
         # No Opus packet takes less than two bytes: a longer claim is no sound.
         seconds = min(float(self.frames / self.rate), (largest_length(0) + len(self.data) / 2) * BLOCK / RATE)
         audio = (packet for packet in (self.packets() if received is None else received) if packet.kind is Kind.SOUND)
-        with tempfile.TemporaryDirectory(prefix="avfr-") as folder:
-            path = pathlib.Path(folder) / "sound.wav"
+        with scratch_folder() as folder:
+            path = folder / "sound.wav"
             write_wav(path, decode_sound(audio, seconds), RATE)
             yield path
 
@@ -338,8 +338,9 @@ def decode_file(
       ConfigError: its model is not here, or `model` is another.
       OutputError: the video cannot be written.
     """
-    from avfr_jax.media.video_writer import VideoWriter
+    from avfr_jax.media import video_writer
 
+    video_writer.check_output(output, overwrite, [stream])
     source = open_stream(stream)
     if source.template:
         raise InputError(
@@ -364,7 +365,7 @@ def decode_file(
         for i, frame in enumerate(resize_frames(_counted(rendered, result), width, height, super_resolver)):
             if writer is None:
                 writer = stack.enter_context(
-                    VideoWriter(output, width, height, float(source.rate), audio, crf, overwrite, metadata)
+                    video_writer.VideoWriter(output, width, height, float(source.rate), audio, crf, overwrite, metadata)
                 )
             writer.write(frame if mark is None else mark(frame, i))
             if progress is not None:

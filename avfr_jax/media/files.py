@@ -6,10 +6,10 @@ import os
 import pathlib
 import re
 import stat
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from avfr_jax.errors import InputError, OutputError
+from avfr_jax.interrupts import scratch_beside
 
 PathLike = str | os.PathLike[str]
 # One slash is what is left in a path object; two letters, since C:/ is a drive.
@@ -55,16 +55,22 @@ def refuse_address(path: PathLike) -> None:
     raise InputError(f"{text} is an address, and avfr fetches nothing: download it and give the file.")
 
 
-def check_output(path: PathLike, overwrite: bool = False, suffixes: tuple[str, ...] | None = None) -> pathlib.Path:
+def check_output(
+    path: PathLike,
+    overwrite: bool = False,
+    suffixes: tuple[str, ...] | None = None,
+    inputs: Sequence[PathLike | None] = (),
+) -> pathlib.Path:
     """The path, if a file can be written there, which a scratch file in its folder proves. Call it before the work.
 
     Args:
-        path: of the result.
+        path: of the result; of a symbolic link, the file it leads to is written, which need not exist.
         overwrite: an existing file may be replaced.
         suffixes: allowed endings, with the dot, in lower case.
+        inputs: files that are read meanwhile, under whatever name.
 
     Raises:
-        OutputError: another ending, a missing or unwritable folder, or an existing file.
+        OutputError: another ending, a missing or unwritable folder, an existing file, a device, a pipe, or an input.
     """
     target = pathlib.Path(path)
     try:
@@ -73,46 +79,68 @@ def check_output(path: PathLike, overwrite: bool = False, suffixes: tuple[str, .
         if suffixes is not None and target.suffix.lower() not in suffixes:
             known = ", ".join(suffixes)
             raise OutputError(f"{target} cannot be written: its name must end in one of {known}.")
-        if not target.parent.is_dir():
-            raise OutputError(f"{target.parent} is not an existing folder: create it or choose another place.")
+        folder = _written(target).parent
+        if not folder.is_dir():
+            raise OutputError(f"{folder} is not an existing folder: create it or choose another place.")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{target} is a device or a pipe: give the name of an ordinary file.")
+        if any(_same_file(target, name) for name in inputs if name is not None):
+            raise OutputError(f"{target} is one of the inputs: choose another name for the output.")
         if target.exists() and not overwrite:
             raise OutputError(f"{target} exists already: choose another name, or pass --overwrite (overwrite=True).")
-        descriptor, probe = tempfile.mkstemp(dir=target.parent, prefix=".avfr-", suffix=".tmp")
+        with scratch_beside(folder / "probe.tmp") as probe:
+            probe.touch(exist_ok=False)
     except (OSError, ValueError) as error:
         raise OutputError(f"{target} cannot be written ({_reason(error)}): choose another place.") from error
-    os.close(descriptor)
-    os.unlink(probe)
     return target
+
+
+def _written(target: pathlib.Path) -> pathlib.Path:
+    """The file that is written: at the end of a chain of symbolic links. OutputError where there is no end."""
+    if not target.is_symlink():
+        return target
+    end = pathlib.Path(os.path.realpath(target))
+    if end.is_symlink():
+        raise OutputError(f"{target} is a symbolic link that leads to itself: choose another name.")
+    return end
+
+
+def _same_file(target: pathlib.Path, name: PathLike) -> bool:
+    """Whether both are one file, by links too."""
+    try:
+        return target.samefile(name)
+    except (OSError, ValueError):  # one of them does not exist
+        return False
 
 
 @contextlib.contextmanager
 def atomic_file(path: PathLike, overwrite: bool = False) -> Iterator[pathlib.Path]:
-    """A scratch path beside `path`, with its ending, that replaces it when the block ends well; on any exception,
+    """A new empty file beside `path`, with its ending, that replaces it when the block ends well; on any exception,
     KeyboardInterrupt included, it is removed.
 
     Raises:
         OutputError: see `check_output`; also a disk that fills up meanwhile.
     """
     target = check_output(path, overwrite)
-    scratch = scratch_beside(target)
     try:
-        yield scratch
-        publish(scratch, target, overwrite)
+        with new_file(target) as scratch:
+            yield scratch
+            publish(scratch, target, overwrite)
     except OSError as error:
         raise OutputError(f"{target} could not be written ({_reason(error)}): choose another place.") from error
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
-def scratch_beside(target: pathlib.Path) -> pathlib.Path:
-    """A new empty hidden file in the target's folder, with the target's ending."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem[:40]}-", suffix=target.suffix)
-    os.close(descriptor)
-    return pathlib.Path(name)
+@contextlib.contextmanager
+def new_file(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A new empty hidden file in the folder of the file that `target` leads to, with the ending of `target`; removed at
+    the end of the block, unless `publish` has renamed it."""
+    with scratch_beside(_written(target).with_name(target.name)) as scratch:
+        scratch.touch(exist_ok=False)
+        yield scratch
 
 
 def publish(scratch: pathlib.Path, target: pathlib.Path, overwrite: bool) -> None:
-    """Rename the finished scratch file, atomically, with ordinary permissions.
+    """Rename the finished scratch file, atomically, to the file that `target` leads to.
 
     Raises:
         OutputError: a file of that name has appeared meanwhile and `overwrite` is false.
@@ -121,10 +149,7 @@ def publish(scratch: pathlib.Path, target: pathlib.Path, overwrite: bool) -> Non
         raise OutputError(
             f"{target} has appeared meanwhile: choose another name, or pass --overwrite (overwrite=True)."
         )
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(scratch, 0o666 & ~mask)  # mkstemp's are private
-    os.replace(scratch, target)
+    os.replace(scratch, _written(target))
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -21,9 +21,9 @@ from avfr_jax.typing import Float, UInt8
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 
 
-def check_output(path: PathLike, overwrite: bool = False) -> pathlib.Path:
+def check_output(path: PathLike, overwrite: bool = False, inputs: Sequence[PathLike | None] = ()) -> pathlib.Path:
     """`files.check_output` for the endings of video files. Raises OutputError."""
-    return files.check_output(path, overwrite, SUFFIXES)
+    return files.check_output(path, overwrite, SUFFIXES, inputs)
 
 
 class VideoWriter:
@@ -73,11 +73,12 @@ class VideoWriter:
         self._crf, self._overwrite, self._metadata = crf, overwrite, dict(metadata or {})
         self._reformatter = VideoReformatter()
         self._scratch: pathlib.Path | None = None
+        self._files = contextlib.ExitStack()
         self._container: Any = None
         self._track: _AudioTrack | None = None
 
     def __enter__(self) -> "VideoWriter":
-        self._scratch = files.scratch_beside(self.path)
+        self._scratch = self._files.enter_context(files.new_file(self.path))
         try:
             webm = self.path.suffix.lower() == ".webm"
             options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".mov") else {}
@@ -162,8 +163,7 @@ class VideoWriter:
             with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
                 self._container.close()
             self._container = None
-        if self._scratch is not None:
-            self._scratch.unlink(missing_ok=True)
+        self._files.close()
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:

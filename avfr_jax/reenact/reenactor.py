@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from avfr_jax.packages import named_packages
 from avfr_jax.reenact.results import Explained
 from avfr_jax.reenact.session import Session
 from avfr_jax.reenact.settings import Settings
@@ -76,11 +77,13 @@ class Reenactor(Settings):
             for step in steps:
                 yield step.frame
 
+    @named_packages()
     def steps(self, source: Any, driving: Any, audio: Any = "driving") -> Session:
         """As `reenact`, with the source and driving crops beside each frame, and the run's `report`. The driving clip
         is opened at once."""
         return Session(self, source, driving, audio)
 
+    @named_packages()
     def explain(self, source: Any, driving: Any, audio: Any = "driving", at: int | None = None) -> Explained:
         """One frame with its intermediate results.
 

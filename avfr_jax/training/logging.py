@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from avfr_jax.errors import MissingBackendError, OutputError
+from avfr_jax.interrupts import scratch_beside
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -46,9 +47,9 @@ class JsonLines:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             kept = [line for line in read_metrics(path) if line["step"] <= first_step] if path.exists() else []
-            scratch = path.with_name(f".{path.name}.new")
-            scratch.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            scratch.replace(path)  # atomic: a kill here leaves the old file or the new one
+            with scratch_beside(path) as scratch:
+                scratch.write_text("".join(json.dumps(line) + "\n" for line in kept))
+                scratch.replace(path)  # atomic: a kill here leaves the old file or the new one
             self._file = path.open("a")
         except OSError as error:
             raise OutputError(f"{path} cannot be written ({error.strerror}).") from None

@@ -1,5 +1,11 @@
 """Prepare a folder of videos for training: `python -m data.clip_folder VIDEOS OUT`."""
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("data.clip_folder", "stopped; finished clips are kept: run the same command again to resume.")
+
+
 import argparse
 import pathlib
 import sys
@@ -8,7 +14,6 @@ from avfr_jax.errors import AvfrError
 from avfr_jax.streams import standard_streams
 from data.clip_folder.config import ClipConfig, TooManyRejectedError
 from data.clip_folder.run import prepare
-from pipelines.processes import exit_on_signals
 
 _EPILOG = """examples:
   python -m data.clip_folder ~/videos ~/clips
@@ -77,5 +82,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_on_signals("data.clip_folder", "stopped; finished clips are kept: run the same command again to resume.")
     sys.exit(main())

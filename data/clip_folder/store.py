@@ -12,13 +12,13 @@ import json
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from avfr_jax.errors import ConfigError, OutputError
+from avfr_jax.interrupts import scratch
 from avfr_jax.media.audio import write_wav
 from avfr_jax.media.files import atomic_file
 from avfr_jax.media.mel import mel_windows
@@ -127,16 +127,16 @@ class Store:
 
         key: unique name of the source. stamp: changes whenever the source does.
         """
-        with _disk(self.folder):
-            scratch = pathlib.Path(tempfile.mkdtemp(dir=self._work, prefix="partial-"))
-        writer = SourceWriter(scratch, self.config, Outcome(stamp))
-        try:
-            yield writer
+        with scratch(self._work / f"partial-{os.urandom(6).hex()}") as folder:
             with _disk(self.folder):
-                self._publish(key, writer)
-        finally:
-            writer.close()
-            shutil.rmtree(scratch, ignore_errors=True)
+                folder.mkdir()
+            writer = SourceWriter(folder, self.config, Outcome(stamp))
+            try:
+                yield writer
+                with _disk(self.folder):
+                    self._publish(key, writer)
+            finally:
+                writer.close()
 
     def _publish(self, key: str, writer: "SourceWriter") -> None:
         writer.close()

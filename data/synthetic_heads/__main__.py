@@ -3,6 +3,12 @@
 Clip k has the seed SEED + k and is named by it. Running the command again renders the missing clips.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("data.synthetic_heads", "stopped; finished clips are kept: run the same command again to resume.")
+
+
 import argparse
 import concurrent.futures
 import pathlib
@@ -12,14 +18,14 @@ from avfr_jax.errors import AvfrError, ConfigError, OutputError
 from avfr_jax.streams import standard_streams
 from data.processes import worker_pool
 from data.synthetic_heads.files import finished, render_one, write_sheet
-from pipelines.processes import exit_on_signals
 
 
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data.synthetic_heads",
         description="Render synthetic talking heads: mp4 with sound, ground truth as npz, a contact sheet.",
-        epilog="example: python -m data.synthetic_heads /tmp/heads --clips 10 --seconds 4 --workers 2",
+        epilog="example:\n  python -m data.synthetic_heads heads --clips 10 --seconds 4 --workers 2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=pathlib.Path, metavar="OUT_DIR", help="where the clips go")
     parser.add_argument("--clips", type=int, default=10, help="number of clips (10)")
@@ -72,5 +78,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_on_signals("data.synthetic_heads", "stopped; finished clips are kept: run the same command again to resume.")
     sys.exit(main())

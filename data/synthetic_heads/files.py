@@ -4,12 +4,12 @@ import dataclasses
 import json
 import os
 import pathlib
-import tempfile
 import zipfile
 
 import numpy as np
 
 from avfr_jax.errors import ConfigError
+from avfr_jax.interrupts import scratch_beside, scratch_folder
 from avfr_jax.media.image import write_image
 from avfr_jax.media.video import VideoReader
 from avfr_jax.media.video_writer import VideoWriter
@@ -28,8 +28,8 @@ def write_video(
     """Write H.264 and AAC at 25 frames per second, completely or not at all. Raises OutputError."""
     from scipy.io import wavfile
 
-    with tempfile.TemporaryDirectory() as folder:
-        sound = pathlib.Path(folder) / "voice.wav"
+    with scratch_folder() as folder:
+        sound = folder / "voice.wav"
         wavfile.write(sound, RATE, np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16))
         height, width = frames.shape[1:3]
         with VideoWriter(path, width, height, fps=25.0, audio=sound, crf=crf, overwrite=overwrite) as writer:
@@ -45,8 +45,7 @@ def write_clip(folder: pathlib.Path, name: str, clip: SyntheticClip) -> None:
     (uint8, of 255), and identity and scene as JSON.
     """
     write_video(folder / f"{name}.mp4", clip.frames, clip.audio)
-    partial = folder / f".{name}.partial.npz"
-    try:
+    with scratch_beside(folder / f"{name}.npz") as partial:
         np.savez_compressed(
             partial,
             pose=clip.pose,
@@ -61,8 +60,6 @@ def write_clip(folder: pathlib.Path, name: str, clip: SyntheticClip) -> None:
             scene=json.dumps(dataclasses.asdict(clip.scene)),
         )
         os.replace(partial, folder / f"{name}.npz")
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def clip_name(seed: int) -> str:

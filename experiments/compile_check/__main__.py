@@ -14,6 +14,12 @@ Exit status: 0 when the step fits into the chip's memory, 1 when it does not, 2 
 has not come back in time.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.compile_check", "stopped.")
+
+
 import argparse
 import dataclasses
 import importlib.metadata
@@ -219,8 +225,9 @@ def parse_arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]
     parser = argparse.ArgumentParser(
         prog="python -m experiments.compile_check",
         description="Compile the training step for a TPU slice without the hardware and estimate its cost.",
-        epilog="example: python -m experiments.compile_check --config experiments/configs/fomm_vox_adv256.py "
-        "--topology v5e:4x4 --batch-per-chip 8. Any other --key value overrides a setting of the config.",
+        epilog="Any other --key value overrides a setting of the config.\n\nexample:\n"
+        "  python -m experiments.compile_check --config fomm_vox_adv256 --topology v5e:4x4 --batch-per-chip 8",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="a config file, or the name of one in experiments/configs")

@@ -5,6 +5,12 @@ Every codec codes every clip at every point of its curve; the output is compared
 codecs are added to the measured ones.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.rate_distortion", "stopped; measurements in the output folder are kept.")
+
+
 import argparse
 import pathlib
 import sys
@@ -63,7 +69,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.rate_distortion",
         description="Code clips of talking heads with several codecs and measure rate and distortion.",
-        epilog="example: python -m experiments.rate_distortion clips/ --codecs copy,x265,av1:63+50 --seconds 5",
+        epilog="example:\n  python -m experiments.rate_distortion clips/ --codecs copy,x265,av1:63+50 --seconds 5",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_clips(parser, seconds=5.0)
     add_output(parser, "runs/rate_distortion")

@@ -1,10 +1,4 @@
 import json
-import os
-import pathlib
-import signal
-import subprocess
-import sys
-import time
 
 import av
 import numpy as np
@@ -208,30 +202,3 @@ def test_models_and_doctor(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["packages"]["jax"]
     assert "vox-adv-cpk" in facts["models"]["fomm"]
-
-
-def _interruptible() -> None:
-    """Shells start background jobs with SIGINT ignored, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_leaves_no_half_file(portrait, tmp_path, number):
-    clip = write_clip(tmp_path / "long.mp4", [moved(astronaut(), i) for i in range(40)] * 20, sound=False)
-    out = tmp_path / "out" / "out.mp4"
-    out.parent.mkdir()
-    command = [sys.executable, "-m", "avfr_jax.cli.main", *QUICK, "--source", str(portrait), "--driving", str(clip),
-               "--output", str(out)]  # fmt: skip
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=dict(os.environ), preexec_fn=_interruptible
-    )
-    deadline = time.monotonic() + 120
-    while not list(out.parent.iterdir()) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.1)
-    assert process.poll() is None, "it ended before it could be interrupted"
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert list(pathlib.Path(out.parent).iterdir()) == []

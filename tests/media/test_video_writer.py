@@ -108,7 +108,7 @@ def test_output_is_checked_before_any_work(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(files.pathlib.Path, "touch", refuse)
     with pytest.raises(OutputError, match="permission denied"):
         check_output(tmp_path / "b.mp4")
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]

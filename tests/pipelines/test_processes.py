@@ -1,8 +1,7 @@
-"""Ends of programs and their worker processes."""
+"""Worker processes end with the program."""
 
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import time
@@ -21,15 +20,6 @@ if __name__ == "__main__":
     jobs = [pool.submit(time.sleep, 60) for _ in range(4)]
     print(*[process.pid for process in pool._processes.values()], flush=True)
     time.sleep(60)
-"""
-
-PROGRAM = """
-import time
-from pipelines.processes import exit_on_signals
-
-exit_on_signals("program", "stopped here.")
-print("ready", flush=True)
-time.sleep(60)
 """
 
 
@@ -63,25 +53,3 @@ def test_workers_end_with_a_killed_parent(tmp_path):
             break
         time.sleep(0.1)
     assert not any(map(alive, pids))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_program_with_its_status_and_a_sentence(number, tmp_path):
-    process = start(tmp_path, PROGRAM)
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(number)
-    _, words = process.communicate(timeout=10)
-    assert process.returncode == 128 + number
-    assert words == "\nprogram: stopped here.\n"
-
-
-def test_an_ignored_signal_stays_ignored(tmp_path):
-    ignoring = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + PROGRAM
-    process = start(tmp_path, ignoring)
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGHUP)
-    time.sleep(0.2)
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
-    assert process.returncode == 143
