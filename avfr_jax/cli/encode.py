@@ -102,8 +102,8 @@ def run(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from avfr_jax.codec.files import encode_file
+    from avfr_jax.media.animation import open_reader
     from avfr_jax.media.files import check_input, check_output
-    from avfr_jax.media.video import VideoReader
     from avfr_jax.model_store import load_residual_codec
     from avfr_jax.runtime import start_jax
 
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_output(arguments.output, arguments.overwrite, (".avfr",), [arguments.input, sound])
     start_jax()
     residual_codec = None if arguments.residual_codec is None else load_residual_codec(arguments.residual_codec)
-    total = VideoReader(arguments.input).info.frames
+    total = open_reader(arguments.input).info.frames
     with tqdm(total=total, unit=" frames", desc=arguments.output, disable=None, file=sys.stderr) as bar:
         done = encode_file(
             arguments.input, arguments.output, arguments.model, settings, crop=arguments.crop, sound=sound,

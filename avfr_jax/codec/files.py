@@ -92,11 +92,11 @@ def encode_file(
     Raises:
       InputError, FaceError, OutputError, ConfigError: see `track`, `check_output`, `SenderSettings`.
     """
-    from avfr_jax.media.video import VideoReader
+    from avfr_jax.media.animation import open_reader
     from avfr_jax.tracking import track
 
     target = check_output(output, overwrite, (".avfr",), [video, sound])
-    reader = VideoReader(check_input(video))
+    reader = open_reader(check_input(video))
     model = load_model(model) if isinstance(model, str) else model
     shown = (reader.info.width, reader.info.height) if crop == "none" else None
     if background is None and settings.pivots.background is not None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from avfr_jax.codec.bitstream import BitstreamError, Cursor, ReferenceCoding
 from avfr_jax.errors import ConfigError, MissingBackendError
-from avfr_jax.media.video import SCALER
+from avfr_jax.media.colour import SCALER
 from avfr_jax.typing import UInt8
 
 os.environ.setdefault("SVT_LOG", "1")  # errors alone

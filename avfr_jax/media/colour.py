@@ -12,10 +12,11 @@ import av
 import av.error
 import av.filter
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from avfr_jax.typing import Float, UInt8
 
+SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 REFERENCE_WHITE = 203.0
 """cd/m² of white in HDR video (ITU-R BT.2408, table 1): SDR white."""
 _PEAK = 1000.0

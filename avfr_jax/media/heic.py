@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import struct
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,8 @@ _CODINGS = {
     b"unci": "uncompressed",
     b"j2k1": "JPEG 2000",
 }
+_HDR: dict[int, Literal["pq", "hlg"]] = {16: "pq", 18: "hlg"}  # by transfer characteristics of ITU-T H.273
+_MATRICES = (1, 4, 5, 6, 7, 9)  # matrix coefficients of H.273 that FFmpeg's scaler knows
 _MOST_TILES = 4096
 _DEEPEST = 3  # an image derived from a grid of tiles
 
@@ -44,7 +46,8 @@ def read_heic(path: pathlib.Path, most_pixels: int) -> Any:
     or by the stated primaries.
 
     Cropping, rotation and mirroring are those of the HEIF structure (`clap`, `irot`, `imir`); its EXIF orientation
-    repeats them and is not applied (ISO/IEC 23008-12, 6.5 and A.2). Ten-bit samples become 8-bit.
+    repeats them and is not applied (ISO/IEC 23008-12, 6.5 and A.2). Ten-bit samples become 8-bit, PQ and HLG
+    are tone-mapped.
 
     Raises:
         InputError: damaged, more than `most_pixels`, or derived or coded in a way that is not decoded.
@@ -83,7 +86,7 @@ class _Decoder:
             if payload[:4] in (b"prof", b"rICC"):
                 return payload[4:]
         coding = self._coding(self.heif.primary)
-        return None if coding is None else profile_of(coding.primaries)
+        return None if coding is None or coding.transfer in _HDR else profile_of(coding.primaries)
 
     def alpha(self) -> UInt8[np.ndarray, "h w"] | None:
         """The alpha plane of the primary image."""
@@ -179,25 +182,17 @@ class _Decoder:
 
 
 def _to_rgb(frame: Any, coding: Coding | None) -> UInt8[np.ndarray, "h w 3"]:
-    """Eight-bit RGB; unstated, the matrix is BT.601 (ISO/IEC 23000-22, 7.3.6.4)."""
-    from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+    """Eight-bit RGB, HDR tone-mapped; unstated, the matrix is BT.601 (ISO/IEC 23000-22, 7.3.6.4)."""
+    from avfr_jax.media.colour import SCALER, Colour, RgbConverter
 
-    from avfr_jax.media.video import SCALER
-
-    matrix, ranges = frame.colorspace, frame.color_range
+    colour = Colour()
     if coding is not None:
-        matrix, ranges = coding.matrix, ColorRange.JPEG if coding.full_range else ColorRange.MPEG
-    known = {
-        1: Colorspace.ITU709,
-        4: Colorspace.FCC,
-        5: Colorspace.ITU601,
-        6: Colorspace.ITU601,
-        7: Colorspace.SMPTE240M,
-    }
-    return VideoReformatter().reformat(
-        frame, format="rgb24", src_colorspace=known.get(matrix, Colorspace.ITU601), src_color_range=ranges,
-        dst_color_range=ColorRange.JPEG, interpolation=SCALER,
-    ).to_ndarray()  # fmt: skip
+        frame.colorspace, frame.color_range = coding.matrix, 2 if coding.full_range else 1  # AVCOL_RANGE_JPEG, _MPEG
+        if coding.transfer in _HDR:
+            colour = Colour(_HDR[coding.transfer], "bt2020" if coding.primaries in (2, 9) else "p3")
+    if frame.colorspace not in _MATRICES:
+        frame.colorspace = 6
+    return RgbConverter(colour, frame.width, frame.height, SCALER)(frame)
 
 
 def _transform(pixels: UInt8[np.ndarray, "h w 3"], item: Item) -> UInt8[np.ndarray, "H W 3"]:

@@ -18,8 +18,9 @@ from avfr_jax.media.icc import to_srgb
 from avfr_jax.media.metadata import without_metadata
 from avfr_jax.typing import UInt8
 
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error)
 """Pillow's errors for damaged files."""
+ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 256_000_000
 """Larger pictures (768 MB as RGB) are refused before they are decoded."""
@@ -91,15 +92,23 @@ def write_image(path: PathLike, frame: UInt8[np.ndarray, "h w 3"], overwrite: bo
 
 def is_image(path: PathLike) -> bool:
     """Whether a file is a still picture by its content. False for a missing file."""
+    return is_heic(path) or _is_animated(path) is False
+
+
+def is_animation(path: PathLike) -> bool:
+    """Whether a file is an animated GIF, PNG, WebP or AVIF by its content. False for a missing file."""
+    return not is_heic(path) and _is_animated(path) is True
+
+
+def _is_animated(path: PathLike) -> bool | None:
+    """None for what Pillow cannot open. Several pages, or sizes, are no animation."""
     from PIL import Image
 
-    if is_heic(path):
-        return True
     try:
         with warnings.catch_warnings(action="ignore"), _open(path) as opened:
-            return not (opened.format == "GIF" and getattr(opened, "is_animated", False))
+            return opened.format in ANIMATED and bool(getattr(opened, "is_animated", False))
     except (*DAMAGE, Image.DecompressionBombError):
-        return False
+        return None
 
 
 def _open(path: PathLike) -> Any:

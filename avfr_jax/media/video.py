@@ -11,10 +11,9 @@ from typing import Any
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import Interpolation
 
 from avfr_jax.errors import InputError
-from avfr_jax.media.colour import Colour, RgbConverter
+from avfr_jax.media.colour import SCALER, Colour, RgbConverter
 from avfr_jax.media.container import audio_stream, clean_text, decode, frame_time, open_input, video_stream
 from avfr_jax.media.deinterlace import deinterlaced
 from avfr_jax.media.files import PathLike
@@ -26,7 +25,6 @@ _SEEK_ABOVE = 60.0
 """Seconds above which a clip is sampled by seeking instead of decoding it through."""
 _WALKED = 200_000_000
 """Bytes up to which an MPEG stream is read through for its length."""
-SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from avfr_jax.errors import OutputError
 from avfr_jax.media import files
 from avfr_jax.media.audio import audio_blocks, audio_format
+from avfr_jax.media.colour import SCALER
 from avfr_jax.media.files import PathLike
-from avfr_jax.media.video import SCALER
 from avfr_jax.typing import Float, UInt8
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")

@@ -137,14 +137,14 @@ def describe(path: PathLike) -> dict[str, Any]:
     Raises:
         InputError: see `avfr_jax.media.video.VideoReader` and `avfr_jax.media.image.read_image`.
     """
-    from avfr_jax.media import image, video
+    from avfr_jax.media import animation, image
 
     if image.is_image(path):
         picture = image.read_image(path)
         facts: dict[str, Any] = {"kind": "image", "width": picture.shape[1], "height": picture.shape[0]}
         reading = read_invisible([picture])
     else:
-        reader = video.VideoReader(path)
+        reader = animation.open_reader(path)
         facts = {"kind": "video", **dataclasses.asdict(reader.info)}
         del facts["path"]
         reading = read_invisible(reader)

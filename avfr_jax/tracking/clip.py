@@ -61,12 +61,12 @@ class Clip(abc.ABC):
 
 
 class VideoClip(Clip):
-    """A video file, decoded once where its frames fit into `KEPT_BYTES`."""
+    """A video file or animated picture, decoded once where its frames fit into `KEPT_BYTES`."""
 
     def __init__(self, path: str | os.PathLike[str], fps: FrameRate) -> None:
-        from avfr_jax.media.video import VideoReader
+        from avfr_jax.media.animation import open_reader
 
-        self._reader = VideoReader(path, None if fps == "source" else float(fps))
+        self._reader = open_reader(path, None if fps == "source" else float(fps))
         info = self._reader.info
         self.name, self.fps, self.frames = str(path), self._reader.fps, info.frames
         self._audio = pathlib.Path(path) if info.has_audio else None
@@ -139,8 +139,8 @@ def open_clip(driving: Any, fps: FrameRate = DEFAULT_FPS) -> Clip:
     """The frames of a driving clip.
 
     Args:
-      driving: path of a video or picture; an array `[N, H, W, 3]` or a sequence of images `[H, W, 3]`, uint8 or float
-        in [0, 1]; or an iterable of images; or a `Clip`, given back as it is.
+      driving: path of a video, a picture or an animated one; an array `[N, H, W, 3]` or a sequence of images
+        `[H, W, 3]`, uint8 or float in [0, 1]; or an iterable of images; or a `Clip`, given back as it is.
       fps: frames a second to read a video at, or `source` for its own rate. Images are taken to have that rate, 25
         with `source`.
 
@@ -164,10 +164,11 @@ def read_portrait(source: Any) -> Frame:
     """A source picture: a picture's path, a video's path (its first frame), or an image. Raises InputError."""
     if not isinstance(source, str | os.PathLike):
         return rgb_frame(source, "the source")
-    from avfr_jax.media.image import is_image, read_image
+    from avfr_jax.media.image import is_animation, is_image, read_image
     from avfr_jax.media.video import VideoReader, is_video
 
-    if pathlib.Path(source).is_file() and not is_image(source) and is_video(source):
+    is_picture = is_image(source) or is_animation(source)
+    if pathlib.Path(source).is_file() and not is_picture and is_video(source):
         return next(iter(VideoReader(source)))
     picture: Frame = read_image(source)
     return picture

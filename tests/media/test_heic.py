@@ -8,6 +8,7 @@ from PIL import Image
 
 from avfr_jax.errors import InputError
 from avfr_jax.media import image
+from avfr_jax.media.colour import Colour, to_bt709
 from avfr_jax.media.image import is_image, read_image
 from avfr_jax.media.video import is_video
 from tests.heif_writer import Made, box, coded, full, grid, nclx, size, write_heic
@@ -81,6 +82,14 @@ def test_stated_matrix_and_range_come_before_those_of_the_stream(made, making, t
         item = coded(making, tmp_path, colour, properties=(nclx(1, 13, matrix, True),))
         expected = [luma + red * cr, luma - green[0] * cb - green[1] * cr, luma + blue * cb]
         assert _error(made([item]), np.array(expected)) <= 3
+
+
+def test_hdr_is_tone_mapped(made, making, tmp_path):
+    colour = np.broadcast_to(np.array([110, 90, 80], np.uint8), (64, 64, 3))
+    item = coded(making, tmp_path, colour, "yuv444p10le", (nclx(9, 16, 6, False),))
+    expected = 255 * to_bt709(colour[0, 0] / 255, Colour("pq", "bt2020"))
+    assert np.abs(expected - colour[0, 0]).max() > 10
+    assert _error(made([item]), expected) <= 3
 
 
 def test_an_alpha_plane_is_composited_on_white(made, making, tmp_path, tiles):
