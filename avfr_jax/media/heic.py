@@ -72,6 +72,15 @@ def read_heic(path: pathlib.Path, most_pixels: int) -> Any:
         raise InputError(f"{path} is damaged ({error}): give an intact HEIC file, or convert it to JPEG.") from error
 
 
+def stated_profile(path: pathlib.Path) -> bytes | None:
+    """The ICC profile of a HEIF picture, AVIF included, stored or by its primaries; None where it states neither."""
+    try:
+        with open(path, "rb") as stream:
+            return _Decoder(Heif(stream), 0).profile
+    except (HeifError, OSError, struct.error, IndexError):
+        return None
+
+
 class _Decoder:
     """Decodes the items of one file."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from avfr_jax.errors import InputError, OutputError
 from avfr_jax.media.files import PathLike, atomic_file, check_input, check_output
-from avfr_jax.media.heic import read_heic
+from avfr_jax.media.heic import read_heic, stated_profile
 from avfr_jax.media.heif import is_heic
 from avfr_jax.media.icc import to_srgb
 from avfr_jax.media.metadata import without_metadata
@@ -57,6 +57,8 @@ def open_picture(found: pathlib.Path) -> Iterator[Any]:
                     f"{found} has {opened.width}×{opened.height} pixels, more than the "
                     f"{MAX_PIXELS // 1_000_000} million that are read: scale it down."
                 )
+            if opened.format == "AVIF" and "icc_profile" not in opened.info:
+                opened.info["icc_profile"] = stated_profile(found)
             yield opened
     except UnidentifiedImageError as error:
         raise InputError(f"{found} is not a picture that can be read: give a PNG or JPEG file.") from error

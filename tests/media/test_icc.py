@@ -84,6 +84,14 @@ def test_heic_with_a_profile_or_primaries_of_p3(tmp_path, making):
         assert np.abs(_patches(path) - _encoded(linear @ P3_TO_SRGB.T)).max() <= 4
 
 
+def test_avif_with_primaries_of_p3(tmp_path):
+    Image.fromarray(PICTURE).save(tmp_path / "a.avif", quality=100)
+    data = (tmp_path / "a.avif").read_bytes()
+    at = data.index(b"nclx") + 4
+    (tmp_path / "a.avif").write_bytes(data[:at] + b"\0\x0c" + data[at + 2 :])
+    assert np.abs(_patches(tmp_path / "a.avif") - _encoded(_decoded(COLOURS) @ P3_TO_SRGB.T)).max() <= 4
+
+
 def test_profiles_made_from_code_points(tmp_path):
     Image.fromarray(PICTURE).save(tmp_path / "a.png", icc_profile=profile_of(12))
     expected = _encoded(_decoded(COLOURS) @ P3_TO_SRGB.T)

@@ -44,12 +44,12 @@ BROKEN_EXIF = {
 
 
 @pytest.mark.parametrize("broken", BROKEN_EXIF)
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "crc.png", "a.webp"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "crc.png", "a.webp", "a.avif"])
 def test_broken_exif_is_ignored(tmp_path, name, broken):
     exif = Image.Exif()
-    exif[0x010F], exif[0x0112] = "maker of the camera", 6
-    lossless = {"lossless": True} if name == "a.webp" else {}
-    Image.fromarray(GRADIENT).save(tmp_path / name, exif=exif, **lossless)
+    exif[0x010F], exif[0x0112] = "maker of the camera", 1 if name == "a.avif" else 6
+    best = {"a.webp": {"lossless": True}, "a.avif": {"quality": 100}}.get(name, {})
+    Image.fromarray(GRADIENT).save(tmp_path / name, exif=exif, **best)
     whole = (tmp_path / name).read_bytes()
     data = BROKEN_EXIF[broken](whole, whole.index(b"MM\x00*"))
     if name == "a.png":
@@ -58,7 +58,20 @@ def test_broken_exif_is_ignored(tmp_path, name, broken):
         data = data[:end] + zlib.crc32(data[at:end]).to_bytes(4, "big") + data[end + 4 :]
     (tmp_path / name).write_bytes(data)
     assert is_image(tmp_path / name)
-    assert np.abs(read_image(tmp_path / name).astype(int) - GRADIENT).max() <= (3 if name == "a.jpg" else 0)
+    assert np.abs(read_image(tmp_path / name).astype(int) - GRADIENT).max() <= (3 if name in ("a.jpg", "a.avif") else 0)
+
+
+@pytest.mark.parametrize("orientation", [2, 4, 5, 6, 8])
+def test_orientation_of_avif_is_that_of_its_boxes(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "maker of the camera", orientation
+    Image.fromarray(GRADIENT).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(GRADIENT).save(tmp_path / "a.avif", exif=exif, quality=100)
+    expected = read_image(tmp_path / "a.png").astype(int)
+    data = (tmp_path / "a.avif").read_bytes()
+    (tmp_path / "broken.avif").write_bytes(data.replace(b"MM\x00*", b"GONE"))
+    for name in ("a.avif", "broken.avif"):
+        assert np.abs(read_image(tmp_path / name) - expected).max() <= 3
 
 
 def test_damaged_metadata_of_png_are_left_out_and_damaged_pixels_are_not(tmp_path):
