@@ -10,7 +10,6 @@ import contextlib
 import os
 import pathlib
 import stat
-import tempfile
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -44,20 +43,20 @@ def _state(folder: pathlib.Path) -> str:
     return "can be made" if os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK) else "cannot be made"
 
 
-def _places() -> list[_Place]:
+def _places() -> Iterator[_Place]:
     """Candidates for the package's folder, the preferred one first."""
-    places = []
     for name, below in (("AVFR_HOME", ""), ("XDG_CACHE_HOME", "avfr-jax")):
         if folder := _expand(os.environ.get(name, "")):
-            places.append(_Place(name, folder / below, _state(folder / below)))
+            yield _Place(name, folder / below, _state(folder / below))
     if home := _expand("~"):
         folder = home / ".cache" / "avfr-jax"
-        places.append(_Place("home folder", folder, _state(folder)))
+        yield _Place("home folder", folder, _state(folder))
+    import tempfile  # not at the start of a program that needs no further place
+
     with contextlib.suppress(FileNotFoundError):  # no place for temporary files
         folder = pathlib.Path(tempfile.gettempdir()) / f"avfr-jax-{_user()}"
         state = _state(folder) if _is_own(folder) else "of another user, or open to others"
-        places.append(_Place("temporary folder", folder, state, private=True))
-    return places
+        yield _Place("temporary folder", folder, state, private=True)
 
 
 def _user() -> int:

@@ -26,10 +26,11 @@ def exit_on_signals(program: str, sentence: str) -> None:
     """From now on, end at once on Ctrl-C, SIGTERM or SIGHUP, with status 128 + its number (130, 143, 129), the sentence
     on stderr and nothing left of what `scratch` names.
 
-    To be called first, before imports that take a while. A signal that the process was started to ignore (`nohup`, a
-    shell's background job) or whose handler is replaced later is left alone. Does nothing outside the main thread.
+    To be called first, before imports that take a while; a second call does nothing, nor does one outside the main
+    thread. A signal that the process was started to ignore (`nohup`, a shell's background job) or whose handler is
+    replaced later is left alone.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or _pause in map(signal.getsignal, SIGNALS):
         return
     ours = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     reader, writer = (_beyond_the_standard_streams(end) for end in os.pipe())

@@ -13,12 +13,23 @@ _LARGEST_PASTE = 1280  # pixels: a larger portrait is reduced before results are
 
 
 class Compositor:
-    """Pastes generated crops back into the source picture, reduced to at most 1280 pixels on its longer side."""
+    """Pastes generated crops back into the source picture, reduced to at most 1280 pixels on its longer side.
+
+    Attributes:
+      reduced: a sentence about the size of the result where it is smaller than the picture, else None.
+    """
 
     def __init__(self, portrait: Portrait, paste_back: bool) -> None:
         self._background: Any = None
+        self.reduced: str | None = None
         if paste_back:
             self._background, self._crop = _reduced(portrait.picture, portrait.crop)
+            (height, width), (high, wide) = portrait.picture.shape[:2], self._background.shape[:2]
+            if (height, width) != (high, wide):
+                self.reduced = (
+                    f"The result has {wide} × {high} pixels, the source {width} × {height}: results are pasted back at "
+                    f"no more than {_LARGEST_PASTE} pixels on the longer side."
+                )
 
     def __call__(self, generated: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]:
         if self._background is None:

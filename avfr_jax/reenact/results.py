@@ -16,7 +16,7 @@ class Step:
     """One frame of the result.
 
     Attributes:
-      frame: the result, uint8 `[S, S, 3]`, or of the source's own size with `paste_back`.
+      frame: the result, uint8 `[S, S, 3]`; with `paste_back` of the source's size, at most 1280 on the longer side.
       generated: output of the model, uint8 `[S, S, 3]`.
       driving: driving crop, uint8 `[S, S, 3]`; None for recorded motion.
       source: source crop, uint8 `[S, S, 3]`.

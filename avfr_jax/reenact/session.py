@@ -170,6 +170,8 @@ class Session(Iterator[Step]):
                 elif self._skips(frame.index):
                     continue
                 yield Step(composite(last), last, frame.image, source, frame.index, missing)
+        if composite.reduced:
+            self.report.warn(composite.reduced)
 
     def _is_missing(self, frame: TrackedFrame) -> bool:
         return self._tracking.needs_faces and frame.landmarks is None and frame.motion is None

@@ -5,10 +5,13 @@
 `render_photo_clip` animates that photograph itself.
 """
 
-from data.synthetic_heads.identity import IdentityParams, Scene, astronaut_identity, sample_identity, sample_scene
-from data.synthetic_heads.motion import MotionTrack, sample_motion, still_motion
-from data.synthetic_heads.photo import PhotoRenderer, render_photo_clip, sample_photo_motion
-from data.synthetic_heads.render import Renderer, SyntheticClip, SyntheticFrame, iter_clip, render_clip
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data.synthetic_heads.identity import IdentityParams, Scene, astronaut_identity, sample_identity, sample_scene
+    from data.synthetic_heads.motion import MotionTrack, sample_motion, still_motion
+    from data.synthetic_heads.photo import PhotoRenderer, render_photo_clip, sample_photo_motion
+    from data.synthetic_heads.render import Renderer, SyntheticClip, SyntheticFrame, iter_clip, render_clip
 
 __all__ = [
     "IdentityParams",
@@ -28,3 +31,31 @@ __all__ = [
     "sample_scene",
     "still_motion",
 ]
+
+_WHERE = {
+    "IdentityParams": "identity",
+    "MotionTrack": "motion",
+    "PhotoRenderer": "photo",
+    "Renderer": "render",
+    "Scene": "identity",
+    "SyntheticClip": "render",
+    "SyntheticFrame": "render",
+    "astronaut_identity": "identity",
+    "iter_clip": "render",
+    "render_clip": "render",
+    "render_photo_clip": "photo",
+    "sample_identity": "identity",
+    "sample_motion": "motion",
+    "sample_photo_motion": "photo",
+    "sample_scene": "identity",
+    "still_motion": "motion",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when first used: the program of this package begins with nothing else imported."""
+    if name in _WHERE:
+        import importlib
+
+        return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

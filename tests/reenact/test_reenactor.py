@@ -170,6 +170,26 @@ def test_paste_back_leaves_the_rest_of_the_picture_alone(frames):
     assert np.abs(out[2].astype(int) - picture).max() > 10
 
 
+def test_paste_back_reports_a_result_smaller_than_the_picture(frames):
+    from skimage import data
+
+    def warnings(picture):
+        steps = warping(paste_back=True).steps(picture, frames[:2])
+        shape = next(steps).frame.shape
+        list(steps)
+        return shape, [text for text in steps.report.warnings if "pasted back" in text]
+
+    small = data.astronaut()
+    assert warnings(small) == ((512, 512, 3), [])
+    large = np.concatenate([np.repeat(np.repeat(small, 3, 0), 3, 1), np.zeros((1536, 512, 3), np.uint8)], axis=1)
+    shape, sentences = warnings(large)
+    assert shape == (960, 1280, 3)
+    assert sentences == [
+        "The result has 1280 × 960 pixels, the source 2048 × 1536: results are pasted back at no more than 1280 pixels "
+        "on the longer side."
+    ]
+
+
 def test_best_frame_is_the_one_that_looks_like_the_source(frames):
     auto = stubbed(best_frame="auto").steps(frames[6], frames)
     next(auto)
