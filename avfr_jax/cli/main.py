@@ -76,10 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         arguments = _parser(words).parse_args(words)
+        from avfr_jax.cli.options import pipes_as_files
         from avfr_jax.runtime import log_to_stderr
 
         log_to_stderr()
-        return int(arguments.run(arguments) or 0)
+        with pipes_as_files(arguments):
+            return int(arguments.run(arguments) or 0)
     except ModuleNotFoundError as error:
         from avfr_jax.packages import missing_package
 
