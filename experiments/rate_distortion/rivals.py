@@ -29,7 +29,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from avfr_jax.errors import InputError, MissingBackendError
-from avfr_jax.media.video import SCALER
+from avfr_jax.media.colour import SCALER
 from avfr_jax.typing import Float, UInt8
 from experiments.rate_distortion.base import Coded
 
