@@ -87,6 +87,7 @@ class _Decoder:
     def __init__(self, heif: Heif, most_pixels: int) -> None:
         self.heif = heif
         self._left = self._most_pixels = most_pixels
+        self._decoded = 0
 
     @property
     def profile(self) -> bytes | None:
@@ -156,8 +157,9 @@ class _Decoder:
         width, height = struct.unpack_from(">II", size, 4)
         self._check_size(width, height)
         self._left -= width * height
+        self._decoded += 1
         # Tiles may overlap the picture's right and lower border.
-        if self._left < -self._most_pixels:
+        if self._left < -self._most_pixels or self._decoded > _MOST_TILES + 2:
             raise HeifError("its tiles are far more than cover it")
         context = av.CodecContext.create("hevc", "r")
         context.extradata = config

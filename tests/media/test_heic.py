@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from avfr_jax.errors import InputError
-from avfr_jax.media import image
+from avfr_jax.media import heic, image
 from avfr_jax.media.colour import Colour, to_bt709
 from avfr_jax.media.image import is_image, read_image
 from avfr_jax.media.video import is_video
@@ -129,6 +129,11 @@ def test_claims_are_checked_before_memory_is_taken(made, tiles, monkeypatch):
         with pytest.raises(InputError, match=sentence) as caught:
             read_image(made([tiles[0], item] if item.kind == b"grid" else [item]))
         assert len(str(caught.value)) < 300
+    monkeypatch.setattr(heic, "_MOST_TILES", 3)
+    row = grid(1, 3, 192, 64, [1, 1, 1])
+    with pytest.raises(InputError, match="far more"):
+        read_image(made([tiles[0], row, grid(3, 1, 192, 192, [2, 2, 2])]))
+    monkeypatch.undo()
     monkeypatch.setattr(image, "MAX_PIXELS", 20_000)
     with pytest.raises(InputError, match="192×128"):
         read_image(made([*tiles, whole]))
