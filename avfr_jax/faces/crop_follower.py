@@ -23,13 +23,14 @@ class CropFollower:
     middle, by an alpha-beta filter (Benedict and Bordner, 1962) with a dead zone and friction; at a cut it jumps.
 
     Args:
-      crop: of the first frame.
+      crop: to begin with.
       image_shape: of the frames, [H, W, …].
       fps: frames a second.
+      sampled: whether the crop was chosen from frames of the whole clip; it rests then until the face is cut.
     """
 
-    def __init__(self, crop: Crop, image_shape: Sequence[int], fps: float) -> None:
-        self._crop, self._shape = crop, image_shape
+    def __init__(self, crop: Crop, image_shape: Sequence[int], fps: float, *, sampled: bool = False) -> None:
+        self._crop, self._shape, self._sampled = crop, image_shape, sampled
         self._alpha = 1 - math.exp(-1 / (fps * CATCH_UP))
         self._beta = self._alpha**2 / (2 - self._alpha)
         self._kept = math.exp(-1 / (fps * FRICTION))
@@ -55,10 +56,12 @@ class CropFollower:
 
     def _leaves(self, box: Float[np.ndarray, "1 4"], size: float) -> bool:
         side = self._crop.side
+        if self._sampled:
+            return bool(overhang(self._crop, box, self._shape).any())
         largest = side >= min(self._shape[:2])  # an image without a larger crop
         if side > LARGEST_SIDE * size or (side < SMALLEST_SIDE * size and not largest):
             return True
-        return bool((overhang(self._crop, box, self._shape, MARGIN * side) != 0).any())
+        return bool(overhang(self._crop, box, self._shape, MARGIN * side).any())
 
     def _framing(self, face: Face) -> Crop:
         """The crop with the face in its middle."""

@@ -190,7 +190,7 @@ class TrackedClip:
             if index == 0 and self._tracking.crop == "auto" and self._path is None:
                 from avfr_jax.faces import CropFollower
 
-                follower = CropFollower(self._crop, frame.shape, float(self.fps))
+                follower = CropFollower(self._crop, frame.shape, float(self.fps), sampled=self.repeatable)
             view = None if follower is None else follower(face)
             yield self._with_mask(self._tracked(index, frame, face, view))
 

@@ -128,6 +128,13 @@ def test_a_follower_rests_while_the_face_is_inside():
     assert set(_followed(_faces(np.full(5, 200.0), 380), tight)) == {tight}
 
 
+def test_a_crop_chosen_from_samples_rests_until_the_face_is_cut():
+    crop = Crop(200.0, 100.0, 200.0)
+    for x, size, rests in ((252, 100, True), (300, 50, True), (240, 100, False)):
+        follow = CropFollower(crop, SHAPE, 25.0, sampled=True)
+        assert all(follow(face) is crop for face in _faces(np.full(5, x), size)) == rests
+
+
 def test_a_follower_keeps_up_with_a_walk_and_comes_to_rest():
     x = 300 + 250 * np.clip(TIME - 0.4, 0, 2)
     faces = _faces(x)
