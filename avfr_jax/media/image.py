@@ -57,6 +57,8 @@ def open_picture(found: pathlib.Path) -> Iterator[Any]:
                     f"{found} has {opened.width}×{opened.height} pixels, more than the "
                     f"{MAX_PIXELS // 1_000_000} million that are read: scale it down."
                 )
+            if _is_preview(opened):
+                raise InputError(f"{found} is a camera's raw file, which is not read: export it as JPEG or PNG.")
             if opened.format == "AVIF" and "icc_profile" not in opened.info:
                 opened.info["icc_profile"] = stated_profile(found)
             yield opened
@@ -124,6 +126,16 @@ def _open(path: PathLike) -> Any:
         if bare is None:
             raise
         return Image.open(io.BytesIO(bare))
+
+
+def _is_preview(opened: Any) -> bool:
+    """Whether a TIFF file is a raw one or begins with a reduced picture, as raw files do (TIFF 6.0, NewSubfileType;
+    DNG 1.7, DNGVersion)."""
+    if opened.format != "TIFF":
+        return False
+    reduced, version = 254, 50706
+    kind = opened.tag_v2.get(reduced, 0)
+    return version in opened.tag_v2 or (isinstance(kind, int) and bool(kind & 1))
 
 
 def _upright(picture: Any) -> Any:

@@ -86,6 +86,20 @@ def test_damaged_metadata_of_png_are_left_out_and_damaged_pixels_are_not(tmp_pat
         read_image(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("tags", [{254: 1}, {50706: b"\1\4\0\0"}])
+def test_the_preview_in_a_raw_file_is_not_taken_for_the_picture(tmp_path, tags):
+    Image.fromarray(GRADIENT).save(tmp_path / "a.dng", "TIFF", tiffinfo=tags)
+    with pytest.raises(InputError, match="raw file"):
+        read_image(tmp_path / "a.dng")
+
+
+def test_a_jpeg_of_several_pictures_is_its_first(tmp_path):
+    first, second = (Image.fromarray(picture) for picture in (GRADIENT, 255 - GRADIENT))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)
+    assert is_image(tmp_path / "a.jpg")
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - GRADIENT).max() <= 4
+
+
 def test_shared_case_of_broken_exif(shared_dir):
     assert read_image(shared_dir / "cases" / "exifbad.png").shape == (256, 256, 3)
 
