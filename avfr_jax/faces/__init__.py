@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from avfr_jax.faces.face import Face, FaceBackend
     from avfr_jax.faces.fill import apply_filled
     from avfr_jax.faces.mesh import mesh_image, structural_prior
-    from avfr_jax.faces.paste import paste_back
+    from avfr_jax.faces.paste import open_sides, paste_back
     from avfr_jax.faces.pose import HeadPose, head_pose
+    from avfr_jax.faces.seam import SeamAligner
     from avfr_jax.faces.smoothing import LandmarkFilter
 
 _MODULES = {
@@ -31,8 +32,9 @@ _MODULES = {
     "crop_path": ("faces_outside", "following_crops", "holds"),
     "fill": ("apply_filled",),
     "mesh": ("mesh_image", "structural_prior"),
-    "paste": ("paste_back",),
+    "paste": ("open_sides", "paste_back"),
     "pose": ("HeadPose", "head_pose"),
+    "seam": ("SeamAligner",),
     "smoothing": ("LandmarkFilter",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
@@ -45,6 +47,7 @@ __all__ = [
     "FaceBackend",
     "HeadPose",
     "LandmarkFilter",
+    "SeamAligner",
     "apply_filled",
     "choose_face",
     "crop_for_clip",
@@ -56,6 +59,7 @@ __all__ = [
     "holds",
     "mesh_image",
     "open_face_backend",
+    "open_sides",
     "paste_back",
     "share_in_view",
     "structural_prior",

@@ -1,6 +1,7 @@
 """Pasting of a generated square into the frame of its crop."""
 
 import functools
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -38,8 +39,7 @@ def paste_back(
     if x0 >= x1 or y0 >= y1:
         return result
     place = (crop.side / size, x0 - crop.x, x1 - x0, y0 - crop.y, y1 - y0)
-    ends = (crop.x <= 0.5, crop.x + crop.side >= width - 0.5, crop.y <= 0.5, crop.y + crop.side >= height - 0.5)
-    share = _placed_border(size, ends, *place)
+    share = _placed_border(size, open_sides(crop, frame.shape), *place)
     pixels = np.ascontiguousarray(_placed(generated, *place))
     if pixels.dtype != np.uint8:
         pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
@@ -48,17 +48,29 @@ def paste_back(
     return result
 
 
-@functools.lru_cache(maxsize=8)
-def _border(size: int, ends: tuple[bool, bool, bool, bool]) -> Float[np.ndarray, "{size} {size}"]:
-    """Weight 1 inside a rounded rectangle, smoothly 0 at the border of the square, except at its left, right, upper
-    or lower side where the frame ends there."""
+def open_sides(crop: Crop, image_shape: Sequence[int]) -> tuple[bool, bool, bool, bool]:
+    """Whether the left, right, upper and lower side of a crop are those of the image [H, W, …], or lie outside it."""
+    height, width = image_shape[:2]
+    right, lower = crop.x + crop.side >= width - 0.5, crop.y + crop.side >= height - 0.5
+    return crop.x <= 0.5, right, crop.y <= 0.5, lower
+
+
+def border_distance(size: int, ends: tuple[bool, bool, bool, bool]) -> Float[np.ndarray, "{size} {size}"]:
+    """Distance of each pixel of a square from its rounded border, in sides, at most `CORNER`; the left, right, upper
+    or lower side does not count where the frame ends there."""
     position = (2 * np.arange(size) + 1) / size - 1  # -1 and 1 at the border
     straight = 1 - 2 * CORNER
     left, right, upper, lower = (np.maximum(sign * position - straight, 0) for sign in (-1, 1, -1, 1))
     across = np.where(ends[0], 0, left) + np.where(ends[1], 0, right)
     x, y = np.meshgrid(across, np.where(ends[2], 0, upper) + np.where(ends[3], 0, lower))
-    distance = (2 * CORNER - np.hypot(x, y)) / (2 * FEATHER)  # to the rounded border, in feathers
-    ramp = np.clip(distance, 0, 1)
+    return np.asarray(CORNER - np.hypot(x, y) / 2)
+
+
+@functools.lru_cache(maxsize=8)
+def _border(size: int, ends: tuple[bool, bool, bool, bool]) -> Float[np.ndarray, "{size} {size}"]:
+    """Weight 1 inside a rounded rectangle, smoothly 0 at the border of the square, except at its left, right, upper
+    or lower side where the frame ends there."""
+    ramp = np.clip(border_distance(size, ends) / FEATHER, 0, 1)
     weight: np.ndarray = (ramp * ramp * (3 - 2 * ramp)).astype(np.float32)
     weight.setflags(write=False)
     return weight

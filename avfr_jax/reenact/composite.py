@@ -13,7 +13,8 @@ _LARGEST_PASTE = 1280  # pixels: a larger portrait is reduced before results are
 
 
 class Compositor:
-    """Pastes generated crops back into the source picture, reduced to at most 1280 pixels on its longer side.
+    """Pastes generated crops back into the source picture, reduced to at most 1280 pixels on its longer side. Along the
+    border of the crop they are aligned with it first (`faces.seam`).
 
     Attributes:
       reduced: a sentence about the size of the result where it is smaller than the picture, else None.
@@ -23,6 +24,8 @@ class Compositor:
         self._background: Any = None
         self.reduced: str | None = None
         if paste_back:
+            from avfr_jax.faces import SeamAligner, open_sides
+
             self._background, self._crop = _reduced(portrait.picture, portrait.crop)
             (height, width), (high, wide) = portrait.picture.shape[:2], self._background.shape[:2]
             if (height, width) != (high, wide):
@@ -30,13 +33,16 @@ class Compositor:
                     f"The result has {wide} × {high} pixels, the source {width} × {height}: results are pasted back at "
                     f"no more than {_LARGEST_PASTE} pixels on the longer side."
                 )
+            assert portrait.frame.image is not None
+            ends = open_sides(self._crop, self._background.shape)
+            self._aligner = SeamAligner(portrait.frame.image, ends, portrait.frame.person_mask)
 
     def __call__(self, generated: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "h w 3"]:
         if self._background is None:
             return generated
         from avfr_jax.faces import paste_back
 
-        pasted: UInt8[np.ndarray, "h w 3"] = paste_back(self._background, generated, self._crop)
+        pasted: UInt8[np.ndarray, "h w 3"] = paste_back(self._background, self._aligner(generated), self._crop)
         return pasted
 
 
