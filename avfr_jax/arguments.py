@@ -1,6 +1,7 @@
 """Checks of the arrays and numbers that callers of the Python API pass."""
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,21 @@ def whole_number(value: Any, name: str, least: int) -> int:
     return number
 
 
+def set_whole_numbers(settings: Any, least: Mapping[str, int], where: str = "") -> None:
+    """Check fields of a frozen dataclass in its `__post_init__` with `whole_number`; those that are None stay so."""
+    for name, lowest in least.items():
+        value = getattr(settings, name)
+        if value is not None:
+            object.__setattr__(settings, name, whole_number(value, where + name, lowest))
+
+
+def _array(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError:  # lists of unequal lengths
+        raise InputError(f"{name} must be an array, not lists of unequal lengths.") from None
+
+
 def mono_sound(samples: Any, name: str = "the sound") -> Float[np.ndarray, "t"]:
     """Samples as mono float32 [T] in [-1, 1]; the rate is left as it is.
 
@@ -41,7 +57,7 @@ def mono_sound(samples: Any, name: str = "the sound") -> Float[np.ndarray, "t"]:
     Raises:
       InputError: another shape or dtype, NaN or infinity, or floats that are not scaled to [-1, 1].
     """
-    samples = np.asarray(samples)
+    samples = _array(samples, name)
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= MOST_CHANNELS):
         wanted = f"[T] or [T, channels] with up to {MOST_CHANNELS} channels"
         raise InputError(f"{name} must have the shape {wanted}, not {list(samples.shape)}.")
@@ -64,7 +80,7 @@ def rgb_frame(image: Any, name: str) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
       InputError: another shape or dtype, NaN or infinity, or floats that are not scaled to [0, 1].
     """
-    image = np.asarray(image)
+    image = _array(image, name)
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise InputError(f"{name} must be an image of shape [H, W, 3], not {list(image.shape)}.")
     if image.dtype == np.uint8:

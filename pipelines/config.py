@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from avfr_jax.arguments import set_whole_numbers
 from avfr_jax.errors import ConfigError
 
 FRAMES = {"pair": ("source", "driving"), "triplet": ("source", "between", "driving"), "single": ("driving",)}
@@ -58,9 +59,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         least = {"batch_size": 1, "size": 2, "seed": 0, "repeats": 1, "workers": 0, "threads": 1, "prefetch": 1}
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ConfigError(f"data.{name} must be at least {value}, not {getattr(self, name)}.")
+        set_whole_numbers(self, least, "data.")
         if self.seed >= 2**64:
             raise ConfigError(f"data.seed must be below 2**64, not {self.seed}.")
         if not 0 <= self.max_corrupt <= 1:

@@ -4,9 +4,22 @@ import numpy as np
 import pytest
 
 from avfr_jax.arguments import mono_sound, rgb_frame, same_size, whole_number
+from avfr_jax.codec.files import decoded_size
+from avfr_jax.codec.pivots import PivotSettings
+from avfr_jax.codec.receiver import Receiver
+from avfr_jax.codec.settings import SenderSettings
 from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.faces.choose import choose_face
+from avfr_jax.faces.face import Face
+from avfr_jax.media.mel import mel_spectrogram
+from avfr_jax.media.video_writer import VideoWriter
+from avfr_jax.models.base import Capabilities
+from avfr_jax.tracking.clip import FrameClip, open_clip
+from avfr_jax.tracking.tracker import TrackedClip, Tracking
+from pipelines.config import DataConfig
 
 TONE = np.sin(np.arange(400) / 20) * 0.5
+FACE = Face(np.linspace(0, 99, 478 * 3, dtype=np.float32).reshape(478, 3), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +95,82 @@ def test_frames_of_another_size_are_refused():
     assert same_size(np.zeros((4, 6, 3)), shape, "the clip") == shape
     with pytest.raises(InputError, match="the clip change size from 6×4 to 4×6"):
         same_size(np.zeros((6, 4, 3)), shape, "the clip")
+
+
+def test_lists_of_unequal_lengths_are_refused():
+    for check in (mono_sound, lambda values: rgb_frame(values, "the source")):
+        with pytest.raises(InputError, match="unequal lengths"):
+            check([[1.0, 2.0], [3.0]])
+    with pytest.raises(InputError, match="object"):
+        rgb_frame(np.full((2, 2, 3), None), "the source")
+
+
+# --- where callers' arrays and numbers come in: each refuses at once, in a sentence ----------------------------------
+
+SMALL, LARGE = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 48, 3), np.uint8)
+
+
+def _write(folder, frame, **how):
+    with VideoWriter(folder / "a.mp4", 32, 32, **how) as writer:
+        writer.write(frame)
+
+
+def _sampled():
+    clip = FrameClip([SMALL, LARGE])
+    clip.sample = lambda count: [(0, SMALL), (1, LARGE)]
+    TrackedClip(clip, Tracking(256, Capabilities(), "none"), None).sample()
+
+
+_REFUSED = {
+    "frames that change size, a list": (InputError, "change size", lambda _: list(open_clip([SMALL, LARGE]))),
+    "frames that change size, samples": (InputError, "change size", lambda _: open_clip([SMALL, LARGE]).sample(2)),
+    "frames that change size, streamed": (InputError, "change size", lambda _: list(open_clip(iter([SMALL, LARGE])))),
+    "frames that change size, tracked samples": (InputError, "change size", lambda _: _sampled()),
+    "frames that change size, written": (InputError, "change size from 32×32 to 48×32", lambda d: _write(d, LARGE)),
+    "frames of 0 to 255 as floats": (InputError, r"\[0, 1\]", lambda _: list(open_clip(np.full((1, 8, 8, 3), 255.0)))),
+    "frames of 0 to 255 as floats, written": (InputError, r"\[0, 1\]", lambda d: _write(d, SMALL + 255.0)),
+    "frames of unequal lengths": (InputError, "unequal", lambda _: list(open_clip([[[[0, 0, 0], [0, 0]]]]))),
+    "a number as clip": (InputError, "iterable of images, not 5", lambda _: open_clip(5)),
+    "an array without axes as clip": (InputError, "no frames", lambda _: open_clip(np.float32(5))),
+    "rate True": (ConfigError, "fps", lambda _: open_clip([SMALL], True)),
+    "rate NaN": (ConfigError, "fps", lambda _: open_clip([SMALL], np.nan)),
+    "rate of an array": (ConfigError, "fps", lambda _: open_clip([SMALL], np.array([25, 30]))),
+    "rate of 0, written": (ConfigError, "fps", lambda d: _write(d, SMALL, fps=0)),
+    "size True, written": (ConfigError, "width must be a whole", lambda d: VideoWriter(d / "a.mp4", True, 32)),
+    "quality of a video": (ConfigError, "crf must be a whole", lambda d: _write(d, SMALL, crf=-1)),
+    "batch of 0, received": (ConfigError, "batch_size must be a whole", lambda _: Receiver(batch_size=0)),
+    "batch True, received": (ConfigError, "batch_size must be a whole", lambda _: Receiver(batch_size=True)),
+    "batch of 0, data": (ConfigError, "batch_size must be a whole", lambda _: DataConfig(path="x", batch_size=0)),
+    "batch True, data": (ConfigError, "batch_size must be a whole", lambda _: DataConfig(path="x", batch_size=True)),
+    "components True": (ConfigError, "components must be a whole", lambda _: SenderSettings(components=True)),
+    "packets of half a frame": (ConfigError, "packet must be a whole", lambda _: SenderSettings(packet=2.5)),
+    "interval True": (ConfigError, "check_interval must be a whole", lambda _: PivotSettings(check_interval=True)),
+    "size of three": (ConfigError, "size must be", lambda _: decoded_size((1, 2, 3))),
+    "size True": (ConfigError, "the width must be a whole", lambda _: decoded_size(True)),
+    "face True": (ConfigError, "a face is chosen", lambda _: choose_face([FACE], True)),
+    "sound with the axes swapped": (InputError, "shape", lambda _: mel_spectrogram(np.zeros((2, 32000)))),
+    "sound as integers of 64 bits": (InputError, "int64", lambda _: mel_spectrogram(np.zeros(9, int))),
+    "sound that is not scaled": (InputError, r"\[-1, 1\]", lambda _: mel_spectrogram(TONE * 32767)),
+    "sound with NaN": (InputError, "NaN", lambda _: mel_spectrogram(np.append(TONE, np.nan))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(_REFUSED))
+def test_callers_mistakes_are_refused(name, tmp_path):
+    kind, words, call = _REFUSED[name]
+    with pytest.raises(kind, match=words) as caught:
+        call(tmp_path)
+    assert len(str(caught.value)) <= 300
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_numpy_are_taken(tmp_path):
+    assert open_clip([SMALL], np.int64(30)).fps == open_clip([SMALL], np.float32(30)).fps == 30
+    assert type(SenderSettings(components=np.int64(8)).components) is int
+    assert type(PivotSettings(check_interval=np.uint8(3)).check_interval) is int
+    assert type(DataConfig(path="x", batch_size=np.int32(4)).batch_size) is int
+    assert decoded_size(np.int64(64)) == decoded_size((np.int16(64), 64)) == (64, 64)
+    assert choose_face([FACE], np.int64(0)) is FACE
+    Receiver(batch_size=np.int64(2))
+    _write(tmp_path, SMALL / np.float32(255), fps=np.int64(25), crf=np.int64(30))
+    assert (tmp_path / "a.mp4").stat().st_size > 0

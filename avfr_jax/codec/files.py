@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from avfr_jax.arguments import whole_number
 from avfr_jax.codec.audio_coding import BLOCK, RATE, decode_sound, encode_sound
 from avfr_jax.codec.background import BackgroundEmbedder, find_embedder
 from avfr_jax.codec.bitstream import LARGEST_SIDE, MAGIC, BitstreamError, Kind, Packet, ReferenceCoding
@@ -95,6 +96,7 @@ def encode_file(
     from avfr_jax.media.animation import open_reader
     from avfr_jax.tracking import track
 
+    bitrate = whole_number(bitrate, "bitrate", 1)
     target = check_output(output, overwrite, (".avfr",), [video, sound])
     reader = open_reader(check_input(video))
     model = load_model(model) if isinstance(model, str) else model
@@ -302,6 +304,14 @@ def _counted(frames: Iterator[Any], result: Decoded) -> Iterator[Any]:
         yield frame
 
 
+def decoded_size(size: Any) -> tuple[int, int]:
+    """Width and height of frames of a side, or of a pair of them. Raises ConfigError for anything else."""
+    pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if len(pair) != 2:
+        raise ConfigError(f"size must be a side or (width, height), not {size!r:.60}.")
+    return whole_number(pair[0], "the width", 1), whole_number(pair[1], "the height", 1)
+
+
 def decode_file(
     stream: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -347,7 +357,7 @@ def decode_file(
             f"{stream} holds no image; drive a portrait with it: avfr reenact --source PORTRAIT --driving {stream} …"
         )
     header = source.header
-    width, height = (size, size) if isinstance(size, int) else size or (header.width, header.height)
+    width, height = (header.width, header.height) if size is None else decoded_size(size)
     if not (16 <= width <= LARGEST_SIDE and 16 <= height <= LARGEST_SIDE):
         raise ConfigError(f"frames can be 16 to {LARGEST_SIDE} pixels wide and high, not {width} × {height}")
     result = Decoded(skipped=source.skipped)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from avfr_jax.arguments import set_whole_numbers
 from avfr_jax.codec.background import Background
 from avfr_jax.codec.bitstream import KEPT
 from avfr_jax.codec.motion_space import wrapped
@@ -44,8 +45,7 @@ class PivotSettings:
     bitrate: int | None = None
 
     def __post_init__(self) -> None:
-        if self.check_interval < 1:
-            raise ConfigError(f"check_interval must be 1 or more frames, not {self.check_interval}")
+        set_whole_numbers(self, {"check_interval": 1, "bitrate": 1})
         if self.bitrate is not None and self.bitrate < 1000:
             raise ConfigError(f"a pivot is sent at 1000 bits a second or more, not {self.bitrate}")
         for name in ("angle", "background", "distortion_threshold"):

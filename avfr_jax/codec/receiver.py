@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avfr_jax.arguments import whole_number
 from avfr_jax.codec.audio_features import LOOKAHEAD, AudioFeatureBuffer
 from avfr_jax.codec.bitstream import REFERENCES, BitstreamError, Kind, Packet, read_packet
 from avfr_jax.codec.concealment import Concealment
@@ -69,6 +70,9 @@ class Receiver:
       cross_fade: render frames between two pivots from both, weighted by distance in time. `ready` then waits for the
         second, two seconds at most.
 
+    Raises:
+      ConfigError: the batch size is not a whole number from 1.
+
     Attributes:
       header: of the stream; None before it has come.
       model: renders; None without a header.
@@ -86,6 +90,8 @@ class Receiver:
         cross_fade: bool = False,
     ) -> None:
         self._given, self._given_residual_codec, self._rendering = model, residual_codec, rendering
+        if batch_size is not None:
+            batch_size = whole_number(batch_size, "batch_size", 1)
         self._options: dict[str, Any] = {"batch_size": batch_size, "interpolator": interpolator}
         self._cross_fade = cross_fade
         self.header: Header | None = None

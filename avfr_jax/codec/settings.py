@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from avfr_jax.arguments import set_whole_numbers
 from avfr_jax.codec.bitstream import LARGEST_RUN, MAX_SKIPPED, ReferenceCoding
 from avfr_jax.codec.mesh_basis import MOTIONS
 from avfr_jax.codec.pivots import PivotSettings
@@ -45,6 +46,8 @@ class SenderSettings:
     bitrate: int | None = None
 
     def __post_init__(self) -> None:
+        least = {"components": 1, "step": -128, "keypoint_step": -128, "slope": 0, "refresh": 1, "packet": 1}
+        set_whole_numbers(self, {**least, "skipped_frames": 0, "quality": 0, "bitrate": 1})
         for name, low, high in (
             ("step", -128, 60), ("keypoint_step", -128, 60), ("slope", 0, 256), ("dead_zone", 0, 0.5),
             ("refresh", 1, 1 << 13), ("packet", 1, LARGEST_RUN), ("skipped_frames", 0, MAX_SKIPPED),

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from avfr_jax.errors import ConfigError, FaceError
 from avfr_jax.faces.face import Face
@@ -13,7 +15,11 @@ Which = Literal["largest", "left", "right", "center"] | int
 
 
 def choose_face(
-    faces: Sequence[Face], which: Which | None = None, *, name: str = "the image", width: int | None = None
+    faces: Sequence[Face],
+    which: Which | np.integer[Any] | None = None,
+    *,
+    name: str = "the image",
+    width: int | None = None,
 ) -> Face:
     """Choose one of the faces of an image.
 
@@ -45,7 +51,7 @@ def choose_face(
     elif which == "center":
         middle = (across[0].centre[0] + across[-1].centre[0]) / 2 if width is None else (width - 1) / 2
         face = min(faces, key=lambda face: abs(face.centre[0] - middle))
-    elif isinstance(which, int) and not isinstance(which, bool):
+    elif isinstance(which, int | np.integer) and not isinstance(which, bool):
         if not 0 <= which < len(across):
             raise FaceError(f"{name} has {len(across)} face(s), numbered from 0 at the left: there is no {which}")
         face = across[which]

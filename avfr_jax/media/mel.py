@@ -6,10 +6,11 @@ from 55 to 7600 Hz, decibels less 20, of which [-100, 0] is mapped to [-4, 4].
 """
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from avfr_jax.arguments import LOUDEST, mono_sound
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.typing import Float, Int
 
@@ -30,22 +31,24 @@ _LOWEST, _HIGHEST = 55.0, 7600.0  # Hz
 _FLOOR, _REFERENCE, _RANGE, _PEAK = 1e-5, 20.0, 100.0, 4.0
 
 
-def mel_spectrogram(audio: Float[np.ndarray, "t"], pad_mode: PadMode = "reflect") -> Float[np.ndarray, "80 m"]:
+def mel_spectrogram(audio: Any, pad_mode: PadMode = "reflect") -> Float[np.ndarray, "80 m"]:
     """Audio to Wav2Lip's mel spectrogram, float32 [80, M] in [-4, 4], M = 1 + T // 200.
 
     Column m is centred on sample 200 m. Empty audio (T = 0) gives one column of silence.
 
     Args:
-        audio: mono [T] in [-1, 1] at 16 kHz, as `avfr_jax.media.audio.read_audio` gives it.
+        audio: [T] in [-1, 1] at 16 kHz, as `avfr_jax.media.audio.read_audio` gives it; other arrays of sound, such as
+            [T, channels] and int16, are converted, see `arguments.mono_sound`.
         pad_mode: padding at both ends: "reflect" as by librosa 0.7, with which Wav2Lip's weights were trained;
             "constant" (zeros) as by librosa 0.10 and later.
 
     Raises:
-        InputError: the audio has NaN or infinity.
+        InputError: the audio has NaN or infinity, or is not such an array.
         ConfigError: another pad mode.
     """
     if pad_mode not in ("reflect", "constant"):
         raise ConfigError(f'there is no pad mode "{pad_mode}": use "reflect" or "constant"')
+    audio = _mono(audio)
     if not np.isfinite(audio).all():
         wrong = int((~np.isfinite(audio)).sum())
         raise InputError(f"{wrong} of the sound's {len(audio)} samples are NaN or infinite: give an intact recording")
@@ -61,6 +64,14 @@ def mel_spectrogram(audio: Float[np.ndarray, "t"], pad_mode: PadMode = "reflect"
     decibels = 20.0 * np.log10(np.maximum(_FLOOR, bands)) - _REFERENCE
     scaled = 2.0 * _PEAK * (decibels + _RANGE) / _RANGE - _PEAK
     return np.asarray(np.clip(scaled, -_PEAK, _PEAK), np.float32)
+
+
+def _mono(audio: Any) -> Float[np.ndarray, "t"]:
+    """Mono floats as they are, since decoded sound may exceed 1 a little; anything else as `mono_sound` makes it."""
+    as_it_is = isinstance(audio, np.ndarray) and audio.ndim == 1 and np.issubdtype(audio.dtype, np.floating)
+    if as_it_is and not (np.isfinite(audio).all() and np.abs(audio).max(initial=0) > LOUDEST):
+        return audio
+    return mono_sound(audio)
 
 
 def mel_window(

@@ -1,6 +1,8 @@
 """Video writing (PyAV): RGB frames to H.264 or VP9, with an audio track."""
 
 import contextlib
+import math
+import numbers
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -11,12 +13,13 @@ import av.error
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
-from avfr_jax.errors import OutputError
+from avfr_jax.arguments import rgb_frame, same_size, whole_number
+from avfr_jax.errors import ConfigError, OutputError
 from avfr_jax.media import files
 from avfr_jax.media.audio import audio_blocks, audio_format
 from avfr_jax.media.colour import SCALER
 from avfr_jax.media.files import PathLike
-from avfr_jax.typing import Float, UInt8
+from avfr_jax.typing import Float
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 
@@ -54,23 +57,25 @@ class VideoWriter:
     def __init__(
         self,
         path: PathLike,
-        width: int,
-        height: int,
-        fps: float = 25.0,
+        width: int | np.integer[Any],
+        height: int | np.integer[Any],
+        fps: float | int | Fraction | np.number[Any] = 25.0,
         audio: PathLike | None = None,
-        crf: int = 18,
+        crf: int | np.integer[Any] = 18,
         overwrite: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
-        if width < 1 or height < 1:
-            raise ValueError(f"a video of {width}×{height} pixels cannot be written")
+        size = whole_number(width, "width", 1), whole_number(height, "height", 1)
+        given: Any = fps  # NumPy's numbers are Real too
+        if not (isinstance(given, numbers.Real) and not isinstance(fps, bool) and 0 < fps < math.inf):
+            raise ConfigError(f"fps must be a number above 0, not {fps!r:.60}.")
         self.path = check_output(path, overwrite)
         self.frames = 0
-        self._size = (width, height)
-        self._fps = Fraction(fps).limit_denominator(1001)
+        self._size = size
+        self._fps = Fraction(fps if isinstance(fps, Fraction) else float(fps)).limit_denominator(1001)
         self._audio_path = audio
         self._audio_format = None if audio is None else audio_format(audio)
-        self._crf, self._overwrite, self._metadata = crf, overwrite, dict(metadata or {})
+        self._crf, self._overwrite, self._metadata = whole_number(crf, "crf", 0), overwrite, dict(metadata or {})
         self._reformatter = VideoReformatter()
         self._scratch: pathlib.Path | None = None
         self._files = contextlib.ExitStack()
@@ -100,11 +105,15 @@ class VideoWriter:
         finally:
             self._abort()
 
-    def write(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Append one frame, uint8 RGB [H, W, 3] of the writer's size. Raises ValueError for another."""
+    def write(self, frame: Any) -> None:
+        """Append one frame, RGB [H, W, 3] of the writer's size, uint8 or float in [0, 1].
+
+        Raises:
+            InputError: another shape, size, dtype or range.
+        """
         width, height = self._size
-        if frame.shape != (height, width, 3):
-            raise ValueError(f"expected a frame of shape {(height, width, 3)}, got {frame.shape}")
+        frame = rgb_frame(frame, f"a frame of {self.path}")
+        same_size(frame, (height, width, 3), str(self.path))
         if width % 2 or height % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         picture = self._reformatter.reformat(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avfr_jax.errors import InputError
 from avfr_jax.landmarks import LIPS, NUM_VERTICES
 from avfr_jax.typing import Array, Float
 
@@ -16,7 +17,7 @@ _PIXELS = 128.0  # [-1,1] spans 256 pixels
 
 def _mesh(a: Array, b: Array) -> tuple[Array, Array]:
     if a.shape != b.shape or a.ndim != 3 or a.shape[1] < NUM_VERTICES or a.shape[2] < 2:
-        raise ValueError(
+        raise InputError(
             f"two tracks [N,468 or 478,2 or 3] of one shape are wanted, not {list(a.shape)} and {list(b.shape)}"
         )
     return a[:, :NUM_VERTICES, :2] * _PIXELS, b[:, :NUM_VERTICES, :2] * _PIXELS

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avfr_jax.errors import InputError
 from avfr_jax.typing import Array, Float
 
 
 def _check(a: Array, b: Array, least: int = 1) -> None:
     if a.shape != b.shape or a.ndim != 4:
-        raise ValueError(f"two batches [N,H,W,C] of one shape are wanted, not {list(a.shape)} and {list(b.shape)}")
+        raise InputError(f"two batches [N,H,W,C] of one shape are wanted, not {list(a.shape)} and {list(b.shape)}")
     if min(a.shape[1:3]) < least:
-        raise ValueError(f"frames must measure at least {least} pixels either way, not {list(a.shape[1:3])}")
+        raise InputError(f"frames must measure at least {least} pixels either way, not {list(a.shape[1:3])}")
 
 
 def l1(a: Float[Array, "n h w c"], b: Float[Array, "n h w c"]) -> Float[Array, " n"]:

@@ -61,8 +61,9 @@ class Reenactor(Settings):
             file's path, whose motion takes the place of face tracking; or None: the portrait talks by `audio`, a file
             or samples, with generated head motion and blinks, as long as that lasts. The same for a picture's path
             beside such `audio`, whose face then is the driving one.
-          audio: `driving` for the driving video's own, another file's path, mono samples `[T]` in [-1, 1] at 16 kHz,
-            or None for silence. Frame i is at i / fps seconds. Only for models conditioned on audio, and for mouths
+          audio: `driving` for the driving video's own, another file's path, samples at 16 kHz, or None for silence.
+            Samples are `[T]` or `[T, channels]`, which are averaged; float in [-1, 1], or int16, int32 or uint8 at full
+            scale. Frame i is at i / fps seconds. Only for models conditioned on audio, and for mouths
             that follow the sound.
 
         Yields:

@@ -4,6 +4,7 @@ import abc
 import contextlib
 import itertools
 import math
+import numbers
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from avfr_jax.arguments import rgb_frame
+from avfr_jax.arguments import rgb_frame, same_size
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.typing import UInt8
 
@@ -104,15 +105,16 @@ class FrameClip(Clip):
     """A sequence of images or an array `[N, H, W, 3]`, uint8 or float in [0, 1]. Raises InputError without any."""
 
     def __init__(self, frames: Any, fps: FrameRate = "source", name: str = Clip.name) -> None:
-        if not len(frames):
+        if getattr(frames, "shape", None) == () or not len(frames):
             raise InputError(f"{name} has no frames.")
         self._images, self.name, self.frames, self.fps = frames, name, len(frames), fixed_rate(fps)
 
     def __iter__(self) -> Iterator[Frame]:
-        return (rgb_frame(image, self.name) for image in self._images)
+        return _frames(self._images, self.name)
 
     def sample(self, count: int) -> list[tuple[int, Frame]]:
-        return [(i, rgb_frame(self._images[i], self.name)) for i in _spread(len(self._images), count)]
+        chosen = _spread(len(self._images), count)
+        return list(zip(chosen, _frames((self._images[i] for i in chosen), self.name), strict=True))
 
 
 class StreamedClip(Clip):
@@ -121,7 +123,9 @@ class StreamedClip(Clip):
     repeatable = False
 
     def __init__(self, frames: Iterable[Any], fps: FrameRate = "source") -> None:
-        self._images, self.fps = (rgb_frame(image, self.name) for image in frames), fixed_rate(fps)
+        if not isinstance(frames, Iterable):
+            raise InputError(f"{self.name} must be a path, an array or an iterable of images, not {frames!r:.60}.")
+        self._images, self.fps = _frames(frames, self.name), fixed_rate(fps)
         self._first: list[Frame] = []
 
     def __iter__(self) -> Iterator[Frame]:
@@ -135,6 +139,15 @@ class StreamedClip(Clip):
         return [(0, self._first[0])]
 
 
+def _frames(images: Iterable[Any], name: str) -> Iterator[Frame]:
+    """Images as uint8, of one size. Raises InputError for others, see `rgb_frame` and `same_size`."""
+    shape = None
+    for image in images:
+        frame = rgb_frame(image, name)
+        shape = same_size(frame, shape, name)
+        yield frame
+
+
 def open_clip(driving: Any, fps: FrameRate = DEFAULT_FPS) -> Clip:
     """The frames of a driving clip.
 
@@ -145,10 +158,12 @@ def open_clip(driving: Any, fps: FrameRate = DEFAULT_FPS) -> Clip:
         with `source`.
 
     Raises:
-      InputError: it cannot be read or has no frames.
+      InputError: it cannot be read, has no frames, or its images are no such ones or change size.
+      ConfigError: an impossible frame rate.
     """
     if isinstance(driving, Clip):
         return driving
+    check_frame_rate(fps)
     if isinstance(driving, str | os.PathLike):
         from avfr_jax.media.image import is_image, read_image
 
@@ -176,14 +191,17 @@ def read_portrait(source: Any) -> Frame:
 
 def check_frame_rate(fps: Any) -> None:
     """Raises ConfigError unless it is `source` or a number from 1 to 240."""
-    valid = isinstance(fps, int | float | Fraction) and not isinstance(fps, bool) and math.isfinite(fps)
-    if fps != "source" and not (valid and 1 <= fps <= 240):
-        raise ConfigError(f"fps must be source or a number from 1 to 240, not {fps!r}.")
+    if isinstance(fps, str) and fps == "source":
+        return
+    number = isinstance(fps, numbers.Real) and not isinstance(fps, bool) and math.isfinite(fps)  # NumPy's are Real too
+    if not (number and 1 <= fps <= 240):
+        raise ConfigError(f"fps must be source or a number from 1 to 240, not {fps!r:.60}.")
 
 
 def fixed_rate(fps: FrameRate) -> Fraction:
     """The rate of what has none of its own: 25 frames a second for `source`."""
-    return Fraction(DEFAULT_FPS if fps == "source" else fps).limit_denominator(1001)
+    rate = DEFAULT_FPS if fps == "source" else fps
+    return Fraction(rate if isinstance(rate, int | Fraction) else float(rate)).limit_denominator(1001)
 
 
 def _spread(total: int, count: int) -> list[int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from avfr_jax.arguments import same_size
 from avfr_jax.errors import FaceError, InputError
 from avfr_jax.landmarks import NUM_LANDMARKS, normalise_landmarks
 from avfr_jax.models.base import Capabilities
@@ -162,6 +163,8 @@ class TrackedClip:
     def sample(self, count: int = SAMPLES) -> list[TrackedFrame]:
         """See `DrivingSource.sample`; landmarks of a detector, which differ by about a pixel from tracked ones."""
         samples = self._clip.sample(count)
+        for _, frame in samples:
+            same_size(frame, samples[0][1].shape, self.name)
         faces = [None] * len(samples) if self._backend is None else self._detect(samples)
         self._sampled = {index: (frame, face) for (index, frame), face in zip(samples, faces, strict=True)}
         if self._tracking.crop != "none" and self._crop is None:
@@ -196,15 +199,12 @@ class TrackedClip:
 
     def _follow(self) -> Iterator[tuple[Frame, Any]]:
         """Each frame with the followed face, or None."""
-        settled, shape = False, None
+        settled = False
+        shape: tuple[int, ...] | None = None
         if self._backend is not None:
             self._backend.reset()
         for frame in self._clip:
-            face, shape = None, shape or frame.shape
-            if frame.shape != shape:
-                raise InputError(
-                    f"the frames of {self.name} change size from {shape} to {frame.shape}: convert it first"
-                )
+            face, shape = None, same_size(frame, shape, self.name)
             if self._backend is not None:
                 if not settled and self._which not in (None, "largest"):
                     self._follow_chosen(frame)

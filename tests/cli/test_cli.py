@@ -170,7 +170,7 @@ def test_broken_checkpoints_and_models(tmp_path, portrait, driving, capsys):
     path = tmp_path / "weights.pth.tar"
     path.write_bytes(b"not a checkpoint")
     assert "weights.pth.tar" in refused(capsys, "import", "fomm", path, tmp_path / "model")
-    assert "no checkpoint file" in refused(capsys, "import", "fomm", tmp_path / "none.pth", tmp_path / "model")
+    assert "does not exist" in refused(capsys, "import", "fomm", tmp_path / "none.pth", tmp_path / "model")
     (tmp_path / "broken").mkdir()
     words = ["reenact", "--source", portrait, "--driving", driving, "--output", tmp_path / "o.mp4", "--model"]
     assert "no model" in refused(capsys, *words, tmp_path / "broken")

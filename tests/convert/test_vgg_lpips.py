@@ -54,7 +54,7 @@ def test_vgg19_is_imported(tmp_path, home, save, capsys):
 
 
 def test_wrong_file_is_refused(tmp_path, save, capsys):
-    assert "no checkpoint file" in _refused(capsys, "import", "vgg19", tmp_path / "nowhere.pth")
+    assert "does not exist" in _refused(capsys, "import", "vgg19", tmp_path / "nowhere.pth")
     text = tmp_path / "text.pth"
     text.write_text("hello, these are no weights")
     assert "text.pth is not a PyTorch checkpoint" in _refused(capsys, "import", "vgg19", text)

@@ -106,3 +106,11 @@ def test_impossible_windows_are_errors():
         mel_window(numbered(30), -1)
     with pytest.raises(ConfigError):
         mel_window(numbered(30), 1, fps=0.0)
+
+
+def test_other_sound_is_converted():
+    sound = tone(500)[:1000]
+    wanted = mel_spectrogram(sound)
+    for other in (sound.astype(np.float64), np.stack([sound, sound], 1), sound.tolist()):
+        np.testing.assert_allclose(mel_spectrogram(other), wanted, atol=1e-3)
+    np.testing.assert_allclose(mel_spectrogram(np.round(sound * 2**15).astype(np.int16)), wanted, atol=0.5)

@@ -87,7 +87,10 @@ def test_no_frame_no_file(tmp_path):
 
 
 def test_wrong_shape(tmp_path):
-    with pytest.raises(ValueError, match="expected a frame"), VideoWriter(tmp_path / "a.mp4", 64, 48) as writer:
+    with (
+        pytest.raises(InputError, match="change size from 64×48 to"),
+        VideoWriter(tmp_path / "a.mp4", 64, 48) as writer,
+    ):
         writer.write(np.zeros((64, 48, 3), np.uint8))
 
 

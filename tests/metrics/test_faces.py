@@ -5,6 +5,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
+from avfr_jax.errors import InputError
 from avfr_jax.landmarks import LIPS
 from avfr_jax.metrics import faces
 
@@ -43,5 +44,5 @@ def test_correlation_of_opposite_and_of_no_motion(track):
 
 @pytest.mark.parametrize("metric", [faces.landmark_distance, faces.mouth_distance, faces.motion_correlation])
 def test_wrong_shapes(metric, track):
-    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match=r"one shape|Type-check"):
+    with pytest.raises((InputError, jaxtyping.TypeCheckError), match=r"one shape|Type-check"):
         metric(track, track[:3])

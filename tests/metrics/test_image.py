@@ -6,6 +6,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
+from avfr_jax.errors import InputError
 from avfr_jax.metrics import image
 
 
@@ -62,13 +63,13 @@ def test_each_frame_has_its_own_value():
 
 @pytest.mark.parametrize("metric", [image.l1, image.mse, image.psnr, image.ssim, image.ms_ssim])
 def test_wrong_shapes(metric):
-    with pytest.raises((ValueError, jaxtyping.TypeCheckError), match=r"one shape|Type-check"):
+    with pytest.raises((InputError, jaxtyping.TypeCheckError), match=r"one shape|Type-check"):
         metric(jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, 16, 17, 3)))
 
 
 @pytest.mark.parametrize("metric", [image.ssim, image.ms_ssim])
 def test_too_small_for_the_window(metric):
-    with pytest.raises(ValueError, match="11 pixels"):
+    with pytest.raises(InputError, match="11 pixels"):
         metric(jnp.zeros((1, 8, 16, 3)), jnp.zeros((1, 8, 16, 3)))
 
 

@@ -232,7 +232,7 @@ def test_bad_settings(folder, tmp_path):
         open_pairs(make_config(folder, batch_size=16))
     with pytest.raises(InputError, match="are 32 x 32; they cannot be read at 256 x 256"):
         open_pairs(make_config(folder, size=256))
-    with pytest.raises(ConfigError, match=r"data\.workers must be at least 0, not -1"):
+    with pytest.raises(ConfigError, match=r"data\.workers must be a whole number from 0, not -1"):
         make_config(folder, workers=-1)
     with pytest.raises(ConfigError, match="has no setting 'batchsize'; did you mean 'batch_size'"):
         from_dict(DataConfig, {"batchsize": 3})
