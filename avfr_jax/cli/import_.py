@@ -71,8 +71,12 @@ def run(arguments: argparse.Namespace) -> None:
 def _fomm(path: pathlib.Path, arguments: argparse.Namespace) -> None:
     from avfr_jax.backbones.weights import sha256
     from avfr_jax.convert.fomm import import_checkpoint
+    from avfr_jax.errors import OutputError
     from avfr_jax.model_store import save_model
 
+    for name in filter(None, (arguments.file, arguments.config)):
+        if pathlib.Path(arguments.output).resolve() in pathlib.Path(name).resolve().parents:
+            raise OutputError(f"{name} lies in {arguments.output}, which would be replaced: choose another folder.")
     config, variables = import_checkpoint(path, arguments.config, align_corners=arguments.sampling == "aligned")
     provenance = {
         "source": f"imported from {path.name}",

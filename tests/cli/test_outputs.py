@@ -48,6 +48,17 @@ def test_the_demo_replaces_no_file_unasked(name, tmp_path, capsys):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 
+def test_an_import_does_not_replace_the_folder_of_its_checkpoint(tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model.json").write_text("{}")
+    (tmp_path / "mine" / "vox.pth.tar").write_text("weights")
+    (tmp_path / "link").symlink_to("mine")
+    words = ["import", "fomm", str(tmp_path / "mine" / "vox.pth.tar"), str(tmp_path / "link"), "--overwrite"]
+    assert main(words) == 2
+    assert "which would be replaced" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "vox.pth.tar").read_text() == "weights"
+
+
 def test_a_model_folder_is_written_through_a_link(tmp_path):
     model = load_model("landmark-warp")
     link = tmp_path / "link"
