@@ -17,18 +17,20 @@ for _name in ("GLOG_minloglevel", "TF_CPP_MIN_LOG_LEVEL", "ABSL_MIN_LOG_LEVEL"):
 
 
 def start_jax() -> None:
-    """Check `JAX_PLATFORMS`, and keep compiled programs in `compiled_folder()` for the next start.
+    """Prepare a program of its own: check `JAX_PLATFORMS`, compute in float32 whatever `JAX_ENABLE_X64` says, and keep
+    compiled programs in `compiled_folder()` for the next start.
 
     The cache stays as it is where `JAX_COMPILATION_CACHE_DIR` is set or no folder can be written to.
 
     Raises:
       ConfigError: `JAX_PLATFORMS` names a platform that this machine lacks.
     """
-    check_platforms()
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR") and (folder := compiled_folder()):
-        import jax
+    import jax
 
-        settings: Any = jax.config
+    check_platforms()
+    settings: Any = jax.config
+    settings.update("jax_enable_x64", False)
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR") and (folder := compiled_folder()):
         settings.update("jax_compilation_cache_dir", str(folder))
         settings.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         settings.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -159,7 +159,7 @@ class Region:
 
 def whole_frame(n: int) -> Region:
     """The square in the middle of each frame that spans its width."""
-    return Region(jnp.zeros((n, 2)), jnp.ones(n), jnp.zeros(n))
+    return Region(jnp.zeros((n, 2), jnp.float32), jnp.ones(n, jnp.float32), jnp.zeros(n, jnp.float32))
 
 
 def face_region(landmarks: Float[Array, "n k d"], aspect: float = 1.0, scale: float = 1.5) -> Region:
@@ -174,11 +174,11 @@ def face_region(landmarks: Float[Array, "n k d"], aspect: float = 1.0, scale: fl
       A region without gradient, upright along the line of the eyes' outer corners; the whole frame where a landmark
       is NaN. Read the prediction and the target through the same region.
     """
-    xy = jax.lax.stop_gradient(jnp.asarray(landmarks, jnp.float32)[..., :2]) * jnp.asarray([1.0, aspect])
+    xy = jax.lax.stop_gradient(jnp.asarray(landmarks, jnp.float32)[..., :2]) * jnp.asarray([1.0, aspect], jnp.float32)
     low, high = xy.min(1), xy.max(1)
     across = xy[:, 263] - xy[:, 33]
     side = scale * (high - low).max(-1) / 2
-    centre, angle = (low + high) / 2 / jnp.asarray([1.0, aspect]), jnp.arctan2(across[:, 1], across[:, 0])
+    centre, angle = (low + high) / 2 / jnp.asarray([1.0, aspect], jnp.float32), jnp.arctan2(across[:, 1], across[:, 0])
     known = jnp.all(jnp.isfinite(xy), axis=(1, 2))
     default = whole_frame(len(known))
     return Region(
@@ -321,7 +321,7 @@ def pose_points(
     """
     network = network or load_network("pose_landmark")
     aspect, count = images.shape[1] / images.shape[2], len(POSE_POINTS)
-    region = region or pose_region(jnp.full((len(images), NUM_VERTICES, 2), jnp.nan), aspect)
+    region = region or pose_region(jnp.full((len(images), NUM_VERTICES, 2), jnp.nan, jnp.float32), aspect)
     points, heat = network(crop(images, region, POSE_SIZE), (network.graph.outputs[0], network.graph.outputs[3]))
     points = points.reshape(-1, 39, 5)[:, :count, :3] / POSE_SIZE
     xy = _refined(points[..., :2], jax.nn.sigmoid(heat[..., :count]))

@@ -62,15 +62,16 @@ def _windows(o: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...], st
 
 
 def _max_pool(o: Mapping[str, Any], x: jax.Array) -> jax.Array:
-    return _activate(jax.lax.reduce_window(x, -np.inf, jax.lax.max, *_windows(o)), o["activation"])
+    return _activate(jax.lax.reduce_window(x, np.array(-np.inf, x.dtype), jax.lax.max, *_windows(o)), o["activation"])
 
 
 def _average_pool(o: Mapping[str, Any], x: jax.Array) -> jax.Array:
     """Mean over the pixels of each window that lie inside the image."""
     if x.shape[1:3] == (o["window_h"], o["window_w"]) and o["padding"] == "VALID":
         return _activate(x.mean((1, 2), keepdims=True), o["activation"])
-    total = jax.lax.reduce_window(x, 0.0, jax.lax.add, *_windows(o))
-    count = jax.lax.reduce_window(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 0.0, jax.lax.add, *_windows(o))
+    zero = np.zeros((), x.dtype)
+    total = jax.lax.reduce_window(x, zero, jax.lax.add, *_windows(o))
+    count = jax.lax.reduce_window(jnp.ones((1, *x.shape[1:3], 1), x.dtype), zero, jax.lax.add, *_windows(o))
     return _activate(total / count, o["activation"])
 
 

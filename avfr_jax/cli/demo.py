@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.runtime import start_jax
 
+    start_jax()
     folder = pathlib.Path(arguments.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,6 @@ def run(arguments: argparse.Namespace) -> None:
     with importlib.resources.as_file(driving) as path:
         for name in _FILES:
             check_output(folder / name, arguments.overwrite, inputs=[path])
-    start_jax()
     model = load_model(arguments.model or DEFAULT_MODEL)
     keep_freed_memory()  # after loading, which frees memory that goes back to the system
     with importlib.resources.as_file(driving) as path:

@@ -83,7 +83,7 @@ def _embed(mask: Any, network: PerceptualNetwork, frame: Array) -> tuple[Float[A
     image = jnp.asarray(frame, jnp.float32)[None] / 255
     person = selfie_mask(image, mask)[..., None]
     small = jax.image.resize(person, (1, 64, 64, 1), "linear")
-    wide = jax.lax.reduce_window(small, 0.0, jax.lax.max, (1, _MARGIN, _MARGIN, 1), (1, 1, 1, 1), "SAME")
+    wide = jax.lax.reduce_window(small, np.float32(0), jax.lax.max, (1, _MARGIN, _MARGIN, 1), (1, 1, 1, 1), "SAME")
     behind = 1 - jax.image.resize(wide, person.shape, "linear")
     mean = (image * behind).sum((1, 2), keepdims=True) / jnp.maximum(behind.sum((1, 2), keepdims=True), 1)
     features = network(image * behind + mean * (1 - behind))[_LAYER]

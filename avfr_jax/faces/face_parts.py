@@ -49,7 +49,7 @@ def _coverage(corners: Float[Array, "n k 2"], size: int) -> Float[Array, "n size
     rise = b[..., 1] - a[..., 1]
     along = ((low + high) / 2 + row - a[..., 1]) / jnp.where(rise == 0, 1.0, rise)
     crossing = a[..., 0] + along * (b[..., 0] - a[..., 0])  # [N, rows, K]
-    total = jnp.zeros((corners.shape[0], size, size))
+    total = jnp.zeros((corners.shape[0], size, size), corners.dtype)
     for k in range(corners.shape[1]):  # unrolled: one fused loop over the pixels
         share = jnp.clip(column + 1 - crossing[..., k, None], 0, 1)
         total = total + (high - low)[..., k, None] * share

@@ -103,9 +103,9 @@ def _mouth(palette: Palette, at: _Field) -> tuple[Float[Array, "n h w 3"], Float
     inside = _step(jnp.minimum(at.below, at.above), -0.6, 1.4) * (jnp.abs(at.along - 0.5) < 0.5)
     gap = jnp.maximum(at.below + at.above, 1e-3)
     middle = jnp.clip(1 - (2 * at.along - 1) ** 4, 0, 1)
-    dark = palette.lips * jnp.array([0.36, 0.20, 0.20])
-    tongue = palette.lips * jnp.array([0.78, 0.56, 0.56])
-    teeth = 0.75 * palette.skin.mean() * jnp.array([1.28, 1.22, 1.14]) + 0.25 * palette.skin
+    dark = palette.lips * jnp.array([0.36, 0.20, 0.20], jnp.float32)
+    tongue = palette.lips * jnp.array([0.78, 0.56, 0.56], jnp.float32)
+    teeth = 0.75 * palette.skin.mean() * jnp.array([1.28, 1.22, 1.14], jnp.float32) + 0.25 * palette.skin
     wide = _step(gap, 4.0, 10.0)
     edge = jnp.minimum(0.34 * gap, 0.13 * at.width) * middle  # teeth do not grow with the opening
     at_teeth = 0.72 * wide * middle * (1 - _step(at.below - edge, -1.3, 1.3))
@@ -121,7 +121,7 @@ def _eye(palette: Palette, iris: Array, at: _Field) -> tuple[Float[Array, "n h w
     radius = jnp.linalg.norm(iris[:, 1:] - iris[:, :1], axis=-1).mean(1)[:, None, None]
     away = jnp.hypot(at.x - iris[:, 0, 0, None, None], at.y - iris[:, 0, 1, None, None])
     white = 0.6 * palette.skin.mean() + 0.4 * palette.skin
-    brown = palette.skin.mean() * jnp.array([0.46, 0.36, 0.30])
+    brown = palette.skin.mean() * jnp.array([0.46, 0.36, 0.30], jnp.float32)
     disc = 0.9 * (1 - _step(away - radius, -1.6, 0.8))
     pupil = 0.6 * (1 - _step(away - 0.4 * radius, -1.0, 1.0))
     shade = 0.55 + 0.45 * _step(at.below, 0.0, 4.5)
@@ -144,15 +144,15 @@ def _paint(
     corner = jnp.clip(jnp.round(centre - half), 0, size - 2 * half).astype(jnp.int32)
 
     def take(picture: Array, at: Array) -> Array:
-        return jax.lax.dynamic_slice(picture, (at[1], at[0], 0), (*window, picture.shape[-1]))
+        return jax.lax.dynamic_slice(picture, (at[1], at[0], np.int32(0)), (*window, picture.shape[-1]))
 
     def put(picture: Array, patch: Array, at: Array) -> Array:
-        return jax.lax.dynamic_update_slice(picture, patch, (at[1], at[0], 0))
+        return jax.lax.dynamic_update_slice(picture, patch, (at[1], at[0], np.int32(0)))
 
     def paint(image: Array) -> Array:
         patch = jax.vmap(take)(image, corner)
-        x = (corner[:, :1, None] + jnp.arange(window[1])[None, None]) / scale
-        y = (corner[:, 1:, None] + jnp.arange(window[0])[None, :, None]) / scale
+        x = (corner[:, :1, None] + jnp.arange(window[1], dtype=jnp.float32)[None, None]) / scale
+        y = (corner[:, 1:, None] + jnp.arange(window[0], dtype=jnp.float32)[None, :, None]) / scale
         colour, inside = colours(_field(*edges, x, y))
         opaque = jnp.concatenate([colour, jnp.ones_like(colour[..., :1])], -1)
         return jax.vmap(put)(image, patch + (amount[:, None, None] * inside)[..., None] * (opaque - patch), corner)

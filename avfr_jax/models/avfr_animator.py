@@ -94,9 +94,9 @@ class AvfrAnimator(BaseAnimator):
             if priors is None or priors.person_mask is None:
                 priors = face_priors(frames, None, self._find, masks=True)
             prior = structural_prior(priors.landmarks, priors.person_mask, self.image_size)
-            inputs = jnp.concatenate([inputs, jnp.asarray(prior)], axis=-1)
+            inputs = jnp.concatenate([inputs, jnp.asarray(prior, jnp.float32)], axis=-1)
         if self.config.masks_mouths and priors is not None and priors.mask_mouth:
-            inputs = mask_mouth(inputs, jnp.asarray(priors.landmarks))
+            inputs = mask_mouth(inputs, jnp.asarray(priors.landmarks, jnp.float32))
         return detect(self.config, self._weights, inputs)
 
     def encode_source(self, source: Any, source_keypoints: Keypoints, priors: Priors | None = None) -> EncodedSource:

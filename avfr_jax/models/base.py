@@ -78,10 +78,10 @@ def person_mask(image: Any, priors: Priors | None, find: FindPriors | None) -> A
     Where none can be, under a trace or without a face backend, it is one everywhere: the whole picture moves.
     """
     if priors is not None and priors.person_mask is not None:
-        return jnp.asarray(priors.person_mask[0])
+        return jnp.asarray(priors.person_mask[0], jnp.float32)
     if find is None or isinstance(image, jax.core.Tracer):
         return jnp.ones(image.shape[:2], jnp.float32)
-    return jnp.asarray(find(np.asarray(image)[None], True).person_mask[0])
+    return jnp.asarray(find(np.asarray(image)[None], True).person_mask[0], jnp.float32)
 
 
 class EncodedSource(NamedTuple):

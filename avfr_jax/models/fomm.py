@@ -213,10 +213,12 @@ def discriminator(config: FommConfig, *, dtype: Any = None) -> MultiScaleDiscrim
 
 def example_inputs(config: FommConfig) -> tuple[Array, Array, Keypoints]:
     """Zeros of the shapes of the detector's and the generator's inputs: detector input, source, keypoints."""
-    image = jnp.zeros((1, config.image_size, config.image_size, config.num_channels))
-    jacobian = jnp.broadcast_to(jnp.eye(2), (1, config.num_keypoints, 2, 2))
-    keypoints = Keypoints(jnp.zeros((1, config.num_keypoints, 2)), jacobian if config.estimate_jacobian else None)
-    return jnp.zeros((*image.shape[:3], config.detector_channels)), image, keypoints
+    image = jnp.zeros((1, config.image_size, config.image_size, config.num_channels), jnp.float32)
+    jacobian = jnp.broadcast_to(jnp.eye(2, dtype=jnp.float32), (1, config.num_keypoints, 2, 2))
+    keypoints = Keypoints(
+        jnp.zeros((1, config.num_keypoints, 2), jnp.float32), jacobian if config.estimate_jacobian else None
+    )
+    return jnp.zeros((*image.shape[:3], config.detector_channels), jnp.float32), image, keypoints
 
 
 def init(config: FommConfig, key: Array) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def discriminator(config: InterpolationConfig, *, dtype: Any = None) -> MultiSca
 def init(config: InterpolationConfig, key: Array) -> dict[str, Any]:
     """Random weights `{"generator": …, "discriminator": …}`, each a dictionary of Flax collections."""
     keys = jax.random.split(key)
-    frame = jnp.zeros((1, config.image_size, config.image_size, config.num_channels))
+    frame = jnp.zeros((1, config.image_size, config.image_size, config.num_channels), jnp.float32)
     return {
         "generator": generator(config).init(keys[0], frame, frame),
         "discriminator": discriminator(config).init(keys[1], frame),

@@ -113,7 +113,7 @@ def _encode(config: LandmarkWarpConfig, source: Array, landmarks: Array, mask: A
     opacity = jnp.where(layered > 0, opacity, 1.0)
     # Loose hair outside of the mask must not colour the background.
     reach = max(1, config.size // 32)
-    grown = jax.lax.reduce_window(opacity, 0.0, jax.lax.max, (2 * reach + 1,) * 2, (1, 1), "SAME")
+    grown = jax.lax.reduce_window(opacity, np.float32(0), jax.lax.max, (2 * reach + 1,) * 2, (1, 1), "SAME")
     background = _fill(source, 1 - grown)
     # Person = picture - (1 - opacity) background: with nothing moved the two layers add up to the picture itself.
     person = source - (1 - opacity)[..., None] * background
@@ -172,7 +172,7 @@ def animate(
         raise ValueError(f"the source mesh must be of one frame, not {len(source)}")
     if tuple(encoded.background.shape) != (config.size, config.size, 3):
         raise ValueError(f"the source was encoded at {encoded.background.shape[0]} pixels, not {config.size}")
-    return _animate(config, encoded, jnp.asarray(source.positions[0]), driving)
+    return _animate(config, encoded, jnp.asarray(source.positions[0], jnp.float32), driving)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -214,7 +214,7 @@ def displacement(
       From each position of the new frame to that in the source, in half frames. The frame's border moves with
       the person.
     """
-    return _displacement(config, jnp.ones(()), source, driving) * (2 / config.size)
+    return _displacement(config, jnp.ones((), jnp.float32), source, driving) * (2 / config.size)
 
 
 def render(
@@ -280,7 +280,7 @@ def _anchors(
     dragged = dragged - free * jnp.minimum(1, 0.05 * height / length)
     ring_moved = ring + jnp.concatenate([move[:, : len(hair)], dragged], 1)
     # Shoulders.
-    across = centre[0] + width * jnp.array([-1.6, -1.0, -0.5, 0.0, 0.5, 1.0, 1.6])
+    across = centre[0] + width * jnp.array([-1.6, -1.0, -0.5, 0.0, 0.5, 1.0, 1.6], jnp.float32)
     torso = jnp.concatenate(
         [jnp.stack([across, jnp.full(7, oval[:, 1].max()) + height * down], -1) for down in (0.45, 1.0)]
     )
@@ -291,12 +291,13 @@ def _anchors(
     b = jnp.concatenate(
         [driving[:, np.array(points.CONTROL)], ring_moved, jnp.broadcast_to(still, (n, *still.shape))], 1
     )
-    loose = jnp.where(layered > 0, 1e6, config.smoothing)  # the frame's border moves with the person, or holds still
+    # The frame's border moves with the person, or holds still.
+    loose = jnp.where(layered > 0, np.float32(1e6), np.float32(config.smoothing))
     smoothing = jnp.concatenate(
         [
-            jnp.full(len(points.CONTROL), config.smoothing),
-            jnp.full(len(ring), config.hair_smoothing_px),
-            jnp.full(len(torso), config.smoothing),
+            jnp.full(len(points.CONTROL), config.smoothing, jnp.float32),
+            jnp.full(len(ring), config.hair_smoothing_px, jnp.float32),
+            jnp.full(len(torso), config.smoothing, jnp.float32),
             jnp.full(len(frame), loose),
         ]
     )
@@ -310,7 +311,7 @@ def _hidden(driving: FaceMesh) -> Float[Array, "n k"]:
     ellipsoid.
     """
     shape = driving.shape[:, np.array(points.CONTROL)]
-    normal = (shape - jnp.array([0.0, 0.2, 1.1])) / jnp.array([1.35, 1.75, 1.5]) ** 2
+    normal = (shape - jnp.array([0.0, 0.2, 1.1], jnp.float32)) / jnp.array([1.35, 1.75, 1.5], jnp.float32) ** 2
     normal /= jnp.linalg.norm(normal, axis=-1, keepdims=True)
     towards_camera = -jnp.einsum("nj,nkj->nk", driving.rotation[:, 2], normal)
     return 1 - jnp.clip(towards_camera / 0.2, 0, 1)

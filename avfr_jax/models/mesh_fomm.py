@@ -14,6 +14,7 @@ full resolution.
 """
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -178,7 +179,7 @@ class MotionNetwork(nn.Module):
         self.hourglass = Hourglass(c.block_expansion, c.num_blocks, c.max_features, 2, self.axis_name, self.dtype)
 
         def favour_the_mesh(key: Any, shape: tuple[int, ...]) -> Any:
-            return jnp.zeros(shape).at[k + 1].set(c.mesh_share).at[k + 2].set(2.0)
+            return jnp.zeros(shape, jnp.float32).at[k + 1].set(c.mesh_share).at[k + 2].set(2.0)
 
         self.heads = Conv(k + 3, (3, 3), 1, dtype=self.dtype, bias_init=favour_the_mesh)
 
@@ -237,7 +238,7 @@ class MeshGenerator(nn.Module):
         self.merge = SameBlock(g.fine, **shared)
 
         def favour_the_layers(key: Any, shape: tuple[int, ...]) -> Any:
-            return jnp.tile(jnp.array([0.0, 0.0, 0.0, *g.shares]), 4)
+            return jnp.tile(jnp.array([0.0, 0.0, 0.0, *g.shares], jnp.float32), 4)
 
         self.final = Conv(24, (3, 3), 1, dtype=self.dtype, bias_init=favour_the_layers)
 
@@ -295,7 +296,9 @@ class MeshGenerator(nn.Module):
         shares = nn.softmax(out[..., 3:], axis=-1)
         layered = layered[..., :3]
         pictures = (layered, warped, nn.sigmoid(out[..., :3]))
-        frames = sum((picture * shares[..., i, None] for i, picture in enumerate(pictures)), jnp.zeros(()))
+        frames = sum(
+            (picture * shares[..., i, None] for i, picture in enumerate(pictures)), jnp.zeros((), shares.dtype)
+        )
         return Generated(frames, motion, warped, layered, shares)
 
     def _layered(self, encoded: EncodedSource, source: FaceMesh, driving: FaceMesh) -> Float[Array, "n h w 4"]:
@@ -374,10 +377,11 @@ def discriminator(config: MeshFommConfig, *, dtype: Any = None) -> MultiScaleDis
 def example_inputs(config: MeshFommConfig) -> tuple[Any, ...]:
     """Zeros of the shapes of the inputs of the detector (the first) and of `encode_and_animate`."""
     size, s, k = config.image_size, config.motion.size, config.num_keypoints
-    image, face = jnp.zeros((1, size, size, 3)), jnp.zeros((1, NUM_LANDMARKS, 3))
-    kp = Keypoints(jnp.zeros((1, k, 2)), jnp.broadcast_to(jnp.eye(2), (1, k, 2, 2)))
-    motion = MeshKeypoints(kp, FaceMesh(face, jnp.eye(3)[None], jnp.zeros((1, 3)), face))
-    return jnp.zeros((1, s, s, 5 + CHANNELS)), image, face, image[..., 0], motion, motion
+    zeros, eye = partial(jnp.zeros, dtype=jnp.float32), partial(jnp.eye, dtype=jnp.float32)
+    image, face = zeros((1, size, size, 3)), zeros((1, NUM_LANDMARKS, 3))
+    kp = Keypoints(zeros((1, k, 2)), jnp.broadcast_to(eye(2), (1, k, 2, 2)))
+    motion = MeshKeypoints(kp, FaceMesh(face, eye(3)[None], zeros((1, 3)), face))
+    return zeros((1, s, s, 5 + CHANNELS)), image, face, image[..., 0], motion, motion
 
 
 def init(config: MeshFommConfig, key: Array) -> dict[str, Any]:

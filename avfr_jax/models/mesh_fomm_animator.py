@@ -65,7 +65,7 @@ class MeshFommAnimator(BaseAnimator):
     def keypoints(self, frames: Any, priors: Priors | None = None) -> MeshKeypoints:
         """See `Animator.keypoints`; FaceError where a frame shows no face and no priors were given."""
         landmarks = face_priors(frames, priors, self._find).landmarks
-        return _detect(self.config, self._weights, jnp.asarray(frames, jnp.float32), jnp.asarray(landmarks))
+        return _detect(self.config, self._weights, *(jnp.asarray(x, jnp.float32) for x in (frames, landmarks)))
 
     def encode_source(
         self, source: Any, source_keypoints: MeshKeypoints, priors: Priors | None = None

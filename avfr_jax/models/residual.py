@@ -147,8 +147,8 @@ def discriminator(config: ResidualConfig, *, dtype: Any = None) -> MultiScaleDis
 
 def example_inputs(config: ResidualConfig) -> tuple[Array, Array, Array]:
     """Zeros of the shapes of the generator's inputs."""
-    frame = jnp.zeros((1, config.image_size, config.image_size, config.num_channels))
-    return frame, frame, jnp.zeros((1, config.side, config.side, config.bits))
+    frame = jnp.zeros((1, config.image_size, config.image_size, config.num_channels), jnp.float32)
+    return frame, frame, jnp.zeros((1, config.side, config.side, config.bits), jnp.float32)
 
 
 def init(config: ResidualConfig, key: Array) -> dict[str, Any]:

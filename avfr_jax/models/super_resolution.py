@@ -113,9 +113,9 @@ def discriminator(config: SuperResolutionConfig, *, dtype: Any = None) -> MultiS
 def init(config: SuperResolutionConfig, key: Array) -> dict[str, Any]:
     """Random weights `{"generator": …, "discriminator": …}`, each a dictionary of Flax collections."""
     keys = jax.random.split(key)
-    patch = jnp.zeros((1, config.patch_size, config.patch_size, config.num_channels))
+    patch = jnp.zeros((1, config.patch_size, config.patch_size, config.num_channels), jnp.float32)
     return {
-        "generator": generator(config).init(keys[0], patch, jnp.ones(1)),
+        "generator": generator(config).init(keys[0], patch, jnp.ones(1, jnp.float32)),
         "discriminator": discriminator(config).init(keys[1], patch),
     }
 
@@ -181,7 +181,7 @@ def enlarge(
     factor = float(np.sqrt(h * w / (pictures.shape[1] * pictures.shape[2])))
 
     def detail(windows: Array) -> Array:
-        factors = jnp.full(len(windows), factor)
+        factors = jnp.full(len(windows), factor, windows.dtype)
         return apply(module, variables["generator"], windows, factors, method=Generator.detail)
 
     added = over_windows(detail, filled, side, config.overlap, config.batch_size)

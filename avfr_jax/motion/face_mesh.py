@@ -74,7 +74,7 @@ def _decompose(landmarks: Float[Array, "n 478 3"]) -> FaceMesh:
     centre = rigid.mean(1)
     covariance = jnp.einsum("nki,kj->nij", rigid - centre[:, None], model - centre_model)
     u, singular, vt = jnp.linalg.svd(covariance)
-    sign = jnp.stack([*[jnp.ones(len(landmarks))] * 2, jnp.linalg.det(u) * jnp.linalg.det(vt)], -1)
+    sign = jnp.stack([*[jnp.ones(len(landmarks), landmarks.dtype)] * 2, jnp.linalg.det(u) * jnp.linalg.det(vt)], -1)
     rotation = jnp.einsum("nij,nj,njk->nik", u, sign, vt)
     scale = (singular * sign).sum(-1) / ((model - centre_model) ** 2).sum()
     origin = centre - scale[:, None] * jnp.einsum("nij,j->ni", rotation, centre_model)

@@ -75,7 +75,7 @@ class HeadSpec(MotionSpec):
         """See `MotionSpec.unflatten`; the canonical keypoints are the source's."""
         if source is None:
             raise ValueError("a head's canonical keypoints come from the source: pass its motion")
-        parts = {name: jnp.asarray(part) for name, part in self.split(numbers).items()}
+        parts = {name: jnp.asarray(part, jnp.float32) for name, part in self.split(numbers).items()}
         yaw, pitch, roll = (parts["rotation"][:, i] for i in range(3))
         return HeadMotion(
             _repeated(source.canonical, len(numbers)),

@@ -65,8 +65,8 @@ class KeypointSpec(MotionSpec):
 
     def unflatten(self, numbers: Any, source: Any = None) -> Keypoints:
         """See `MotionSpec.unflatten`."""
-        parts = self.split(numbers)
-        return Keypoints(jnp.asarray(parts["keypoints"]), jnp.asarray(parts["jacobians"]) if self.jacobians else None)
+        parts = {name: jnp.asarray(part, jnp.float32) for name, part in self.split(numbers).items()}
+        return Keypoints(parts["keypoints"], parts["jacobians"] if self.jacobians else None)
 
     def retarget(
         self,

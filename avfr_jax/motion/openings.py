@@ -118,7 +118,7 @@ def mouth_share() -> Float[np.ndarray, "478 1"]:
 
 def close_lips(shape: Float[Array, "n 478 3"]) -> Float[Array, "n 478 3"]:
     """The same faces with the lips' inner edges meeting, for mouths that are all but shut: the jaw does not move."""
-    return _with_gaps(shape, _mouth(), jnp.zeros((1, 1)))
+    return _with_gaps(shape, _mouth(), jnp.zeros((1, 1), shape.dtype))
 
 
 def _mouth_correction(source: Float[Array, "1 478 3"], initial: Float[Array, "1 478 3"]) -> Float[Array, "1 478 3"]:

@@ -25,6 +25,11 @@ def uniform_fan_in(shape: tuple[int, ...], fan_in: int, key: Array, dtype: Any =
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
+def _float32(initialiser: Initialiser) -> Initialiser:
+    """The same values, whatever JAX's default dtype."""
+    return lambda key, shape: jnp.asarray(initialiser(key, shape), jnp.float32)
+
+
 class Conv(nn.Module):
     """Convolution over 1–3 spatial axes, channels last, with optional spectral normalisation.
 
@@ -57,13 +62,13 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "n *space c"], train: bool = False) -> Float[Array, "n *space2 features"]:
         shape = (*self.kernel_size, x.shape[-1], self.features)
         fan_in = int(np.prod(shape[:-1]))
-        kernel = self.param("kernel", self.kernel_init or (lambda k, s: uniform_fan_in(s, fan_in, k)), shape)
+        kernel = self.param("kernel", _float32(self.kernel_init or (lambda k, s: uniform_fan_in(s, fan_in, k))), shape)
         if self.spectral:
             kernel = self._normalised(kernel, train)
         dtype = self.dtype or jnp.result_type(x, kernel)
         y = self.convolve(x.astype(dtype), kernel.astype(dtype))
         if self.use_bias:
-            init = self.bias_init or (lambda k, s: uniform_fan_in(s, fan_in, k))
+            init = _float32(self.bias_init or (lambda k, s: uniform_fan_in(s, fan_in, k)))
             y = y + self.param("bias", init, (self.features,)).astype(dtype)
         return y
 
@@ -83,7 +88,7 @@ class Conv(nn.Module):
             return x / jnp.maximum(jnp.linalg.norm(x), 1e-12)
 
         def sample(size: int) -> Array:
-            return unit(jax.random.normal(self.make_rng("params"), (size,)))
+            return unit(jax.random.normal(self.make_rng("params"), (size,), jnp.float32))
 
         u = self.variable("spectral", "u", sample, matrix.shape[0])
         v = self.variable("spectral", "v", sample, matrix.shape[1])
@@ -119,8 +124,8 @@ class WeightedConvSums(nn.Module):
     def __call__(self, x: Float[Array, "n h w c"], weights: Float[Array, "n h2 w2 k"]) -> Float[Array, "n k j"]:
         """Sums for weight maps of the size of the convolution's output, each of which sums to 1."""
         outputs, pad = self.maps * self.features, (self.padding,) * 2
-        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], outputs))
-        bias = self.param("bias", self.bias_init, (outputs,)).reshape(self.maps, self.features)
+        kernel = self.param("kernel", _float32(self.kernel_init), (*self.kernel_size, x.shape[-1], outputs))
+        bias = self.param("bias", _float32(self.bias_init), (outputs,)).reshape(self.maps, self.features)
         padded = jnp.pad(widen(x), ((0, 0), pad, pad, (0, 0)))
         return weighted_conv_sums(padded, weights, kernel.reshape(*kernel.shape[:3], self.maps, -1)) + bias
 
@@ -142,8 +147,8 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "n *space c"], train: bool = False) -> Float[Array, "n *space c"]:
         channels = x.shape[-1]
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
-        var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         if train:
             axes = tuple(range(x.ndim - 1))
             wide = widen(x)
@@ -159,8 +164,8 @@ class BatchNorm(nn.Module):
         gain = jax.lax.rsqrt(spread + self.epsilon)
         if not self.affine:
             return (x - now.astype(x.dtype)) * gain.astype(x.dtype)
-        gain = gain * self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        gain = gain * self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         return (x - now.astype(x.dtype)) * gain.astype(x.dtype) + bias.astype(x.dtype)
 
     def _across(self, x: Array) -> Array:
@@ -181,6 +186,6 @@ class InstanceNorm(nn.Module):
         variance = jnp.mean((wide - mean) ** 2, axis=axes, keepdims=True)
         y = (wide - mean) * jax.lax.rsqrt(variance + self.epsilon)
         if self.affine:
-            y = y * self.param("scale", nn.initializers.ones, (x.shape[-1],))
-            y = y + self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+            y = y * self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+            y = y + self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
         return y.astype(x.dtype)

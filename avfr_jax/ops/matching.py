@@ -42,7 +42,7 @@ def halfway_motion(
     h, w = first.shape[1:3]
     unit = 1 << levels
     a, b = (jnp.pad(x, ((0, 0), (0, -h % unit), (0, -w % unit), (0, 0)), "edge") for x in (first, second))
-    motion = jnp.zeros((len(a), a.shape[1] // unit, a.shape[2] // unit, 2))
+    motion = jnp.zeros((len(a), a.shape[1] // unit, a.shape[2] // unit, 2), a.dtype)
     for level in range(levels, 0, -1):
         factor = 1 << level
         motion = _refine(average_pool(a, (factor, factor)), average_pool(b, (factor, factor)), motion)
@@ -72,6 +72,7 @@ def _averaged(values: Array, size: int) -> Array:
     for axis in (1, 2):
         margin = [(size // 2, size // 2) if i == axis else (0, 0) for i in range(4)]
         window = tuple(size if i == axis else 1 for i in range(4))
-        summed = jax.lax.reduce_window(jnp.pad(values, margin, "edge"), 0.0, jax.lax.add, window, (1,) * 4, "VALID")
+        padded, zero = jnp.pad(values, margin, "edge"), np.zeros((), values.dtype)
+        summed = jax.lax.reduce_window(padded, zero, jax.lax.add, window, (1,) * 4, "VALID")
         values = summed / size
     return values

@@ -20,7 +20,8 @@ def small_inverse(matrix: Float[Array, "*batch d d"], epsilon: float = 1e-12) ->
         raise ValueError(f"matrices must be 2 × 2 or 3 × 3, not {matrix.shape[-2]} × {side}")
     determinant, adjugate = (_adjugate_2 if side == 2 else _adjugate_3)(matrix)
     small = jnp.abs(determinant) < epsilon
-    determinant = jnp.where(small, jnp.where(determinant < 0, -epsilon, epsilon), determinant)
+    least = jnp.asarray(epsilon, matrix.dtype)
+    determinant = jnp.where(small, jnp.where(determinant < 0, -least, least), determinant)
     return adjugate / determinant[..., None, None]
 
 
