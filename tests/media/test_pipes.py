@@ -1,6 +1,7 @@
 """Pipes are copied into files; one that nobody writes into is refused at once."""
 
 import argparse
+import contextlib
 import os
 import pathlib
 import threading
@@ -22,7 +23,7 @@ def written_into(path, data, delay=0.0):
 
     def write():
         time.sleep(delay)
-        with open(path, "wb") as pipe:
+        with contextlib.suppress(BrokenPipeError), open(path, "wb", buffering=0) as pipe:
             for start in range(0, len(data), 50_000):
                 pipe.write(data[start : start + 50_000])
 
