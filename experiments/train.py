@@ -1,4 +1,4 @@
-"""Train an experiment: `python -m experiments.train --config experiments/configs/tiny.py`.
+"""Train an experiment: `python -m experiments.train --config tiny`.
 
 The same command resumes a run from the newest checkpoint in its work folder; else it starts from the weights of
 `--init_from`, else from fresh weights. Exit status: 0 finished; 2 wrong input, in one sentence; 3 a loss, gradient or
@@ -29,8 +29,8 @@ Every setting of the config can be changed: --data.batch_size 8 --optimiser.lear
 (a list: --schedule.milestones 60,90). --show prints them all.
 
 examples:
-  python -m experiments.train --config experiments/configs/tiny.py
-  python -m experiments.train --config experiments/configs/fomm_vox_adv256.py --data.path vox --workdir runs/vox
+  python -m experiments.train --config tiny
+  python -m experiments.train --config fomm_vox_adv256 --data.path vox --workdir runs/vox
   srun python -m experiments.train --config fomm_vox_adv256 --data.path vox --distributed auto
 """
 

@@ -1,21 +1,30 @@
-"""Every command in README, documentation and `--help` parses as it stands there."""
+"""Every command in README, documentation and `--help` parses as it stands there; quick ones run, on stand-in files.
+
+A new command comes into `RUN`, or into `NOT_RUN` with the reason.
+"""
 
 import argparse
 import importlib
 import importlib.util
+import os
 import pathlib
 import re
 import shlex
+import shutil
 from unittest import mock
 
 import pytest
+from PIL import Image
 
 import benchmarks
 import data
 import experiments
 from avfr_jax.cli.main import main as avfr
+from avfr_jax.media.audio import read_audio, write_wav
+from data.clip_folder import prepare_synthetic
 from experiments.experiment import Experiment, check
 from experiments.settings import load_config, override, parse_overrides
+from tests.media_fixtures import astronaut, moved, write_clip
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -130,3 +139,158 @@ def test_targets_of_make_exist():
 def test_every_program_has_an_example():
     without = [name for name, parser in PARSERS.items() if "example" not in (parser.epilog or "")]
     assert not [name for name in without if not name.startswith("benchmarks.")]
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+WARP = "--model landmark-warp"  # nothing to load, little to compile
+SMALL = (
+    "--loop.steps 2 --loop.checkpoint_every 2 --loop.validate_every 0 --loop.panel_every 0 --loop.tensorboard false "
+    "--data.batch_size 8 --model.image_size 32 --data.size 32 --model.num_keypoints 2 --model.estimate_jacobian false "
+    "--model.keypoint_detector.num_blocks 1 --model.keypoint_detector.block_expansion 4 --losses.scales 1 "
+    "--model.dense_motion.num_blocks 1 --model.dense_motion.block_expansion 4 --model.generator.num_down_blocks 1 "
+    "--model.generator.num_bottleneck_blocks 1 --model.generator.block_expansion 4 --losses.structural 0 "
+    "--losses.equivariance_jacobian 0 --losses.equivariance_value 0"
+)
+TINY = f"{SMALL} --synthetic.clips 3 --synthetic.people 3 --synthetic.frames 6 --synthetic.workers 1"
+HEADS = "--clips 1 --seconds 0.08 --size 64 --workers 1"
+RUN = {
+    "avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4": WARP,
+    "avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4 --compare": WARP,
+    "avfr reenact --source me.jpg --driving talk.avfr --output out.mp4": WARP,
+    "avfr reenact --source me.jpg --driving talk.mp4 --audio other-voice.wav --output out.mp4": WARP,
+    "avfr reenact --source me.jpg --audio speech.wav --output talk.mp4": WARP,
+    "avfr reenact --model vox-adv --source me.jpg --driving talk.mp4 --output out.mp4": "",
+    "avfr encode talk.mp4 talk.avfr": "",
+    "avfr encode talk.mp4 talk.avfr --call": "",
+    "avfr encode talk.mp4 call.avfr --call": "",
+    "avfr encode talk.mp4 talk.avfr --template": "",
+    "avfr encode talk.mp4 talk.avfr --step 10 --pivot-quality 60 --audio none": "",
+    "avfr encode talk.mp4 talk.avfr --call --bitrate 2000": "",
+    "avfr encode talk.mp4 talk.avfr --faithful": "",
+    "avfr decode talk.avfr talk.mp4": "",
+    "avfr decode talk.avfr talk.mp4 --size 512 --super-resolver bicubic": "",
+    "avfr decode call.avfr call.mp4 --loss 0.1 --jitter 40ms --burst 3-5": "",
+    "avfr decode talk.avfr talk.mp4 --interpolate pictures": "",
+    "avfr explain me.jpg talk.mp4 why.png --at 40": f"{WARP} --at 2",
+    "avfr inspect talk.avfr --plot bytes.png": "",
+    "avfr inspect out.mp4": "",
+    "avfr import fomm vox-adv-cpk.pth.tar '~/.cache/avfr-jax/models/vox-adv'": "--config vox-adv-256.yaml",
+    "avfr import fomm vox-adv-cpk.pth.tar ./vox-adv --config vox-adv-256.yaml": "",
+    "avfr import mediapipe-nets": "",
+    "avfr models --json": "",
+    "avfr doctor": "",
+    "python -m experiments.train --config tiny": TINY,
+    "python -m experiments.fit_openings mouth_opening.csv": "",
+    "python -m experiments.fit_mesh_motion clips mesh.npz": "",
+    "python -m experiments.motion_rates clips --fit others": "",
+    "python -m data.synthetic_heads OUT --clips 10 --seconds 4": HEADS,
+    "python -m data.synthetic_heads heads --clips 10 --seconds 4 --workers 2": HEADS,
+    "python -m data.clip_folder '~/videos' clips": "--min-frames 2",
+    "python -m data.clip_folder '~/videos' '~/clips'": "--min-frames 2",
+}
+
+
+_WEIGHTS = "needs published weights or a trained model"
+_CLIPS = "takes more than ten seconds; run by "
+_TRAINS = "trains for hours on prepared clips; networks of the family are trained by "
+_PAST = "a measurement of the past"
+NOT_RUN = {
+    "avfr demo": _CLIPS + "make demo and tests/install/run.sh",
+    "avfr demo --output demo": _CLIPS + "make demo and tests/install/run.sh",
+    "avfr decode talk.avfr talk.mp4 --size 512": _CLIPS + "tests/codec/test_upscaling.py",
+    "avfr decode talk.avfr talk.mp4 --model runs/mine/model": _WEIGHTS,
+    "avfr decode talk.avfr talk.mp4 --interpolate pictures --interpolator runs/between/model": _WEIGHTS,
+    "avfr encode talk.mp4 talk.avfr --faithful --residual-codec residual256": _CLIPS
+    + "tests/codec/test_residual_coding.py",
+    "avfr encode CLIP OUT.avfr --crop none --audio none --faithful --residual-codec residual256": _PAST,
+    "avfr explain me.jpg talk.mp4 why.png": "as with --at",
+    "avfr explain me.jpg talk.mp4 why.png --model runs/avfr/model": _WEIGHTS,
+    "avfr import alexnet alexnet-owt-7be5be79.pth": _WEIGHTS,
+    "avfr import lpips alex.pth": _WEIGHTS,
+    "avfr import vgg19 vgg19-dcbb9e9d.pth": _WEIGHTS,
+    "avfr reenact --model ./vox-adv --source me.jpg --driving talk.mp4 --output out.mp4": "as with a model's name",
+    "avfr reenact --model runs/avfr/model --source me.jpg --driving talk.mp4 --output out.mp4 --audio dubbed.wav": (
+        _WEIGHTS
+    ),
+    "avfr reenact --model runs/mine/model --source me.jpg --driving talk.mp4 --output out.mp4": _WEIGHTS,
+    "python -m data.clip_folder '~/videos' '~/clips' --storage arrayrecord --workers 16 --identities people.csv": (
+        "starts 16 processes; the options are tested by tests/data/clip_folder"
+    ),
+    "python -m experiments.motion_rates HELD_OUT --fit OTHERS": _PAST,
+}
+# Every command of a program, or of a program with a config.
+NOT_RUN_AT_ALL = {
+    "benchmarks": "measures speed for minutes",
+    "experiments.ablation": "five trainings; tests/experiments/test_ablation.py",
+    "experiments.compile_check": "compiles for TPUs for minutes, with libtpu; tests/experiments/test_compile_check.py",
+    "experiments.evaluate": _CLIPS + "tests/experiments/test_evaluate.py",
+    "experiments.fit_spoken_mouth": "fits to minutes of speech; tests/faces/test_spoken_mouth.py",
+    "experiments.packet_loss": _CLIPS + "tests/experiments/test_packet_loss.py",
+    "experiments.rate_distortion": _CLIPS + "tests/experiments/test_rate_distortion.py",
+    "experiments.train --config avfr128": _TRAINS + "tests/experiments/test_avfr_training.py",
+    "experiments.train --config fomm_vox256": _TRAINS + "tests/experiments/test_experiment.py",
+    "experiments.train --config fomm_vox_adv256": _TRAINS + "tests/experiments/test_experiment.py",
+    "experiments.train --config interpolation128": _TRAINS + "tests/experiments/test_codec_networks.py",
+    "experiments.train --config residual256": _TRAINS + "tests/experiments/test_codec_networks.py",
+    "experiments.train --config super_resolution64": _TRAINS + "tests/experiments/test_codec_networks.py",
+}
+
+
+def test_every_command_is_run_or_says_why_not():
+    whole = re.compile(rf"python -m ({'|'.join(map(re.escape, NOT_RUN_AT_ALL))})\b")
+    assert {c for c in DOCUMENTED if not whole.search(c)} == {*RUN, *NOT_RUN}
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory):
+    """A folder with a file for every input that the commands of `RUN` name."""
+    import matplotlib.font_manager  # noqa: F401 - reads the list of fonts from the real home folder
+
+    folder, golden = tmp_path_factory.mktemp("files"), ROOT / "tests" / "golden"
+    Image.fromarray(astronaut()).save(folder / "me.jpg")
+    clip = write_clip(folder / "talk.mp4", [moved(astronaut(), i) for i in range(6)])
+    for name in ("speech.wav", "other-voice.wav"):
+        write_wav(folder / name, read_audio(clip))
+    (folder / "home" / "videos").mkdir(parents=True)
+    shutil.copy(clip, folder / "home" / "videos")
+    shutil.copy(golden / "fomm_tiny.pth.tar", folder / "vox-adv-cpk.pth.tar")
+    shutil.copy(golden / "fomm_tiny.yaml", folder / "vox-adv-256.yaml")
+    models = folder / "home" / ".cache" / "avfr-jax" / "models"
+    yaml = str(folder / "vox-adv-256.yaml")
+    for words in (
+        ["encode", str(clip), str(folder / "talk.avfr")],
+        ["encode", str(clip), str(folder / "call.avfr"), "--call"],
+        ["import", "fomm", str(folder / "vox-adv-cpk.pth.tar"), str(models / "vox-adv"), "--config", yaml],
+    ):
+        assert avfr(words) == 0
+    shutil.copy(clip, folder / "out.mp4")
+    for seed, name in enumerate(("clips", "others")):
+        prepare_synthetic(folder / name, clips=2, frames=12, size=64, seed=10 * seed)
+    return folder
+
+
+def outputs(words):
+    """Files and folders that the command makes, which must not be there yet."""
+    name, arguments = program_of(words)
+    if name == "avfr reenact":
+        return [arguments[arguments.index("--output") + 1]]
+    if name == "avfr import":
+        return [os.path.expanduser(w) for w in arguments[2:3]]
+    return arguments[1:2] if name in ("avfr encode", "avfr decode", "data.clip_folder") else []
+
+
+@pytest.mark.parametrize("command", RUN)
+def test_command_runs(command, stand_ins, tmp_path, monkeypatch):
+    place = tmp_path / "place"
+    shutil.copytree(stand_ins, place, copy_function=os.link)  # the commands replace files, and write into none
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HOME", str(place / "home"))
+    monkeypatch.delenv("AVFR_HOME", raising=False)
+    words = shlex.split(command)
+    for name in outputs(words):
+        path = pathlib.Path(name).expanduser()
+        (shutil.rmtree if path.is_dir() else path.unlink)(path) if path.exists() else None
+    name, arguments = program_of([*words, *shlex.split(RUN[command])])
+    arguments = [os.path.expanduser(word) for word in arguments]
+    assert (avfr([words[1], *arguments]) if words[0] == "avfr" else PROGRAMS[name].main(arguments)) == 0
