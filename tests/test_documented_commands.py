@@ -21,7 +21,6 @@ import data
 import experiments
 from avfr_jax.cli.main import main as avfr
 from avfr_jax.media.audio import read_audio, write_wav
-from data.clip_folder import prepare_synthetic
 from experiments.experiment import Experiment, check
 from experiments.settings import load_config, override, parse_overrides
 from tests.media_fixtures import astronaut, moved, write_clip
@@ -144,15 +143,6 @@ def test_every_program_has_an_example():
 # --- running ----------------------------------------------------------------------------------------------------------
 
 WARP = "--model landmark-warp"  # nothing to load, little to compile
-SMALL = (
-    "--loop.steps 2 --loop.checkpoint_every 2 --loop.validate_every 0 --loop.panel_every 0 --loop.tensorboard false "
-    "--data.batch_size 8 --model.image_size 32 --data.size 32 --model.num_keypoints 2 --model.estimate_jacobian false "
-    "--model.keypoint_detector.num_blocks 1 --model.keypoint_detector.block_expansion 4 --losses.scales 1 "
-    "--model.dense_motion.num_blocks 1 --model.dense_motion.block_expansion 4 --model.generator.num_down_blocks 1 "
-    "--model.generator.num_bottleneck_blocks 1 --model.generator.block_expansion 4 --losses.structural 0 "
-    "--losses.equivariance_jacobian 0 --losses.equivariance_value 0"
-)
-TINY = f"{SMALL} --synthetic.clips 3 --synthetic.people 3 --synthetic.frames 6 --synthetic.workers 1"
 HEADS = "--clips 1 --seconds 0.08 --size 64 --workers 1"
 RUN = {
     "avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4": WARP,
@@ -172,7 +162,6 @@ RUN = {
     "avfr decode talk.avfr talk.mp4 --size 512 --super-resolver bicubic": "",
     "avfr decode call.avfr call.mp4 --loss 0.1 --jitter 40ms --burst 3-5": "",
     "avfr decode talk.avfr talk.mp4 --interpolate pictures": "",
-    "avfr explain me.jpg talk.mp4 why.png --at 40": f"{WARP} --at 2",
     "avfr inspect talk.avfr --plot bytes.png": "",
     "avfr inspect out.mp4": "",
     "avfr import fomm vox-adv-cpk.pth.tar '~/.cache/avfr-jax/models/vox-adv'": "--config vox-adv-256.yaml",
@@ -180,10 +169,7 @@ RUN = {
     "avfr import mediapipe-nets": "",
     "avfr models --json": "",
     "avfr doctor": "",
-    "python -m experiments.train --config tiny": TINY,
     "python -m experiments.fit_openings mouth_opening.csv": "",
-    "python -m experiments.fit_mesh_motion clips mesh.npz": "",
-    "python -m experiments.motion_rates clips --fit others": "",
     "python -m data.synthetic_heads OUT --clips 10 --seconds 4": HEADS,
     "python -m data.synthetic_heads heads --clips 10 --seconds 4 --workers 2": HEADS,
     "python -m data.clip_folder '~/videos' clips": "--min-frames 2",
@@ -204,7 +190,8 @@ NOT_RUN = {
     "avfr encode talk.mp4 talk.avfr --faithful --residual-codec residual256": _CLIPS
     + "tests/codec/test_residual_coding.py",
     "avfr encode CLIP OUT.avfr --crop none --audio none --faithful --residual-codec residual256": _PAST,
-    "avfr explain me.jpg talk.mp4 why.png": "as with --at",
+    "avfr explain me.jpg talk.mp4 why.png": _CLIPS + "tests/reenact/test_audio.py",
+    "avfr explain me.jpg talk.mp4 why.png --at 40": _CLIPS + "tests/reenact/test_audio.py",
     "avfr explain me.jpg talk.mp4 why.png --model runs/avfr/model": _WEIGHTS,
     "avfr import alexnet alexnet-owt-7be5be79.pth": _WEIGHTS,
     "avfr import lpips alex.pth": _WEIGHTS,
@@ -217,7 +204,6 @@ NOT_RUN = {
     "python -m data.clip_folder '~/videos' '~/clips' --storage arrayrecord --workers 16 --identities people.csv": (
         "starts 16 processes; the options are tested by tests/data/clip_folder"
     ),
-    "python -m experiments.motion_rates HELD_OUT --fit OTHERS": _PAST,
 }
 # Every command of a program, or of a program with a config.
 NOT_RUN_AT_ALL = {
@@ -225,7 +211,9 @@ NOT_RUN_AT_ALL = {
     "experiments.ablation": "five trainings; tests/experiments/test_ablation.py",
     "experiments.compile_check": "compiles for TPUs for minutes, with libtpu; tests/experiments/test_compile_check.py",
     "experiments.evaluate": _CLIPS + "tests/experiments/test_evaluate.py",
+    "experiments.fit_mesh_motion": "fits to prepared clips; tests/experiments/test_fit_mesh_motion.py",
     "experiments.fit_spoken_mouth": "fits to minutes of speech; tests/faces/test_spoken_mouth.py",
+    "experiments.motion_rates": "measures on prepared clips; tests/experiments/test_motion_rates.py",
     "experiments.packet_loss": _CLIPS + "tests/experiments/test_packet_loss.py",
     "experiments.rate_distortion": _CLIPS + "tests/experiments/test_rate_distortion.py",
     "experiments.train --config avfr128": _TRAINS + "tests/experiments/test_avfr_training.py",
@@ -234,6 +222,7 @@ NOT_RUN_AT_ALL = {
     "experiments.train --config interpolation128": _TRAINS + "tests/experiments/test_codec_networks.py",
     "experiments.train --config residual256": _TRAINS + "tests/experiments/test_codec_networks.py",
     "experiments.train --config super_resolution64": _TRAINS + "tests/experiments/test_codec_networks.py",
+    "experiments.train --config tiny": "two minutes; with smaller networks tests/experiments/test_experiment.py",
 }
 
 
@@ -265,8 +254,6 @@ def stand_ins(tmp_path_factory):
     ):
         assert avfr(words) == 0
     shutil.copy(clip, folder / "out.mp4")
-    for seed, name in enumerate(("clips", "others")):
-        prepare_synthetic(folder / name, clips=2, frames=12, size=64, seed=10 * seed)
     return folder
 
 
