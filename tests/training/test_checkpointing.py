@@ -119,7 +119,7 @@ def test_run_killed_at_a_random_step_resumes_bit_for_bit(whole, tmp_path):
     assert not list((tmp_path / "checkpoints").glob("*tmp*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_saves_and_the_same_command_resumes(number, whole, tmp_path, capfd):
     class Signalling(LinearObjective):
         """Sends the signal once, when the panels of step 7 are traced."""
