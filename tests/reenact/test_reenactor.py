@@ -11,7 +11,7 @@ from avfr_jax.errors import ConfigError, FaceError, InputError
 from avfr_jax.motion import FaceMesh, KeypointSpec
 from avfr_jax.reenact import Reenactor, side_by_side
 from avfr_jax.tracking import TrackedFrame, track
-from tests.media_fixtures import astronaut, moved, write_clip
+from tests.media_fixtures import astronaut, moved, panned, write_clip
 from tests.reenact.stub import PixelStub, Stub
 
 warping = functools.partial(Reenactor, "landmark-warp", batch_size=4)
@@ -157,6 +157,18 @@ def test_frames_before_the_first_face_show_the_source(frames):
     steps = list(stubbed().steps(frames[0], np.concatenate([blank[None], frames[:3]])))
     assert steps[0].held
     np.testing.assert_array_equal(steps[0].frame, steps[0].source)
+
+
+def test_the_head_stays_in_the_picture_while_the_camera_pans(frames):
+    from avfr_jax.faces import open_face_backend
+    from avfr_jax.tracking import track_landmarks
+
+    out = list(warping(best_frame="first").reenact(frames[0], panned(astronaut(128), 12)))
+    with open_face_backend() as backend:
+        points = track_landmarks(out, backend)[:, :468, :2]
+    assert points.min() > 0
+    assert points.max() < 255
+    assert np.ptp(points.mean(1), axis=0).max() < 25  # the pan crosses 1.4 pictures
 
 
 def test_paste_back_leaves_the_rest_of_the_picture_alone(frames):
