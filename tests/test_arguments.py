@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from avfr_jax.arguments import mono_sound, rgb_frame, same_size, whole_number
+from avfr_jax.codec.channel import Channel
 from avfr_jax.codec.files import decoded_size
 from avfr_jax.codec.pivots import PivotSettings
 from avfr_jax.codec.receiver import Receiver
+from avfr_jax.codec.sender import Sender
 from avfr_jax.codec.settings import SenderSettings
 from avfr_jax.errors import ConfigError, InputError
 from avfr_jax.faces.choose import choose_face
@@ -14,9 +16,11 @@ from avfr_jax.faces.face import Face
 from avfr_jax.media.mel import mel_spectrogram
 from avfr_jax.media.video_writer import VideoWriter
 from avfr_jax.models.base import Capabilities
+from avfr_jax.reenact import Reenactor
 from avfr_jax.tracking.clip import FrameClip, open_clip
 from avfr_jax.tracking.tracker import TrackedClip, Tracking
 from pipelines.config import DataConfig
+from tests.reenact.stub import PixelStub
 
 TONE = np.sin(np.arange(400) / 20) * 0.5
 FACE = Face(np.linspace(0, 99, 478 * 3, dtype=np.float32).reshape(478, 3), 1.0)
@@ -121,6 +125,11 @@ def _sampled():
     TrackedClip(clip, Tracking(256, Capabilities(), "none"), None).sample()
 
 
+def _explained(at):
+    return Reenactor(MODEL, crop="none").explain(SMALL, [SMALL], at=at)
+
+
+MODEL = PixelStub()
 _REFUSED = {
     "frames that change size, a list": (InputError, "change size", lambda _: list(open_clip([SMALL, LARGE]))),
     "frames that change size, samples": (InputError, "change size", lambda _: open_clip([SMALL, LARGE]).sample(2)),
@@ -145,6 +154,12 @@ _REFUSED = {
     "components True": (ConfigError, "components must be a whole", lambda _: SenderSettings(components=True)),
     "packets of half a frame": (ConfigError, "packet must be a whole", lambda _: SenderSettings(packet=2.5)),
     "interval True": (ConfigError, "check_interval must be a whole", lambda _: PivotSettings(check_interval=True)),
+    "sound True, sent": (ConfigError, "sound must be a whole", lambda _: Sender(MODEL, sound=True)),
+    "size of 0, sent": (ConfigError, "width must be a whole", lambda _: Sender(MODEL, shown=(0, 256))),
+    "rate of 0, sent": (ConfigError, "rate must be a whole", lambda _: Sender(MODEL, rate=(0, 1))),
+    "seed True": (ConfigError, "seed must be a whole", lambda _: Channel(seed=True)),
+    "frame True, explained": (ConfigError, "at must be a whole", lambda _: _explained(True)),
+    "frame -1, explained": (ConfigError, "at must be a whole", lambda _: _explained(-1)),
     "size of three": (ConfigError, "size must be", lambda _: decoded_size((1, 2, 3))),
     "size True": (ConfigError, "the width must be a whole", lambda _: decoded_size(True)),
     "face True": (ConfigError, "a face is chosen", lambda _: choose_face([FACE], True)),

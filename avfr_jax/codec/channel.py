@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from avfr_jax.arguments import set_whole_numbers
 from avfr_jax.codec.audio_coding import BLOCK, RATE
 from avfr_jax.codec.bitstream import REFERENCES, Kind, Packet, read_packet
 from avfr_jax.codec.header import Header
@@ -39,6 +40,7 @@ class Channel:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        set_whole_numbers(self, {"seed": 0})
         if not 0 <= self.loss < 1:
             raise ConfigError(f"the share of lost packets must be 0 or more and below 1, not {self.loss}")
         if not (0 <= self.jitter <= 10 and 0 <= self.delay <= 10):

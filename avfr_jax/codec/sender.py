@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avfr_jax.arguments import whole_number
 from avfr_jax.codec.analysis import FrameAnalysis
 from avfr_jax.codec.background import Background
 from avfr_jax.codec.bitstream import Packet
@@ -51,7 +52,8 @@ class Sender:
       control: rate control; None without a target.
 
     Raises:
-      ConfigError: a residual_codec beside inter-coding or a template, or one of another size than the model's.
+      ConfigError: a residual_codec beside inter-coding or a template, or one of another size than the model's; or
+        sizes, rate or sound that are not whole numbers.
     """
 
     def __init__(
@@ -68,6 +70,10 @@ class Sender:
     ) -> None:
         if residual_codec is not None and (settings.inter_coding or settings.template):
             raise ConfigError("reference frames are residual-coded or inter-coded, and a template has none of either")
+        shown = shown or (model.image_size, model.image_size)
+        shown = (whole_number(shown[0], "shown width", 1), whole_number(shown[1], "shown height", 1))
+        rate = (whole_number(rate[0], "rate", 1), whole_number(rate[1], "rate's denominator", 1))
+        sound = whole_number(sound, "sound", 0)
         self.model, self.settings, self.space = model, settings, space_of(model.motion_spec, settings.components)
         fps = rate[0] / rate[1]
         embed = None if settings.pivots.background is None else background
@@ -79,7 +85,7 @@ class Sender:
             refresh = min(max(settings.refresh, self.control.refresh), _MAX_REFRESH)
         parts = self.space.headers(settings.step, settings.keypoint_step)
         self._header = Header(
-            *(shown or (model.image_size, model.image_size)), rate, model.image_size, model.name, model.fingerprint,
+            *shown, rate, model.image_size, model.name, model.fingerprint,
             parts, self.space.identity, settings.slope, refresh, sound, settings.skipped_frames,
             self.control is not None, *(("", b"") if residual_codec is None else
                                         (residual_codec.name, residual_codec.fingerprint)),

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from avfr_jax.arguments import whole_number
 from avfr_jax.errors import ConfigError, FaceError, InputError
 from avfr_jax.reenact.audio import AudioConditioning, audio_file, is_dubbed, prepare_audio
 from avfr_jax.reenact.composite import Compositor
@@ -93,7 +94,7 @@ class Session(Iterator[Step]):
 
     def explain(self, at: int | None) -> Explained:
         """See `Reenactor.explain`."""
-        model = self._settings.model
+        model, at = self._settings.model, None if at is None else whole_number(at, "at", 0)
         if not isinstance(self._driving, Clip | Narration):
             raise InputError(f"{self._driving.name} holds motion and no images; explain a frame of the video.")
         with self._tracking.open_backend() as backend:
