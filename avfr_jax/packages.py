@@ -55,3 +55,19 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
         return sys.__excepthook__(kind, error, trace)
     print(missing, file=sys.stderr)
     raise SystemExit(2)
+
+
+@contextlib.contextmanager
+def importing(package: str) -> Iterator[None]:
+    """Import a package that writes to a folder of its own in the block, which fails where no folder can be written to.
+
+    Raises:
+      MissingBackendError: with what the package says, and what to do.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise MissingBackendError(
+            f"The package {package} cannot be imported ({reason}): set AVFR_HOME to a folder that can be written to."
+        ) from error

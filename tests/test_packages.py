@@ -12,6 +12,7 @@ import avfr_jax
 from avfr_jax import packages
 from avfr_jax.cli import doctor
 from avfr_jax.cli.main import main
+from avfr_jax.errors import MissingBackendError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -79,3 +80,12 @@ def test_module_is_the_command():
 def test_no_extra_brings_mediapipe(extra):
     lists = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert not [line for line in lists[extra] if line.startswith("mediapipe")]
+
+
+@pytest.mark.parametrize("error", [OSError("no\nfolder"), RuntimeError("no folder")])
+def test_a_package_that_finds_no_folder_to_write_to_is_named(error):
+    with (
+        pytest.raises(MissingBackendError, match=r"librosa cannot be imported \(no.*AVFR_HOME"),
+        packages.importing("librosa"),
+    ):
+        raise error

@@ -8,7 +8,7 @@ import numpy as np
 
 from avfr_jax.errors import MissingBackendError
 from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend, mesh_pixels
-from avfr_jax.packages import FACE_BACKEND
+from avfr_jax.packages import FACE_BACKEND, importing
 from avfr_jax.runtime import silence_native_logging
 from avfr_jax.typing import Float, UInt8
 
@@ -35,7 +35,7 @@ class SolutionsBackend(MediapipeBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        with silence_native_logging():
+        with silence_native_logging(), importing("mediapipe"):
             import mediapipe
 
             solutions: Any = mediapipe.solutions

@@ -13,7 +13,7 @@ from avfr_jax.errors import MissingBackendError
 from avfr_jax.faces.mediapipe_base import Detection, MediapipeBackend, mesh_pixels
 from avfr_jax.folders import face_model_folder
 from avfr_jax.landmarks import NUM_LANDMARKS
-from avfr_jax.packages import FACE_BACKEND
+from avfr_jax.packages import FACE_BACKEND, importing
 from avfr_jax.runtime import silence_native_logging
 from avfr_jax.typing import Float, UInt8
 
@@ -40,7 +40,7 @@ class TasksBackend(MediapipeBackend):
     def __init__(self) -> None:
         super().__init__()
         self._files = _model_files()
-        with silence_native_logging():
+        with silence_native_logging(), importing("mediapipe"):
             import mediapipe
 
         self._mediapipe: Any = mediapipe

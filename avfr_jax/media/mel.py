@@ -12,6 +12,7 @@ import numpy as np
 
 from avfr_jax.arguments import LOUDEST, mono_sound
 from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.packages import importing
 from avfr_jax.typing import Float, Int
 
 RATE = 16000
@@ -54,8 +55,7 @@ def mel_spectrogram(audio: Any, pad_mode: PadMode = "reflect") -> Float[np.ndarr
         raise InputError(f"{wrong} of the sound's {len(audio)} samples are NaN or infinite: give an intact recording")
     if len(audio) == 0:
         return silence(1)
-    import librosa
-
+    librosa = _librosa()
     samples = audio.astype(np.float64)
     samples[1:] -= _PREEMPHASIS * samples[:-1]
     padded = np.pad(samples, _WINDOW // 2, mode=pad_mode)
@@ -123,6 +123,12 @@ def silence(columns: int = WINDOW_COLUMNS) -> Float[np.ndarray, "80 {columns}"]:
 
 @functools.cache
 def _mel_basis() -> Float[np.ndarray, "80 401"]:
-    import librosa
+    return _librosa().filters.mel(sr=RATE, n_fft=_WINDOW, n_mels=BANDS, fmin=_LOWEST, fmax=_HIGHEST)
 
-    return librosa.filters.mel(sr=RATE, n_fft=_WINDOW, n_mels=BANDS, fmin=_LOWEST, fmax=_HIGHEST)
+
+def _librosa() -> Any:
+    with importing("librosa"):
+        import librosa
+
+        _ = librosa.stft, librosa.filters  # loaded when first used
+    return librosa
