@@ -7,7 +7,6 @@ module or of another one of the package never does.
 """
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import select
@@ -15,7 +14,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 _scratch: dict[pathlib.Path, None] = {}  # a set in order of creation
 _steps = threading.Lock()
@@ -28,10 +27,13 @@ def exit_on_signals(program: str, sentence: str) -> None:
 
     To be called first, before imports that take a while; a second call does nothing, nor does one outside the main
     thread. A signal that the process was started to ignore (`nohup`, a shell's background job) or whose handler is
-    replaced later is left alone.
+    replaced later is left alone. Windows, which has other signals, keeps Python's own handling.
     """
-    if threading.current_thread() is not threading.main_thread() or _pause in map(signal.getsignal, SIGNALS):
+    in_main = threading.current_thread() is threading.main_thread()
+    if os.name != "posix" or not in_main or _pause in map(signal.getsignal, SIGNALS):
         return
+    import fcntl
+
     ours = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     reader, writer = (_beyond_the_standard_streams(end) for end in os.pipe())
     os.set_blocking(writer, False)
@@ -47,6 +49,8 @@ def exit_on_signals(program: str, sentence: str) -> None:
 
 def _beyond_the_standard_streams(descriptor: int) -> int:
     """The same file under a number that no standard stream has, should one of them be closed."""
+    import fcntl
+
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
     os.close(descriptor)
     return moved
@@ -143,4 +147,5 @@ def _in_forked_child() -> None:
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-os.register_at_fork(after_in_child=_in_forked_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)
