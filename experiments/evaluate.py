@@ -163,15 +163,16 @@ def animate(
     motion: MotionMode,
     sound: np.ndarray | None = None,
     mouth: Literal["driver", "sound"] = "driver",
+    best_frame: str | int = "first",
 ) -> np.ndarray:
     """Animate a source by frames and sound, at their size, without cropping; the first frame has the source's pose.
-    `mouth` applies to models that can be dubbed, others take the driver's."""
+    `mouth` applies to models that can be dubbed, others take the driver's. best_frame: see `Reenactor`."""
 
     from avfr_jax.reenact import Reenactor
 
     size, own = source.shape[0], model.image_size
     moved_by: Literal["driver", "sound"] = mouth if model.capabilities.dubbing else "driver"
-    reenactor = Reenactor(model, crop="none", best_frame="first", motion=motion, mouth=moved_by)
+    reenactor = Reenactor(model, crop="none", best_frame=best_frame, motion=motion, mouth=moved_by)
     made = reenactor.reenact(resized(source, own), np.stack([resized(frame, own) for frame in frames]), sound)
     return np.stack([resized(frame, size) for frame in made])
 
@@ -185,6 +186,7 @@ def evaluate(
     late: float | None = 0.0,
     mouth: Literal["driver", "sound"] = "driver",
     measured: Callable[[Rows, str], None] = lambda rows, clip: None,
+    best_frame: str | int = "first",
 ) -> Rows:
     """Same-identity figures, copying the source first.
 
@@ -196,6 +198,7 @@ def evaluate(
       sheet: file for frames side by side.
       late, mouth: see `driving_sound` and `animate`.
       measured: called after each clip with the rows so far and the clip's name.
+      best_frame: reference frame of the driver; by the protocol the first, which is the source itself.
 
     Raises:
       AvfrError: a clip or model cannot be read, or a file cannot be written.
@@ -211,7 +214,7 @@ def evaluate(
     for number, clip in enumerate(clips):
         start = time.perf_counter()
         frames, sound = clip.read(seconds, size), driving_sound(clip, late)
-        facts = [code_digest(), with_points, mouth, digest(frames, sound)]
+        facts = [code_digest(), with_points, mouth, best_frame, digest(frames, sound)]
         keys = {name: (f"{clip.name}-{name}", [*facts, identity]) for name, identity in identities.items()}
         known = {name: row for name, key in keys.items() if (row := results.find(*key)) is not None}
         strip = results.path(f"{clip.name}-frames", [*facts, *identities.values()], ".png")
@@ -221,7 +224,7 @@ def evaluate(
         for name, key in keys.items():
             if name not in known:
                 reference = reference or Reference(frames, with_points)
-                outputs[name] = _output(loaded.get(name), frames, sound, mouth)
+                outputs[name] = _output(loaded.get(name), frames, sound, mouth, best_frame)
                 known[name] = reference.score(outputs[name])
                 results.add(*key, known[name])
             rows[name][clip.name] = known[name]
@@ -236,11 +239,13 @@ def evaluate(
     return rows
 
 
-def _output(model: Any, frames: np.ndarray, sound: np.ndarray | None, mouth: Literal["driver", "sound"]) -> np.ndarray:
+def _output(
+    model: Any, frames: np.ndarray, sound: np.ndarray | None, mouth: Literal["driver", "sound"], best_frame: str | int
+) -> np.ndarray:
     """Frames of a method; model None is copying."""
     if model is None:
         return np.repeat(frames[:1], len(frames), axis=0)
-    return animate(model, frames[0], frames, "relative", sound, mouth)
+    return animate(model, frames[0], frames, "relative", sound, mouth, best_frame)
 
 
 @functools.cache
@@ -348,6 +353,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     mouths = "source of the mouth's motion for models that can be dubbed; default: driver"
     parser.add_argument("--mouth", choices=("driver", "sound"), default="driver", help=mouths)
+    parser.add_argument(
+        "--best-frame",
+        type=lambda word: int(word) if word.isdigit() else word,
+        default="first",
+        metavar="first|auto|N",
+        help="reference frame of the driver; default: first, the protocol's, which is the source itself; auto measures "
+        "the choice that avfr reenact makes",
+    )
     parser.add_argument("--each", action="store_true", help="each clip's figures too, as they come")
     parser.add_argument("--json", type=pathlib.Path, help="file of the figures, rewritten after each clip")
     parser.add_argument("--sheet", type=pathlib.Path, help="write frames side by side to this file")
@@ -383,7 +396,15 @@ def run(options: argparse.Namespace) -> None:
     if options.each:
         print(_HEAD, flush=True)
     rows = evaluate(
-        clips, options.models, options.seconds, results, options.sheet, options.audio, options.mouth, measured
+        clips,
+        options.models,
+        options.seconds,
+        results,
+        options.sheet,
+        options.audio,
+        options.mouth,
+        measured,
+        options.best_frame,
     )
     print(table(rows))
 

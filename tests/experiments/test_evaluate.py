@@ -100,9 +100,34 @@ def test_a_stopped_run_goes_on_after_the_last_row(tmp_path, monkeypatch):
     assert measured[9:] == [3, 4]
     evaluate(clips[:1], [], 1.0, results, late=None)
     assert measured[11:] == [1]
+    evaluate(clips[:1], [], 1.0, results, best_frame="auto")
+    assert measured[12:] == [1]
     monkeypatch.setattr(evaluation, "code_digest", lambda: "other code")
     evaluate(clips[:1], [], 1.0, results)
-    assert measured[12:] == [1]
+    assert measured[13:] == [1]
+
+
+def test_the_reference_frame_is_an_option(tmp_path, monkeypatch, capsys):
+    """Of the driver: the first by the protocol, which is the source; any other one by the option."""
+    taken = []
+
+    class Recorder:
+        def __init__(self, model, *, best_frame, **settings):
+            taken.append(best_frame)
+
+        def reenact(self, source, frames, sound):
+            return frames
+
+    monkeypatch.setattr("avfr_jax.reenact.Reenactor", Recorder)
+    monkeypatch.setattr(evaluation, "Reference", lambda *_: type("", (), {"score": lambda self, output: {"l1": 0.0}})())
+    monkeypatch.setattr(evaluation, "_has_pose_network", lambda: False)
+    monkeypatch.setattr(Clip, "read", lambda clip, seconds, size: np.zeros((2, 8, 8, 3), np.uint8))
+    monkeypatch.setattr(Clip, "sound", lambda clip: None)
+    write_clip(tmp_path / "a.mp4", [np.zeros((64, 64, 3), np.uint8)] * 2, sound=False)
+    words = [str(tmp_path / "a.mp4"), "--models", "landmark-warp", "--output", str(tmp_path / "rows")]
+    for option in ([], ["--best-frame", "auto"], ["--best-frame", "1"], ["--best-frame", "auto"]):
+        assert main([*words, *option]) == 0
+    assert taken == ["first", "auto", 1]  # the last row was kept
 
 
 def test_bad_clips_are_one_sentence(tmp_path, capsys):
