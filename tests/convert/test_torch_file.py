@@ -16,6 +16,7 @@ import pytest
 
 from avfr_jax.convert.torch_file import read_torch_file
 from avfr_jax.errors import CheckpointError
+from benchmarks import fuzz_checkpoints
 from tests.conftest import REPOSITORY
 
 
@@ -149,6 +150,12 @@ def test_names_of_the_older_numpy_are_read(tmp_path):
         with zipfile.ZipFile(tmp_path / "scalar.pth", "w") as archive:
             archive.writestr("archive/data.pkl", text.replace(ours, theirs))
         assert read_torch_file(tmp_path / "scalar.pth") == 0.5
+
+
+def test_mutated_files_are_read_or_refused_in_a_sentence(tmp_path):
+    outcomes = [fuzz_checkpoints.read_file(fuzz_checkpoints.write_file(n, 1, tmp_path)) for n in range(100)]
+    assert outcomes[:5] == ["read"] * 5  # not mutated
+    assert {"CheckpointError", "ConfigError"} <= set(outcomes)
 
 
 @pytest.mark.shared
