@@ -16,6 +16,7 @@ import pathlib
 import numpy as np
 
 from avfr_jax.errors import MissingBackendError
+from avfr_jax.packages import FACE_BACKEND
 from avfr_jax.typing import Float, Int
 
 _ASSETS = pathlib.Path(__file__).with_name("assets")
@@ -184,7 +185,7 @@ def _directed_edges() -> tuple[tuple[int, int], ...]:
         table = module.FaceLandmarksConnections.FACE_LANDMARKS_TESSELATION
     except ImportError:
         raise MissingBackendError(
-            "the edges of the face mesh come from mediapipe, which is not installed: pip install 'avfr-jax[media]'"
+            f"The edges of the face mesh come from mediapipe, which is not installed: {FACE_BACKEND}"
         ) from None
     return tuple(sorted((int(edge.start), int(edge.end)) for edge in table))
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,10 +10,11 @@ import tomllib
 import pytest
 
 import avfr_jax
-from avfr_jax import packages
+from avfr_jax import landmarks, packages
 from avfr_jax.cli import doctor
 from avfr_jax.cli.main import main
 from avfr_jax.errors import MissingBackendError
+from data.clip_folder import prepare_synthetic
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -48,6 +50,17 @@ def test_the_python_interface_names_the_line():
     last = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stderr.splitlines()[-1]
     assert last.startswith("avfr_jax.errors.MissingBackendError: This needs the package av")
     assert last.endswith(": pip install 'avfr-jax[media]'")
+
+
+def test_edges_of_the_mesh_name_the_line_of_mediapipe(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    for name in [n for n in sys.modules if n.startswith("mediapipe.")]:
+        monkeypatch.delitem(sys.modules, name)
+    for cached in (landmarks._directed_edges, landmarks.tessellation_edges):
+        cached.cache_clear()
+    with pytest.raises(MissingBackendError, match=re.escape(packages.FACE_BACKEND)):
+        prepare_synthetic(tmp_path / "heads", clips=1, frames=2, size=32)
+    assert not (tmp_path / "heads").exists()
 
 
 def test_other_modules_are_no_optional_packages():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from avfr_jax.errors import ConfigError
-from avfr_jax.landmarks import NUM_VERTICES
+from avfr_jax.landmarks import NUM_VERTICES, tessellation_edges
 from avfr_jax.typing import Float
 from data.clip_folder.clip import clip_sound, encode
 from data.clip_folder.config import ClipConfig, Report
@@ -16,6 +16,7 @@ from data.clip_folder.store import EncodedFrame, Store
 from data.synthetic_heads import MotionTrack, Renderer, sample_identity, sample_motion, sample_scene
 from data.synthetic_heads.render import FPS
 from data.synthetic_heads.voice import synthesise
+from pipelines import record
 from pipelines.record import Storage
 
 
@@ -44,7 +45,8 @@ def prepare_synthetic(
       storage: "folder" or "arrayrecord".
       workers: processes; 0 for one per core.
 
-    Raises ConfigError for impossible numbers or a folder prepared with others, OutputError as `prepare`.
+    Raises ConfigError for impossible numbers or a folder prepared with others, OutputError as `prepare`,
+    MissingBackendError where mediapipe is not installed.
     """
     people = clips if people is None else people
     if min(clips, people) < 1 or frames < 2 or seed < 0:
@@ -58,6 +60,8 @@ def prepare_synthetic(
         key = f"synthetic-{seed + number:06d}"
         jobs.append(Job(key, pathlib.Path(key), [seed + number, person, frames]))
         identities[key] = f"synthetic-person-{person:06d}"
+    if not (pathlib.Path(out) / record.INDEX).is_file():
+        tessellation_edges()  # a missing mediapipe is reported at once, not after minutes of rendering
     return run_jobs(jobs, identities, pathlib.Path(out), config, _render_one)
 
 
