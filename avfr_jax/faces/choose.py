@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ Which = Literal["largest", "left", "right", "center"] | int
 
 def choose_face(
     faces: Sequence[Face],
-    which: Which | np.integer[Any] | None = None,
+    which: Which | np.integer | None = None,
     *,
     name: str = "the image",
     width: int | None = None,

@@ -57,11 +57,11 @@ class VideoWriter:
     def __init__(
         self,
         path: PathLike,
-        width: int | np.integer[Any],
-        height: int | np.integer[Any],
-        fps: float | int | Fraction | np.number[Any] = 25.0,
+        width: int | np.integer,
+        height: int | np.integer,
+        fps: float | int | Fraction | np.number = 25.0,
         audio: PathLike | None = None,
-        crf: int | np.integer[Any] = 18,
+        crf: int | np.integer = 18,
         overwrite: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
