@@ -129,11 +129,16 @@ def _is_writable(path: str) -> bool:
 
 
 def set_library_folders() -> None:
-    """Set `NUMBA_CACHE_DIR` and `MPLCONFIGDIR` to folders that can be written to.
+    """Set `NUMBA_CACHE_DIR` and `MPLCONFIGDIR` to folders that can be written to, and `XDG_CACHE_HOME` where there is
+    neither it nor a home folder.
 
     librosa, which compiles with Numba, and mediapipe, which imports matplotlib, cannot be imported without. A variable
     whose folder can be written to keeps its value; matplotlib's own folder in the user's home is kept likewise.
     """
+    if _expand("~") is None and not os.environ.get("XDG_CACHE_HOME"):  # librosa and scikit-image need one of them
+        for place in _places():
+            if place.private and place.state in _WRITABLE and _make_own(place.folder):
+                os.environ["XDG_CACHE_HOME"] = str(place.folder / "cache")
     if not _is_writable(os.environ.get("NUMBA_CACHE_DIR", "")) and (folder := next(_caches("numba"), None)):
         os.environ["NUMBA_CACHE_DIR"] = str(folder)
     own = os.path.join(os.environ.get("XDG_CONFIG_HOME") or "~/.config", "matplotlib")

@@ -15,7 +15,8 @@ VARIABLES = ("AVFR_HOME", "AVFR_MODELS", "AVFR_WEIGHTS", "XDG_CACHE_HOME", "XDG_
 def _surroundings(tmp_path, monkeypatch):
     """A home folder and a place for temporary files, and no variable set."""
     for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
     for name in ("home", "tmp"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -71,8 +72,10 @@ def test_a_user_without_a_home_has_a_private_temporary_folder(variables, tempora
     assert folders.compiled_folder() == temporary / "compiled"
     assert stat.S_IMODE(temporary.stat().st_mode) == 0o700
     folders.set_library_folders()
-    assert os.environ["NUMBA_CACHE_DIR"] == str(temporary / "numba")
-    assert os.environ["MPLCONFIGDIR"] == str(temporary / "matplotlib")
+    assert os.environ["XDG_CACHE_HOME"] == str(temporary / "cache")
+    assert folders.cache_folder() == temporary / "cache/avfr-jax"
+    assert os.environ["NUMBA_CACHE_DIR"] == str(temporary / "cache/avfr-jax/numba")
+    assert os.environ["MPLCONFIGDIR"] == str(temporary / "cache/avfr-jax/matplotlib")
 
 
 def test_a_temporary_folder_that_others_can_write_to_is_not_used(temporary, monkeypatch):
