@@ -120,7 +120,14 @@ class MotionSpec(abc.ABC):
 
     @abc.abstractmethod
     def retarget(
-        self, source: Any, driving: Any, initial: Any, *, mode: MotionMode = "relative", adapt_scale: bool = True
+        self,
+        source: Any,
+        driving: Any,
+        initial: Any,
+        *,
+        mode: MotionMode = "relative",
+        adapt_scale: bool = True,
+        lids: Float[Array, "2"] | None = None,
     ) -> Any:
         """The motion of N driving frames as motion of the source's face.
 
@@ -131,6 +138,8 @@ class MotionSpec(abc.ABC):
           mode: `absolute` takes the driving motion as it is; `relative` moves the source as the driving face has moved
             since `initial`.
           adapt_scale: scale relative motion by the ratio of the two faces' sizes.
+          lids: how far the driver's eyes are open at rest, from `motion.openings.lid_levels`, for motion that knows
+            eyelids; None takes it from `initial`.
         """
 
     def keep(self, part: Keep, source: Any, moved: Any, *, speaking: bool = False) -> Any:

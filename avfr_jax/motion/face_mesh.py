@@ -110,6 +110,7 @@ class FaceMeshSpec(MotionSpec):
         *,
         mode: MotionMode = "relative",
         adapt_scale: bool = True,
+        lids: Float[Array, "2"] | None = None,
     ) -> FaceMesh:
         """Head pose and expression transferred apart from each other; lips and lids as openings, so that the source's
         shut where the driver's do, whatever the reference frame (`motion.openings`).
@@ -123,6 +124,7 @@ class FaceMeshSpec(MotionSpec):
           adapt_scale: absolute: keep the source's facial proportions and add only the driving expression; without it
             the driving landmarks are taken as they are, proportions included. Relative: measure the head's
             translation in head sizes, so that a small driving head moves a large one further.
+          lids: see `MotionSpec.retarget`.
 
         Returns:
           N frames. With `relative` and driving == initial they are the source's, up to rounding, but for lips and lids.
@@ -134,7 +136,7 @@ class FaceMeshSpec(MotionSpec):
             raise ValueError(f"mode must be absolute or relative, not {mode!r}")
         if mode == "absolute" and not adapt_scale:
             return driving
-        return _retarget(source, driving, initial, mode == "relative", adapt_scale)
+        return _retarget(source, driving, initial, lids, mode == "relative", adapt_scale)
 
     def keep(self, part: Keep, source: FaceMesh, moved: FaceMesh, *, speaking: bool = False) -> FaceMesh:
         """See `MotionSpec.keep`: the pose is rotation, place and size, the expression is the face's shape, of which
@@ -144,9 +146,16 @@ class FaceMeshSpec(MotionSpec):
         return _keep(source, moved, part == "pose", speaking)
 
 
-@partial(jax.jit, static_argnums=(3, 4))
-def _retarget(source: FaceMesh, driving: FaceMesh, initial: FaceMesh, relative: bool, adapt: bool) -> FaceMesh:
-    shape = transfer_shape(source.shape, driving.shape, initial.shape)
+@partial(jax.jit, static_argnums=(4, 5))
+def _retarget(
+    source: FaceMesh,
+    driving: FaceMesh,
+    initial: FaceMesh,
+    lids: Float[Array, "2"] | None,
+    relative: bool,
+    adapt: bool,
+) -> FaceMesh:
+    shape = transfer_shape(source.shape, driving.shape, initial.shape, lids)
     if not relative:
         return FaceMesh.from_pose(driving.rotation, driving.translation, shape)
     turn = jnp.einsum("nij,mkj->nik", driving.rotation, initial.rotation)

@@ -92,6 +92,7 @@ class HeadSpec(MotionSpec):
         *,
         mode: MotionMode = "relative",
         adapt_scale: bool = True,
+        lids: Float[Array, "2"] | None = None,
     ) -> HeadMotion:
         """See `MotionSpec.retarget`; the canonical keypoints are the source's in either mode. `adapt_scale` changes
         nothing: canonical heads are of one size."""

@@ -76,6 +76,7 @@ class KeypointSpec(MotionSpec):
         *,
         mode: MotionMode = "relative",
         adapt_scale: bool = True,
+        lids: Float[Array, "2"] | None = None,
     ) -> Keypoints:
         """See `MotionSpec.retarget`; FOMM, section 3.3."""
         if mode == "absolute":

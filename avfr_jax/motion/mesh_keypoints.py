@@ -70,9 +70,12 @@ class MeshKeypointSpec(MotionSpec):
         *,
         mode: MotionMode = "relative",
         adapt_scale: bool = True,
+        lids: Float[Array, "2"] | None = None,
     ) -> MeshKeypoints:
         """See `MotionSpec.retarget`: keypoints as FOMM's, scaled by the meshes' sizes; the mesh as `FaceMesh`."""
-        mesh = FaceMeshSpec().retarget(source.mesh, driving.mesh, initial.mesh, mode=mode, adapt_scale=adapt_scale)
+        mesh = FaceMeshSpec().retarget(
+            source.mesh, driving.mesh, initial.mesh, mode=mode, adapt_scale=adapt_scale, lids=lids
+        )
         if mode == "absolute":
             return MeshKeypoints(driving.learned, mesh)
         scale = movement_scale(source.mesh.landmarks, initial.mesh.landmarks) if adapt_scale else 1.0

@@ -11,6 +11,7 @@ Shapes are those of `FaceMesh`: pose removed, y down, an average head measures 1
 import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -86,6 +87,7 @@ def transfer_shape(
     source: Float[Array, "1 478 3"],
     driving: Float[Array, "n 478 3"],
     initial: Float[Array, "1 478 3"],
+    lids: Float[Array, "2"] | None = None,
 ) -> Float[Array, "n 478 3"]:
     """The source's face with the driving face's expression.
 
@@ -93,7 +95,8 @@ def transfer_shape(
       source: `FaceMesh.shape` of the source.
       driving: of N driving frames.
       initial: of the driving frame that corresponds to the source. Where it is the source itself, the result is
-        `driving`. It shows how far the driver's eyes are open at rest, if they are not shut in it.
+        `driving`.
+      lids: how far the driver's eyes are open at rest, see `lid_levels`; None takes it from `initial`.
 
     Returns:
       N shapes. Where the driving lips or lids are shut, the source's are, up to their corners.
@@ -101,9 +104,23 @@ def transfer_shape(
     other = _smooth_step(((source - initial) ** 2).sum(-1).mean(-1) / _SAME_FACE**2)[:, None]
     shape = source + (driving - initial) + _mouth_correction(source, initial)
     shape = _with_gaps(shape, _mouth(), _shrink(_mouth().gaps(driving), _SHUT_LIPS, other))
-    for eye in (_eye(False), _eye(True)):
-        shape = _with_gaps(shape, eye, _lid_gaps(eye, source, driving, initial, other))
+    for side, eye in enumerate((_eye(False), _eye(True))):
+        theirs = _opening(eye, initial) if lids is None else lids[side].reshape(1, 1)
+        shape = _with_gaps(shape, eye, _lid_gaps(eye, source, driving, initial, theirs, other))
     return shape
+
+
+@jax.jit
+def lid_levels(driving: Float[Array, "n 478 3"]) -> Float[Array, "2"]:
+    """How far eyes are open at rest: the median of many frames, which leaves out blinks.
+
+    Args:
+      driving: `FaceMesh.shape` of frames spread over a clip.
+
+    Returns:
+      Gap in the middle over width, of the right and the left eye.
+    """
+    return jnp.stack([jnp.median(_opening(_eye(left), driving)) for left in (False, True)])
 
 
 @functools.cache
@@ -128,11 +145,13 @@ def _mouth_correction(source: Float[Array, "1 478 3"], initial: Float[Array, "1 
     return opening[:, None, None] * points.mouth_opening()
 
 
-def _lid_gaps(eye: _Aperture, source: Array, driving: Array, initial: Array, other: Array) -> Float[Array, "n p"]:
+def _lid_gaps(
+    eye: _Aperture, source: Array, driving: Array, initial: Array, theirs: Array, other: Array
+) -> Float[Array, "n p"]:
     """Gaps of the source's lids: the driver's, scaled by how far the two eyes are open at rest, in the form of the
-    source's own."""
+    source's own. `theirs` is the driver's opening at rest."""
     width, reference_width = eye.width(source)[:, None], eye.width(initial)[:, None]
-    ours, theirs = _opening(eye, source), _opening(eye, initial)
+    ours = _opening(eye, source)
     # A shut eye does not show how far it opens: then a usual eye does, or, for the source, the driver's.
     their_rest = _USUAL_LIDS + _is_open(theirs) * (theirs - _USUAL_LIDS)
     our_rest = their_rest + _is_open(ours) * (ours - their_rest)
@@ -141,7 +160,7 @@ def _lid_gaps(eye: _Aperture, source: Array, driving: Array, initial: Array, oth
     wide = jnp.maximum(_opening(eye, driving) / their_rest, 1)  # beyond rest, eyes open no further than the driver's
     gaps = gaps * (jnp.minimum(scale, 1) + jnp.maximum(scale - 1, 0) / wide)
     form = _form(eye, source) - _form(eye, initial)
-    return gaps + _is_open(ours) * _is_open(theirs) * gaps.mean(-1, keepdims=True) * form
+    return gaps + _is_open(ours) * _is_open(_opening(eye, initial)) * gaps.mean(-1, keepdims=True) * form
 
 
 def _form(eye: _Aperture, shape: Float[Array, "n 478 3"]) -> Float[Array, "n p"]:

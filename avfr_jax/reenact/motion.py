@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 
 from avfr_jax.models.base import Animator, EncodedSource, Priors
-from avfr_jax.motion import Motion
+from avfr_jax.motion import FaceMesh, Motion
+from avfr_jax.motion.openings import lid_levels
 from avfr_jax.reenact.audio import AudioConditioning
 from avfr_jax.reenact.reference import choose_reference
 from avfr_jax.reenact.results import Report
 from avfr_jax.reenact.settings import Settings
-from avfr_jax.tracking import DrivingSource, Portrait, TrackedFrame
+from avfr_jax.tracking import SAMPLES, DrivingSource, Portrait, TrackedFrame
+
+_LEAST_SAMPLES = 8
+"""Frames that show how far a driver's eyes are open at rest."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -46,11 +50,17 @@ class Retargeter:
         self._settings, self._source, self._audio, self._report = settings, source, audio, report
         self._speaking = speaking
         self._model: Animator = settings.model
+        self._lids: Any = None  # see `MotionSpec.retarget`
         self._initial: Motion | None = None  # of the reference frame; else the first frame becomes it
 
     def choose_reference(self, driving: DrivingSource) -> None:
-        """Choose the driving frame that corresponds to the source's pose."""
-        frame = choose_reference(self._settings.best_frame, self._source.frame, driving)
+        """Choose the driving frame that corresponds to the source's pose, and measure the driver's eyes at rest."""
+        faces = [] if self._source.frame.landmarks is None else driving.sample(SAMPLES)
+        faces = [frame for frame in faces if frame.landmarks is not None]
+        if len(faces) >= _LEAST_SAMPLES:
+            meshes = np.stack([frame.landmarks for frame in faces if frame.landmarks is not None])
+            self._lids = lid_levels(FaceMesh.from_landmarks(meshes).shape)
+        frame = choose_reference(self._settings.best_frame, self._source.frame, driving, faces)
         if frame is not None:
             self.set_reference(frame)
 
@@ -75,7 +85,7 @@ class Retargeter:
             self._initial, self._report.reference = motion[0], first
         source, settings, spec = self._source.keypoints, self._settings, self._model.motion_spec
         retargeted: Motion = spec.retarget(
-            source, motion, self._initial, mode=settings.motion, adapt_scale=settings.adapt_scale
+            source, motion, self._initial, mode=settings.motion, adapt_scale=settings.adapt_scale, lids=self._lids
         )
         if settings.keep is not None:
             retargeted = spec.keep(settings.keep, source, retargeted, speaking=self._speaking)

@@ -5,11 +5,13 @@ distance that decides is therefore that of the landmarks in the crop, head pose 
 with place and size removed, which says little about the picture.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from avfr_jax.landmarks import NUM_VERTICES, POSE_POINTS, POSE_SHAPE
 from avfr_jax.reenact.settings import BestFrame
-from avfr_jax.tracking import SAMPLES, DrivingSource, TrackedFrame
+from avfr_jax.tracking import DrivingSource, TrackedFrame
 from avfr_jax.typing import Float
 
 _MEASURED_TWICE = 4
@@ -17,7 +19,9 @@ _MEASURED_TWICE = 4
 _NOISE = 0.01  # in head sizes; half a pixel where a head fills a frame of 256 × 256
 
 
-def choose_reference(best_frame: BestFrame, source: TrackedFrame, driving: DrivingSource) -> TrackedFrame | None:
+def choose_reference(
+    best_frame: BestFrame, source: TrackedFrame, driving: DrivingSource, faces: Sequence[TrackedFrame]
+) -> TrackedFrame | None:
     """The reference frame.
 
     With `auto` it is the earliest with a face unless another is clearly nearer to the source.
@@ -26,6 +30,7 @@ def choose_reference(best_frame: BestFrame, source: TrackedFrame, driving: Drivi
       best_frame: see `Reenactor`.
       source: the tracked source.
       driving: the driving frames.
+      faces: those of `driving.sample` with landmarks.
 
     Returns:
       The frame; None for the first frame with a face.
@@ -38,7 +43,6 @@ def choose_reference(best_frame: BestFrame, source: TrackedFrame, driving: Drivi
     if best_frame != "auto" or source.landmarks is None:
         return None
     ours = source.landmarks
-    faces = [frame for frame in driving.sample(SAMPLES) if frame.landmarks is not None]
     if len(faces) < 2:
         return None
     nearest = sorted(faces[1:], key=lambda face: mesh_distance(ours, _landmarks(face)))[:_MEASURED_TWICE]

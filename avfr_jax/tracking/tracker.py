@@ -155,6 +155,7 @@ class TrackedClip:
         self._path: list[Crop] | None = None  # for each frame, where one does not hold the face
         self._faces: list[Any] | None = None  # followed through the clip, where that was needed for the path
         self._sampled: dict[int, tuple[Frame, Any]] | None = None
+        self._sample_count = 0  # asked for
 
     def audio_file(self) -> contextlib.AbstractContextManager[pathlib.Path | None]:
         """See `DrivingSource.audio_file`."""
@@ -162,13 +163,15 @@ class TrackedClip:
 
     def sample(self, count: int = SAMPLES) -> list[TrackedFrame]:
         """See `DrivingSource.sample`; landmarks of a detector, which differ by about a pixel from tracked ones."""
-        samples = self._clip.sample(count)
-        for _, frame in samples:
-            same_size(frame, samples[0][1].shape, self.name)
-        faces = [None] * len(samples) if self._backend is None else self._detect(samples)
-        self._sampled = {index: (frame, face) for (index, frame), face in zip(samples, faces, strict=True)}
-        if self._tracking.crop != "none" and self._crop is None:
-            self._place(faces, samples[0][1].shape)
+        if not self._sampled or count != self._sample_count:
+            samples = self._clip.sample(count)
+            for _, frame in samples:
+                same_size(frame, samples[0][1].shape, self.name)
+            faces = [None] * len(samples) if self._backend is None else self._detect(samples)
+            self._sampled = {index: (frame, face) for (index, frame), face in zip(samples, faces, strict=True)}
+            self._sample_count = count
+            if self._tracking.crop != "none" and self._crop is None:
+                self._place(faces, samples[0][1].shape)
         return [self._tracked(index, frame, face) for index, (frame, face) in self._sampled.items()]
 
     def frame(self, index: int) -> TrackedFrame:

@@ -19,7 +19,7 @@ from avfr_jax.landmarks import (
     mouth_opening,
 )
 from avfr_jax.motion import FaceMesh
-from avfr_jax.motion.openings import close_lips, transfer_shape
+from avfr_jax.motion.openings import close_lips, lid_levels, transfer_shape
 from experiments import fit_openings
 
 _LIDS = ((RIGHT_EYE_UPPER, RIGHT_EYE_LOWER), (LEFT_EYE_UPPER, LEFT_EYE_LOWER))
@@ -100,6 +100,22 @@ def test_the_reference_or_a_usual_eye_gives_it():
     for reference in (0.26, 0.0):
         out = _transfer(face(lids=(0.2, 0.2)), driving, face(lids=(reference, 0.26), seed=1))
         np.testing.assert_allclose(opening(out, _LIDS[0]), [0.1, 0.2], rtol=0.02)
+
+
+@pytest.mark.parametrize("reference", [0.0, 0.1, 0.16, 0.22])
+def test_narrow_eyes_at_rest_open_the_sources_as_far_as_they_were_whatever_the_reference(reference):
+    driving = np.concatenate([face(lids=(o, o), seed=1) for o in [0.16] * 7 + [0.0, 0.02, 0.1]])
+    levels = lid_levels(driving)
+    np.testing.assert_allclose(levels, 0.16, atol=1e-3)
+    out = _transfer(face(), driving, face(lids=(reference, reference), seed=1), levels)
+    for edges in _LIDS:
+        np.testing.assert_allclose(opening(out, edges)[[0, 7]], [0.3, 0.0], atol=6e-3)
+
+
+def test_the_picture_itself_is_unchanged_by_the_level():
+    initial = face(lids=(0.1, 0.3))
+    driving = np.concatenate([initial, face(lids=(0.2, 0.0))])
+    np.testing.assert_allclose(_transfer(initial, driving, initial, np.float32([0.25, 0.25])), driving, atol=1e-5)
 
 
 def test_lids_opened_wide_do_not_multiply():

@@ -52,8 +52,13 @@ class _Driving:
         return contextlib.nullcontext()
 
 
+def _choose(best_frame, source, driving):
+    faces = [frame for frame in driving.sample(48) if frame.landmarks is not None]
+    return choose_reference(best_frame, TrackedFrame(0, landmarks=source), driving, faces)
+
+
 def _chosen(source, driving):
-    frame = choose_reference("auto", TrackedFrame(0, landmarks=source), driving)
+    frame = _choose("auto", source, driving)
     return 0 if frame is None else frame.index
 
 
@@ -84,14 +89,14 @@ def test_earliest_of_equals():
 
 def test_frames_without_a_face_are_passed_over():
     assert _chosen(_face(), _Driving([None, _face(yaw=20), None, _face(yaw=1)])) == 3
-    assert choose_reference("auto", TrackedFrame(0, landmarks=_face()), _Driving([None, _face(yaw=20)])) is None
+    assert _choose("auto", _face(), _Driving([None, _face(yaw=20)])) is None
 
 
 def test_settings_other_than_auto():
     driving = _Driving([_face(), _face(yaw=5), _face(yaw=9)])
-    source = TrackedFrame(0, landmarks=_face(yaw=9))
-    assert choose_reference("first", source, driving) is None
-    chosen = choose_reference(1, source, driving)
+    source = _face(yaw=9)
+    assert _choose("first", source, driving) is None
+    chosen = _choose(1, source, driving)
     assert chosen is not None
     assert chosen.index == 1
 
