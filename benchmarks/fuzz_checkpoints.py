@@ -85,7 +85,10 @@ def write_file(number: int, seed: int, folder: pathlib.Path) -> pathlib.Path:
     """The file of a number: a zip archive, older stream, safetensors file or YAML, mutated from number 5 on."""
     rng = random.Random(f"{seed} {number}")
     kind, path = number % 5, folder / ("config.yaml" if number % 5 == 4 else "weights.pth")
-    arrays = {"generator.a": np.ones((2, 2), np.float32), "kp_detector.b": np.zeros(3, np.float16)}
+    arrays: dict[str, np.ndarray] = {
+        "generator.a": np.ones((2, 2), np.float32),
+        "kp_detector.b": np.zeros(3, np.float16),
+    }
     if kind == 0:  # a valid archive of a mutated pickle
         path.write_bytes(_zipped(_mutated(_pickle(), rng) if number >= 5 else _pickle(), folder / "base.pth"))
     else:

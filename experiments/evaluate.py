@@ -41,6 +41,7 @@ from avfr_jax.media.files import check_output
 from avfr_jax.metrics import faces as face_metrics
 from avfr_jax.metrics import image as image_metrics
 from avfr_jax.motion import MotionMode
+from avfr_jax.reenact.settings import BestFrame
 from avfr_jax.streams import standard_streams
 from experiments.harness import (
     SOUND_RATE,
@@ -163,7 +164,7 @@ def animate(
     motion: MotionMode,
     sound: np.ndarray | None = None,
     mouth: Literal["driver", "sound"] = "driver",
-    best_frame: str | int = "first",
+    best_frame: BestFrame = "first",
 ) -> np.ndarray:
     """Animate a source by frames and sound, at their size, without cropping; the first frame has the source's pose.
     `mouth` applies to models that can be dubbed, others take the driver's. best_frame: see `Reenactor`."""
@@ -186,7 +187,7 @@ def evaluate(
     late: float | None = 0.0,
     mouth: Literal["driver", "sound"] = "driver",
     measured: Callable[[Rows, str], None] = lambda rows, clip: None,
-    best_frame: str | int = "first",
+    best_frame: BestFrame = "first",
 ) -> Rows:
     """Same-identity figures, copying the source first.
 
@@ -240,7 +241,7 @@ def evaluate(
 
 
 def _output(
-    model: Any, frames: np.ndarray, sound: np.ndarray | None, mouth: Literal["driver", "sound"], best_frame: str | int
+    model: Any, frames: np.ndarray, sound: np.ndarray | None, mouth: Literal["driver", "sound"], best_frame: BestFrame
 ) -> np.ndarray:
     """Frames of a method; model None is copying."""
     if model is None:
