@@ -1,6 +1,7 @@
 """Structure of HEIF files (ISO/IEC 23008-12, 14496-12): items, where their bytes are, properties, references."""
 
 import dataclasses
+import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -106,11 +107,13 @@ class Heif:
 
 
 def is_heic(path: PathLike) -> bool:
-    """Whether a file is a still HEIF picture other than AVIF, by its brands. False for a missing file."""
+    """Whether a file is a still HEIF picture other than AVIF, by its brands. False for what is no file."""
+    if not os.path.isfile(path):  # a pipe would block
+        return False
     try:
         with open(path, "rb") as stream:
             head = stream.read(256)
-    except (OSError, ValueError):
+    except OSError:
         return False
     if head[4:8] != b"ftyp":
         return False

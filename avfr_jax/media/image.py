@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import pathlib
 import struct
 import warnings
@@ -95,12 +96,12 @@ def write_image(path: PathLike, frame: UInt8[np.ndarray, "h w 3"], overwrite: bo
 
 
 def is_image(path: PathLike) -> bool:
-    """Whether a file is a still picture by its content. False for a missing file."""
+    """Whether a file is a still picture by its content. False for what is no file."""
     return is_heic(path) or _is_animated(path) is False
 
 
 def is_animation(path: PathLike) -> bool:
-    """Whether a file is an animated GIF, PNG, WebP or AVIF by its content. False for a missing file."""
+    """Whether a file is an animated GIF, PNG, WebP or AVIF by its content. False for what is no file."""
     return not is_heic(path) and _is_animated(path) is True
 
 
@@ -108,6 +109,8 @@ def _is_animated(path: PathLike) -> bool | None:
     """None for what Pillow cannot open. Several pages, or sizes, are no animation."""
     from PIL import Image
 
+    if not os.path.isfile(path):  # a pipe would block
+        return None
     try:
         with warnings.catch_warnings(action="ignore"), _open(path) as opened:
             return opened.format in ANIMATED and bool(getattr(opened, "is_animated", False))
