@@ -2,7 +2,7 @@
 
 The package's folder is the first of these that can be used: `$AVFR_HOME`, `$XDG_CACHE_HOME/avfr-jax`,
 `~/.cache/avfr-jax`, and `avfr-jax-UID` in the system's folder for temporary files, which serves users without a home.
-Models and weights are looked up in the first that can be read. Each cache goes to the first that can be written to,
+Models and weights are looked up in `$AVFR_HOME`, else in the first that can be read. Each cache goes to the first that can be written to,
 and is left out where there is none. `describe_folders` states the choice and the state of each place.
 """
 
@@ -80,8 +80,12 @@ def _make_own(folder: pathlib.Path) -> bool:
 
 
 def cache_folder() -> pathlib.Path:
-    """The package's folder, where models and weights are looked up and `avfr import` puts them; it may not exist."""
-    return next((place.folder for place in _places() if place.state in _READABLE), _NOWHERE)
+    """The package's folder, where models and weights are looked up and `avfr import` puts them; it may not exist.
+
+    That of `AVFR_HOME` counts as it is: what a user wants kept in one place is not put into another.
+    """
+    named = (place.folder for place in _places() if place.origin == "AVFR_HOME" or place.state in _READABLE)
+    return next(named, _NOWHERE)
 
 
 def _caches(name: str) -> Iterator[pathlib.Path]:

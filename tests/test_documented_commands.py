@@ -196,6 +196,7 @@ NOT_RUN = {
     "avfr import alexnet alexnet-owt-7be5be79.pth": _WEIGHTS,
     "avfr import lpips alex.pth": _WEIGHTS,
     "avfr import vgg19 vgg19-dcbb9e9d.pth": _WEIGHTS,
+    "avfr reenact --source me.jpg --driving - --output out.mp4": "tests/media/test_pipes.py",
     "avfr reenact --model ./vox-adv --source me.jpg --driving talk.mp4 --output out.mp4": "as with a model's name",
     "avfr reenact --model runs/avfr/model --source me.jpg --driving talk.mp4 --output out.mp4 --audio dubbed.wav": (
         _WEIGHTS

@@ -106,10 +106,12 @@ def test_a_cache_of_another_user_is_passed_over(tmp_path, temporary, monkeypatch
 
 
 @pytest.mark.parametrize("kind", ["file", "below a file"])
-def test_a_variable_that_names_no_folder_is_passed_over(kind, tmp_path, monkeypatch):
+def test_a_variable_that_names_no_folder_counts_for_models_and_not_for_caches(kind, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("AVFR_HOME", str(tmp_path / "file" / ("x" if kind == "below a file" else "")))
-    assert folders.cache_folder() == folders.compiled_folder().parent == tmp_path / "home/.cache/avfr-jax"
+    named = tmp_path / "file" / ("x" if kind == "below a file" else "")
+    monkeypatch.setenv("AVFR_HOME", str(named))
+    assert folders.cache_folder() == named
+    assert folders.compiled_folder() == tmp_path / "home/.cache/avfr-jax/compiled"
     assert "(not a folder)" in str(folders.describe_folders()) or "(cannot be made)" in str(folders.describe_folders())
 
 

@@ -218,7 +218,8 @@ def test_several_processes_on_cpus_share_no_compiled_programs(monkeypatch):
 def test_show_into_a_pipe_that_closes_is_quiet():
     command = f"{sys.executable} -m experiments.train --config tiny --show | head -n 1; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (141, "--name 'tiny'\n", "")
+    assert (ended.stdout, ended.stderr) == ("--name 'tiny'\n", "")
+    assert ended.returncode in (141, 0)  # 0 where all was written before the pipe closed
 
 
 def test_sigterm_before_the_first_step_ends_in_order(tmp_path):
@@ -281,7 +282,7 @@ def test_help_and_show(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
-    assert "python -m experiments.train --config experiments/configs/tiny.py" in capsys.readouterr().out
+    assert "python -m experiments.train --config tiny" in capsys.readouterr().out
     assert main(["--config", "tiny", "--show", "--seed", "5"]) == 0
     assert "--seed 5" in capsys.readouterr().out.splitlines()
 

@@ -129,7 +129,8 @@ def test_signal_saves_and_the_same_command_resumes(number, whole, tmp_path, capf
             return super().panels(variables, batch)
 
     never = dataclasses.replace(loop_config(STEPS, 0), panel_every=7)
-    before = signal.getsignal(number)
+    if (before := signal.getsignal(number)) == signal.SIG_IGN:  # under nohup, where it stays ignored
+        pytest.skip(f"{number.name} is ignored here")
     outcome = fit(small_run(tmp_path, loop=never, batch_size=BATCH, devices=1, objective=Signalling()))
     assert (outcome.step, outcome.stopped_by, outcome.model) == (7, number, None)
     assert signal.getsignal(number) is before
