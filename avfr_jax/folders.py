@@ -2,8 +2,8 @@
 
 The package's folder is the first of these that can be used: `$AVFR_HOME`, `$XDG_CACHE_HOME/avfr-jax`,
 `~/.cache/avfr-jax`, and `avfr-jax-UID` in the system's folder for temporary files, which serves users without a home.
-Models and weights are looked up in `$AVFR_HOME`, else in the first that can be read. Each cache goes to the first that can be written to,
-and is left out where there is none. `describe_folders` states the choice and the state of each place.
+Models and weights are looked up in `$AVFR_HOME`, else in the first that can be read. Each cache goes to the first that
+can be written to, and is left out where there is none. `describe_folders` states the choice and each place's state.
 """
 
 import contextlib

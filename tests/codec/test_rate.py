@@ -112,7 +112,7 @@ def test_the_quality_of_pivots_follows_their_budget():
 
 def test_rates_out_of_range_are_refused():
     for wrong in (0, -5, 299, 10**7):
-        with pytest.raises(ConfigError, match="bit ?rate"):
+        with pytest.raises(ConfigError, match=r"bit ?rate"):
             Sender(Mover(), SenderSettings(bitrate=wrong))
 
 
