@@ -2,9 +2,9 @@
 
 import argparse
 import contextlib
-import tempfile
 from collections.abc import Iterator
 
+from avfr_jax.interrupts import scratch_folder
 from avfr_jax.media.pipes import is_pipe, spool
 
 _INPUTS = ("source", "driving", "audio", "input", "file", "config")
@@ -39,7 +39,7 @@ def pipes_as_files(arguments: argparse.Namespace) -> Iterator[None]:
             if not is_pipe(path):
                 continue
             if path not in copies:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="avfr-"))
+                folder = stack.enter_context(scratch_folder())
                 copies[path] = str(spool(path, folder))
             setattr(arguments, name, copies[path])
         yield

@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import pathlib
-import tempfile
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -14,6 +12,7 @@ import av.filter
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from avfr_jax.interrupts import scratch_folder
 from avfr_jax.typing import Float, UInt8
 
 SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -181,8 +180,8 @@ def _table_graph(colour: Colour, frame: Any) -> tuple[Any, Any, Any]:
     first = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
     )
-    with tempfile.TemporaryDirectory(prefix="avfr-") as folder:  # FFmpeg reads the table when the graph is configured
-        path = pathlib.Path(folder) / "colour.cube"
+    with scratch_folder() as folder:  # FFmpeg reads the table when the graph is configured
+        path = folder / "colour.cube"
         path.write_text(_cube(colour))
         filters = [first, graph.add("lut3d", file=str(path)), graph.add("format", pix_fmts="rgb24")]
         filters.append(graph.add("buffersink"))

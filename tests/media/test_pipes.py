@@ -13,6 +13,7 @@ import pytest
 from avfr_jax.cli.main import main
 from avfr_jax.cli.options import pipes_as_files
 from avfr_jax.errors import InputError
+from avfr_jax.interrupts import remove_scratch
 from avfr_jax.media import pipes
 from avfr_jax.media.pipes import is_pipe, spool
 
@@ -75,6 +76,14 @@ def test_arguments_that_are_pipes_become_files(tmp_path):
         assert arguments.driving == arguments.source
         assert (arguments.audio, arguments.output, arguments.model) == ("driving", pipe, None)
     assert not copy.exists()
+
+
+def test_a_copy_is_removed_when_a_signal_ends_the_program(tmp_path):
+    arguments = argparse.Namespace(source=str(written_into(tmp_path / "pipe", b"data")))
+    with pipes_as_files(arguments):
+        assert pathlib.Path(arguments.source).read_bytes() == b"data"
+        remove_scratch()
+        assert not pathlib.Path(arguments.source).exists()
 
 
 def test_a_dash_is_standard_input(monkeypatch):
