@@ -15,12 +15,12 @@ def chosen_audio(word: str, own_word: str, own: str) -> str | None:
       InputError: the named file has no audio.
     """
     from avfr_jax.media.audio import has_audio
-    from avfr_jax.media.image import is_animation, is_image
+    from avfr_jax.media.image import is_picture
 
     if word == "none":
         return None
     if word == own_word:
-        return own if not is_image(own) and not is_animation(own) and has_audio(own) else None
+        return own if not is_picture(own) and has_audio(own) else None
     if not has_audio(word):
         raise InputError(f"{word} has no sound; give another file, or --audio none.")
     return word

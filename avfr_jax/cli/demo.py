@@ -56,9 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     with importlib.resources.as_file(driving) as path:
         for name in _FILES:
             check_output(folder / name, arguments.overwrite, inputs=[path])
-    model = load_model(arguments.model or DEFAULT_MODEL)
-    keep_freed_memory()  # after loading, which frees memory that goes back to the system
-    with importlib.resources.as_file(driving) as path:
+        model = load_model(arguments.model or DEFAULT_MODEL)
+        keep_freed_memory()  # after loading, which frees memory that goes back to the system
         rows = _reenact(model, path, folder)
         figures = _measure(model, path)
     _write_sheet(rows, folder / "contact_sheet.png")

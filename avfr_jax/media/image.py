@@ -95,6 +95,11 @@ def write_image(path: PathLike, frame: UInt8[np.ndarray, "h w 3"], overwrite: bo
             Image.fromarray(frame).save(scratch, format="JPEG", quality=95, subsampling=0)
 
 
+def is_picture(path: PathLike) -> bool:
+    """Whether a file is a picture by its content, still or animated. False for what is no file."""
+    return is_heic(path) or _is_animated(path) is not None
+
+
 def is_image(path: PathLike) -> bool:
     """Whether a file is a still picture by its content. False for what is no file."""
     return is_heic(path) or _is_animated(path) is False

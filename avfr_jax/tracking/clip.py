@@ -167,7 +167,7 @@ def open_clip(driving: Any, fps: FrameRate = DEFAULT_FPS) -> Clip:
     if isinstance(driving, str | os.PathLike):
         from avfr_jax.media.image import is_image, read_image
 
-        if pathlib.Path(driving).is_file() and is_image(driving):
+        if is_image(driving):
             return FrameClip([read_image(driving)], fps, str(driving))
         return VideoClip(driving, fps)
     if isinstance(driving, Sequence) or hasattr(driving, "shape"):
@@ -179,11 +179,10 @@ def read_portrait(source: Any) -> Frame:
     """A source picture: a picture's path, a video's path (its first frame), or an image. Raises InputError."""
     if not isinstance(source, str | os.PathLike):
         return rgb_frame(source, "the source")
-    from avfr_jax.media.image import is_animation, is_image, read_image
+    from avfr_jax.media.image import is_picture, read_image
     from avfr_jax.media.video import VideoReader, is_video
 
-    is_picture = is_image(source) or is_animation(source)
-    if pathlib.Path(source).is_file() and not is_picture and is_video(source):
+    if not is_picture(source) and is_video(source):
         return next(iter(VideoReader(source)))
     picture: Frame = read_image(source)
     return picture
