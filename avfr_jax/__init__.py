@@ -5,9 +5,10 @@
 >>> for frame in avfr_jax.Reenactor(model).reenact("portrait.jpg", "driving.mp4"): ...
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from avfr_jax.folders import set_library_folders
+from avfr_jax.packages import lazy_names
 
 __version__ = "0.2.0.dev0"
 
@@ -34,24 +35,17 @@ __all__ = [
     "load_super_resolver",
 ]
 
-_WHERE = {
-    "Keypoints": "avfr_jax.motion",
-    "Reenactor": "avfr_jax.reenact",
-    "list_models": "avfr_jax.model_store",
-    "load_super_resolver": "avfr_jax.model_store",
-    "load_interpolator": "avfr_jax.model_store",
-    "load_model": "avfr_jax.model_store",
-    "load_residual_codec": "avfr_jax.model_store",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import public names when first used, so that `avfr_jax.ops` imports alone."""
-    if name in _WHERE:
-        import importlib
-
-        from avfr_jax.packages import named_packages
-
-        with named_packages():
-            return getattr(importlib.import_module(_WHERE[name]), name)
-    raise AttributeError(f"module 'avfr_jax' has no attribute {name!r}")
+__getattr__ = lazy_names(  # so that `avfr_jax.ops` imports alone
+    __name__,
+    {
+        "model_store": (
+            "list_models",
+            "load_interpolator",
+            "load_model",
+            "load_residual_codec",
+            "load_super_resolver",
+        ),
+        "motion": ("Keypoints",),
+        "reenact": ("Reenactor",),
+    },
+)

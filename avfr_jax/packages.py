@@ -1,9 +1,11 @@
 """Optional packages: which extra brings each, and the one line that brings a face backend."""
 
 import contextlib
+import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from avfr_jax.errors import MissingBackendError
 
@@ -39,6 +41,24 @@ def named_packages() -> Iterator[None]:
         raise missing from None
 
 
+def lazy_names(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose public names are imported when first used, with `named_packages`.
+
+    Args:
+      package: its `__name__`.
+      modules: its modules, and the names that come from each.
+    """
+    where = {name: f"{package}.{module}" for module, names in modules.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in where:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        with named_packages():
+            return getattr(importlib.import_module(where[name]), name)
+
+    return get
+
+
 def name_missing_packages() -> None:
     """From now on, end a program that lacks an optional package with the sentence of `missing_package` and status 2.
 
@@ -50,8 +70,8 @@ def name_missing_packages() -> None:
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else None
-    if missing is None:
+    missing = missing_package(error) if isinstance(error, ModuleNotFoundError) else error
+    if not isinstance(missing, MissingBackendError):
         return sys.__excepthook__(kind, error, trace)
     print(missing, file=sys.stderr)
     raise SystemExit(2)

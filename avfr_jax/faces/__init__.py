@@ -4,10 +4,9 @@ Images are RGB, uint8, [H, W, 3]; points are 0-based pixel coordinates with pixe
 mediapipe are imported on first use.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from avfr_jax.errors import MissingBackendError
+from avfr_jax.packages import lazy_names
 
 if TYPE_CHECKING:
     from avfr_jax.faces.backend import open_face_backend
@@ -22,22 +21,6 @@ if TYPE_CHECKING:
     from avfr_jax.faces.pose import HeadPose, head_pose
     from avfr_jax.faces.seam import SeamAligner
     from avfr_jax.faces.smoothing import LandmarkFilter
-
-_MODULES = {
-    "backend": ("open_face_backend",),
-    "choose": ("SMALLEST_FACE", "choose_face"),
-    "face": ("Face", "FaceBackend"),
-    "crop": ("Crop", "crop_for_clip", "crop_for_face", "face_boxes", "share_in_view"),
-    "crop_follower": ("CropFollower",),
-    "crop_path": ("faces_outside", "following_crops", "holds"),
-    "fill": ("apply_filled",),
-    "mesh": ("mesh_image", "structural_prior"),
-    "paste": ("open_sides", "paste_back"),
-    "pose": ("HeadPose", "head_pose"),
-    "seam": ("SeamAligner",),
-    "smoothing": ("LandmarkFilter",),
-}
-_WHERE = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "SMALLEST_FACE",
@@ -65,15 +48,20 @@ __all__ = [
     "structural_prior",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'avfr_jax.faces' has no attribute {name!r}")
-    try:
-        return getattr(importlib.import_module(f"avfr_jax.faces.{_WHERE[name]}"), name)
-    except ModuleNotFoundError as error:
-        if error.name != "cv2":
-            raise
-        raise MissingBackendError(
-            "avfr_jax.faces needs OpenCV, which is not installed: pip install 'avfr-jax[media]'"
-        ) from None
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "backend": ("open_face_backend",),
+        "choose": ("SMALLEST_FACE", "choose_face"),
+        "face": ("Face", "FaceBackend"),
+        "crop": ("Crop", "crop_for_clip", "crop_for_face", "face_boxes", "share_in_view"),
+        "crop_follower": ("CropFollower",),
+        "crop_path": ("faces_outside", "following_crops", "holds"),
+        "fill": ("apply_filled",),
+        "mesh": ("mesh_image", "structural_prior"),
+        "paste": ("open_sides", "paste_back"),
+        "pose": ("HeadPose", "head_pose"),
+        "seam": ("SeamAligner",),
+        "smoothing": ("LandmarkFilter",),
+    },
+)

@@ -5,7 +5,9 @@ stores the frames with mesh image, person mask, landmarks, sound and mel spectro
 renders a dataset of the same form, with exact landmarks.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from avfr_jax.packages import lazy_names
 
 if TYPE_CHECKING:
     from data.clip_folder.config import ClipConfig, Report, TooManyRejectedError
@@ -14,19 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ClipConfig", "Report", "TooManyRejectedError", "prepare", "prepare_synthetic"]
 
-_WHERE = {
-    "ClipConfig": "config",
-    "Report": "config",
-    "TooManyRejectedError": "config",
-    "prepare": "run",
-    "prepare_synthetic": "synthetic",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import public names when first used: the program of this package begins with nothing else imported."""
-    if name in _WHERE:
-        import importlib
-
-        return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The program of this package begins with nothing else imported.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "config": ("ClipConfig", "Report", "TooManyRejectedError"),
+        "run": ("prepare",),
+        "synthetic": ("prepare_synthetic",),
+    },
+)

@@ -5,7 +5,9 @@
 `render_photo_clip` animates that photograph itself.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from avfr_jax.packages import lazy_names
 
 if TYPE_CHECKING:
     from data.synthetic_heads.identity import IdentityParams, Scene, astronaut_identity, sample_identity, sample_scene
@@ -32,30 +34,13 @@ __all__ = [
     "still_motion",
 ]
 
-_WHERE = {
-    "IdentityParams": "identity",
-    "MotionTrack": "motion",
-    "PhotoRenderer": "photo",
-    "Renderer": "render",
-    "Scene": "identity",
-    "SyntheticClip": "render",
-    "SyntheticFrame": "render",
-    "astronaut_identity": "identity",
-    "iter_clip": "render",
-    "render_clip": "render",
-    "render_photo_clip": "photo",
-    "sample_identity": "identity",
-    "sample_motion": "motion",
-    "sample_photo_motion": "photo",
-    "sample_scene": "identity",
-    "still_motion": "motion",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import public names when first used: the program of this package begins with nothing else imported."""
-    if name in _WHERE:
-        import importlib
-
-        return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The program of this package begins with nothing else imported.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "identity": ("IdentityParams", "Scene", "astronaut_identity", "sample_identity", "sample_scene"),
+        "motion": ("MotionTrack", "sample_motion", "still_motion"),
+        "photo": ("PhotoRenderer", "render_photo_clip", "sample_photo_motion"),
+        "render": ("Renderer", "SyntheticClip", "SyntheticFrame", "iter_clip", "render_clip"),
+    },
+)
