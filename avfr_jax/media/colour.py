@@ -13,6 +13,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from avfr_jax.interrupts import scratch_folder
+from avfr_jax.media.primaries import HDR_TRANSFERS, rgb_to_xyz
 from avfr_jax.typing import Float, UInt8
 
 SCALER = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
@@ -26,12 +27,6 @@ _GAMMA = 2.4
 """Exponent of an SDR display (ITU-R BT.1886)."""
 _LEVELS = 33
 """Entries of the colour table along each of its three axes: 0.6 of 255 from the exact conversion in the mean."""
-_D65 = (0.3127, 0.3290)
-_PRIMARIES = {
-    "bt709": ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
-    "bt2020": ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
-    "p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
-}
 _UNSPECIFIED = (2, 3)  # AVCOL_SPC_UNSPECIFIED, _RESERVED
 
 Transfer = Literal["sdr", "pq", "hlg"]
@@ -52,8 +47,7 @@ class Colour:
     @classmethod
     def of(cls, context: Any) -> "Colour":
         """The colour of a stream by its codec context, once a frame is decoded. HDR without primaries is BT.2020."""
-        transfers: dict[int, Transfer] = {16: "pq", 18: "hlg"}  # AVCOL_TRC_SMPTE2084, _ARIB_STD_B67
-        transfer = transfers.get(int(context.color_trc or 0), "sdr")
+        transfer: Transfer = HDR_TRANSFERS.get(int(context.color_trc or 0), "sdr")
         known = {9: "bt2020", 11: "p3", 12: "p3"}  # AVCOL_PRI_BT2020, _SMPTE431, _SMPTE432
         primaries = int(context.color_primaries or 0)
         if transfer != "sdr" and primaries in (0, 2):  # AVCOL_PRI_UNSPECIFIED
@@ -119,7 +113,7 @@ def to_bt709(signal: Float[np.ndarray, "*n 3"], colour: Colour) -> Float[np.ndar
     if colour.transfer != "sdr":
         brightest = light.max(-1, keepdims=True)
         light = light * (_compressed(brightest) / np.maximum(brightest, 1e-6)) / REFERENCE_WHITE
-    matrix = np.linalg.inv(_rgb_to_xyz("bt709")) @ _rgb_to_xyz(colour.primaries)
+    matrix = np.linalg.inv(rgb_to_xyz("bt709")) @ rgb_to_xyz(colour.primaries)
     return np.clip(light @ matrix.T, 0.0, 1.0) ** (1 / _GAMMA)
 
 
@@ -156,13 +150,6 @@ def _pq_signal(light: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
     """The inverse of `_pq_light`."""
     power = (light / 10000) ** (2610 / 16384)
     return np.asarray(((107 / 128 + 2413 / 128 * power) / (1 + 2392 / 128 * power)) ** (2523 / 32))
-
-
-def _rgb_to_xyz(primaries: str) -> Float[np.ndarray, "3 3"]:
-    """Columns are the primaries, scaled so that their sum is D65 white."""
-    xyz = np.array([(x / y, 1.0, (1 - x - y) / y) for x, y in _PRIMARIES[primaries]]).T
-    white = np.array([_D65[0] / _D65[1], 1.0, (1 - sum(_D65)) / _D65[1]])
-    return xyz * np.linalg.solve(xyz, white)
 
 
 @functools.lru_cache(maxsize=4)

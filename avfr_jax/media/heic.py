@@ -3,13 +3,14 @@
 import dataclasses
 import pathlib
 import struct
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from avfr_jax.errors import InputError
 from avfr_jax.media.heif import Heif, HeifError, Item
 from avfr_jax.media.icc import profile_of
+from avfr_jax.media.primaries import HDR_TRANSFERS
 from avfr_jax.typing import UInt8
 
 _ALPHA = (b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha")
@@ -21,7 +22,6 @@ _CODINGS = {
     b"unci": "uncompressed",
     b"j2k1": "JPEG 2000",
 }
-_HDR: dict[int, Literal["pq", "hlg"]] = {16: "pq", 18: "hlg"}  # by transfer characteristics of ITU-T H.273
 _MATRICES = (1, 4, 5, 6, 7, 9)  # matrix coefficients of H.273 that FFmpeg's scaler knows
 _MOST_TILES = 4096
 _DEEPEST = 3  # an image derived from a grid of tiles
@@ -96,7 +96,7 @@ class _Decoder:
             if payload[:4] in (b"prof", b"rICC"):
                 return payload[4:]
         coding = self._coding(self.heif.primary)
-        return None if coding is None or coding.transfer in _HDR else profile_of(coding.primaries)
+        return None if coding is None or coding.transfer in HDR_TRANSFERS else profile_of(coding.primaries)
 
     def alpha(self) -> UInt8[np.ndarray, "h w"] | None:
         """The alpha plane of the primary image."""
@@ -199,8 +199,8 @@ def _to_rgb(frame: Any, coding: Coding | None) -> UInt8[np.ndarray, "h w 3"]:
     colour = Colour()
     if coding is not None:
         frame.colorspace, frame.color_range = coding.matrix, 2 if coding.full_range else 1  # AVCOL_RANGE_JPEG, _MPEG
-        if coding.transfer in _HDR:
-            colour = Colour(_HDR[coding.transfer], "bt2020" if coding.primaries in (2, 9) else "p3")
+        if coding.transfer in HDR_TRANSFERS:
+            colour = Colour(HDR_TRANSFERS[coding.transfer], "bt2020" if coding.primaries in (2, 9) else "p3")
     if frame.colorspace not in _MATRICES:
         frame.colorspace = 6
     return RgbConverter(colour, frame.width, frame.height, SCALER)(frame)

@@ -6,15 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from avfr_jax.media.primaries import rgb_to_xyz, white_of
 from avfr_jax.typing import Float, UInt8
 
 _D50 = np.array([0.9642, 1.0, 0.8249])
-# CIE xy of red, green, blue and white by code point of ITU-T H.273, table 2.
-_PRIMARIES = {
-    9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046), (0.3127, 0.3290)),
-    11: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.314, 0.351)),
-    12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.3127, 0.3290)),
-}
+_PRIMARIES = {9: "bt2020", 11: "dci", 12: "p3"}  # by code point of ITU-T H.273, table 2
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _GREY = ("1", "L", "LA", "La")
 
@@ -82,14 +78,11 @@ def _is_identity(transform: Any) -> bool:
     return bool(np.abs(moved - colours).max() <= 1)
 
 
-def _to_d50(corners: tuple[tuple[float, float], ...]) -> Float[np.ndarray, "3 3"]:
+def _to_d50(primaries: str) -> Float[np.ndarray, "3 3"]:
     """From linear RGB to CIE XYZ under D50, by the Bradford transform (ICC.1:2022, annex E)."""
-    *primaries, white = np.array([(x / y, 1, (1 - x - y) / y) for x, y in corners])
-    matrix = np.stack(primaries, 1)
-    matrix = matrix * np.linalg.solve(matrix, white)
     bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-    gain = (bradford @ _D50) / (bradford @ white)
-    return np.linalg.solve(bradford, gain[:, None] * bradford) @ matrix
+    gain = (bradford @ _D50) / (bradford @ white_of(primaries))
+    return np.linalg.solve(bradford, gain[:, None] * bradford) @ rgb_to_xyz(primaries)
 
 
 def _fixed(values: Any) -> list[int]:
