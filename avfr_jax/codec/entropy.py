@@ -12,8 +12,8 @@ from avfr_jax.typing import Int
 class EntropyWriter(Protocol):
     """An encoder of one payload."""
 
-    def put_vector(self, contexts: Any, values: Int[np.ndarray, "c"]) -> None:
-        """Encode a vector of C integers, which adapts the contexts."""
+    def put_vector(self, contexts: Any, values: Int[np.ndarray, "n"]) -> None:
+        """Encode a vector of C integers, or its first ones alone, which adapts the contexts of those."""
 
     def put_bits(self, value: int, bits: int) -> None:
         """Encode a number of so many equiprobable bits."""
@@ -26,8 +26,8 @@ class EntropyWriter(Protocol):
 class EntropyReader(Protocol):
     """A decoder of one payload; any bytes decode to something."""
 
-    def get_vector(self, contexts: Any) -> Int[np.ndarray, "c"]:
-        """Decode a vector, int64."""
+    def get_vector(self, contexts: Any, count: int | None = None) -> Int[np.ndarray, "n"]:
+        """Decode a vector, int64; of a shorter one, the first `count` numbers."""
         ...
 
     def get_bits(self, bits: int) -> int:

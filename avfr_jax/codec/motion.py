@@ -5,6 +5,7 @@ Encoder and decoder predict from the same quantised integers, so that they canno
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,9 @@ class MotionFormat:
       rank: of each number among the principal components of the mesh, from 0; -1 for other numbers.
       adaptive: whether each refresh states its `Precision`.
       coder: of the vectors.
+      row: of each number, the row of a component of which each frame states how many it leaves out, the last ones; -1
+        for numbers that every frame has. None where there is no such component.
+      left_out: index of the number that states it.
     """
 
     levels: Int[np.ndarray, "2 c"]
@@ -75,11 +79,27 @@ class MotionFormat:
     rank: Int[np.ndarray, "c"] | None = None
     adaptive: bool = False
     coder: EntropyCoder = RANGE_CODER
+    row: Int[np.ndarray, "c"] | None = None
+    left_out: int = 0
 
     @functools.cached_property
     def steps(self) -> Float[np.ndarray, "c"]:
         """The steps, float32."""
         return np.array([step_of(int(index)) for index in self.step], np.float32)
+
+    @functools.cached_property
+    def groups(self) -> list[Int[np.ndarray, "n"]]:
+        """Indices of the numbers of each vector that is coded for a frame; the second has whole rows."""
+        if self.row is None:
+            return [np.arange(len(self.step))]
+        return [np.flatnonzero(self.row < 0), np.flatnonzero(self.row >= 0)]
+
+    def rows(self, left_out: int) -> tuple[int, int]:
+        """Of a frame that states to leave out so many rows: the rows that are coded, and how many numbers these are."""
+        assert self.row is not None
+        rows = int(self.row.max()) + 1
+        used = min(max(rows - left_out, 0), rows)
+        return used, used * (len(self.groups[1]) // rows)
 
     def at(self, precision: Precision) -> tuple["MotionFormat", Int[np.ndarray, "n"]]:
         """This format at a precision, and the indices of the numbers that are coded."""
@@ -88,7 +108,14 @@ class MotionFormat:
         rank = np.full(len(self.step), -1) if self.rank is None else self.rank
         kept = np.flatnonzero(rank < precision.components)
         step = np.clip(self.step[kept] + precision.offset, *STEP_RANGE)
-        return MotionFormat(self.levels[:, kept], step, self.slope, coder=self.coder), kept
+        if self.row is None:
+            return MotionFormat(self.levels[:, kept], step, self.slope, coder=self.coder), kept
+        left_out = int(np.searchsorted(kept, self.left_out))
+        step[left_out] = self.step[self.left_out]
+        row = self.row[kept]
+        return MotionFormat(
+            self.levels[:, kept], step, self.slope, coder=self.coder, row=row, left_out=left_out
+        ), kept
 
 
 class _Predictor:
@@ -105,10 +132,13 @@ class _Predictor:
         self._fresh = True
         self._last = np.zeros(len(self._kept), np.int64)
         self._change = np.zeros(len(self._kept), np.int64)
-        self._first, self._later = (self.form.coder.contexts(row - self._now.step) for row in self._now.levels)
+        self._first, self._later = (
+            [self.form.coder.contexts((levels - self._now.step)[group]) for group in self._now.groups]
+            for levels in self._now.levels
+        )
 
     @property
-    def _contexts(self) -> object:
+    def _contexts(self) -> list[Any]:
         return self._first if self._fresh else self._later
 
     def _predicted(self) -> Int[np.ndarray, "n"]:
@@ -117,6 +147,9 @@ class _Predictor:
     def _take(self, vector: Int[np.ndarray, "n"]) -> Float[np.ndarray, "c"]:
         """Advance by a vector; the motion it stands for."""
         vector = np.clip(vector, -LARGEST, LARGEST)
+        if self._now.row is not None:
+            used, _ = self._now.rows(int(vector[self._now.left_out]))
+            vector = np.where(self._now.row >= used, self._last, vector)
         self._change = np.zeros_like(vector) if self._fresh else vector - self._last
         self._last, self._fresh = vector, False
         motion = np.zeros(len(self.form.step), np.float32)
@@ -145,8 +178,15 @@ class MotionWriter(_Predictor):
         residual = wanted - predicted
         zone = 0.0 if self._fresh else self.dead_zone
         symbols = (np.sign(residual) * np.floor(np.maximum(np.abs(residual) + 0.5 - zone, 0))).astype(np.int64)
-        writer.put_vector(self._contexts, symbols)
+        self._put(writer, symbols, predicted)
         return self._take(predicted + symbols)
+
+    def _put(self, writer: EntropyWriter, symbols: Int[np.ndarray, "n"], predicted: Int[np.ndarray, "n"]) -> None:
+        form = self._now
+        writer.put_vector(self._contexts[0], symbols[form.groups[0]])
+        if form.row is not None:
+            _, count = form.rows(int((predicted + symbols)[form.left_out]))
+            writer.put_vector(self._contexts[1], symbols[form.groups[1][:count]])
 
 
 class MotionReader(_Predictor):
@@ -156,4 +196,9 @@ class MotionReader(_Predictor):
         """Decode one frame's motion, float32. Any bytes give some vector."""
         if self._fresh and self.form.adaptive:
             self.refresh(Precision.get(reader))
-        return self._take(self._predicted() + reader.get_vector(self._contexts))
+        form, vector = self._now, self._predicted()
+        vector[form.groups[0]] += reader.get_vector(self._contexts[0])
+        if form.row is not None:
+            _, count = form.rows(int(vector[form.left_out]))
+            vector[form.groups[1][:count]] += reader.get_vector(self._contexts[1], count)
+        return self._take(vector)

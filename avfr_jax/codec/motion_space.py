@@ -22,14 +22,18 @@ from avfr_jax.landmarks import landmarks_to_pixels, normalise_landmarks
 from avfr_jax.motion import Component, FaceMeshSpec, KeypointSpec, Motion, MotionSpec
 from avfr_jax.typing import Float
 
-MESH, KEYPOINTS, KEYPOINTS_WITH_JACOBIANS, LINEAR, ANGLES = 1, 2, 3, 4, 5
-"""Kinds of parts: the mesh; version 1's two layouts of keypoints; any named component, linear or of angles."""
+MESH, KEYPOINTS, KEYPOINTS_WITH_JACOBIANS, LINEAR, ANGLES, COUNTED = 1, 2, 3, 4, 5, 6
+"""Kinds of parts: the mesh; version 1's two layouts of keypoints; any named component, linear, of angles, or of rows of
+which each frame states how many it has."""
 Pose = dict[str, Any]
 _FINE = 8  # steps of a scaled unit, for the numbers of a pivot
 _PREDICTED_STEP = 10  # of the mesh's components where a pivot is predicted from another
 _PREDICTED_LEVEL = 48  # of other numbers there
 _NUMBER_LEVEL = 50  # of the numbers of a pivot
 _NUMBER_LEVELS = (36, 20)  # of the numbers of a frame, as `MotionFormat.levels`
+_LEFT_OUT_LEVELS = [[36], [20]]  # of the number of rows that a frame leaves out
+_ROW = 3  # numbers of a row
+_COUNT = "count"  # the component that states how many rows there are
 _FACE_LEVELS = np.array([*range(44, 24, -1), *[24] * 20])  # of the components of a pivot's mesh
 _POINT_LEVELS = np.full(3, 24)
 
@@ -123,7 +127,37 @@ class NumberPart:
         return coder.contexts(np.full(self.count, _NUMBER_LEVEL if base is None else _PREDICTED_LEVEL))
 
 
-Part = MeshPart | NumberPart
+class CountedPart:
+    """A linear component of rows of three numbers, and before them how many of its rows, the last ones, a frame leaves
+    out. Pivots have all."""
+
+    kind = COUNTED
+
+    def __init__(self, component: Component) -> None:
+        self.rows = component.shape[0]
+        self.components = (component, Component(_COUNT, (1,), "", 1.0))
+        self._numbers = NumberPart(LINEAR, (component,))
+        self.count = 1 + self._numbers.count
+        self.levels = np.concatenate([_LEFT_OUT_LEVELS, self._numbers.levels], 1)
+        self.rank = np.full(self.count, -1)
+        self.row = np.array([-1, *np.repeat(np.arange(self.rows), _ROW)])
+        self.period = np.full(self.count, np.inf, np.float32)
+
+    def vector(self, pose: Pose, pivot: Pose) -> Any:
+        left_out = self.rows - np.asarray(pose[_COUNT], np.float32).reshape(1)
+        return np.concatenate([left_out, self._numbers.vector(pose, pivot)])
+
+    def poses(self, pivot: Pose, vectors: Float[np.ndarray, "n c"]) -> dict[str, Any]:
+        return {_COUNT: self.rows - vectors[:, :1], **self._numbers.poses(pivot, vectors[:, 1:])}
+
+    def put(self, writer: EntropyWriter, pose: Pose, base: Pose | None, coder: EntropyCoder) -> None:
+        self._numbers.put(writer, pose, base, coder)
+
+    def get(self, reader: EntropyReader, base: Pose | None, coder: EntropyCoder) -> dict[str, Any]:
+        return {_COUNT: np.array([self.rows], np.float32), **self._numbers.get(reader, base, coder)}
+
+
+Part = MeshPart | NumberPart | CountedPart
 
 
 def wrapped(change: Any, period: Float[np.ndarray, "c"]) -> Any:
@@ -176,7 +210,12 @@ class MotionSpace:
         levels = np.concatenate([part.levels for part in self.parts], axis=1)
         rank = np.concatenate([part.rank for part in self.parts])
         steps = np.repeat([header.step for header in headers], self.counts)
-        return MotionFormat(levels, steps, slope, rank, adaptive, self.coder)
+        row = np.concatenate([getattr(part, "row", np.full(part.count, -1)) for part in self.parts])
+        if row.max() < 0:
+            return MotionFormat(levels, steps, slope, rank, adaptive, self.coder)
+        left_out = int(np.flatnonzero(row >= 0)[0]) - 1
+        steps[left_out] = 0  # it is a whole number
+        return MotionFormat(levels, steps, slope, rank, adaptive, self.coder, row, left_out)
 
     def vector(self, pose: Pose, pivot: Pose) -> Float[np.ndarray, "c"]:
         """The motion from the pivot's pose to a pose, in pixels or equivalents."""
@@ -243,7 +282,8 @@ def space_of(spec: MotionSpec, components: int = 32) -> MotionSpace:
     if not 1 <= components <= meshes.MOTIONS:
         raise ConfigError(f"a face mesh moves in 1 to {meshes.MOTIONS} components, not {components}")
     parts: list[Part] = []
-    rest = {component.name: component for component in spec.components}
+    counts = {component.counted_by for component in spec.components}
+    rest = {component.name: component for component in spec.components if component.name not in counts}
     while rest:
         name, component = next(iter(rest.items()))
         plane = _keypoint_components(component.shape[0], "jacobians" in rest) if name == "keypoints" else ()
@@ -254,6 +294,9 @@ def space_of(spec: MotionSpec, components: int = 32) -> MotionSpace:
             parts.append(NumberPart(KEYPOINTS if len(plane) == 1 else KEYPOINTS_WITH_JACOBIANS, plane))
             for own in plane:
                 del rest[own.name]
+        elif component.counted_by:
+            parts.append(CountedPart(component))
+            del rest[name]
         else:
             parts.append(NumberPart(ANGLES if component.interpolation == "angles" else LINEAR, (component,)))
             del rest[name]
@@ -284,4 +327,7 @@ def _part_from(header: PartHeader) -> Part:
         how: Any = "angles" if kind == ANGLES else "linear"
         component = Component(header.name, (count,), "", header.scale, interpolation=how)
         return NumberPart(kind, (component,))
+    if kind == COUNTED and count > 1 and (count - 1) % _ROW == 0 and header.name not in ("", "mesh", _COUNT):
+        shape = ((count - 1) // _ROW, _ROW)
+        return CountedPart(Component(header.name, shape, "", header.scale, counted_by=_COUNT))
     raise ConfigError(f"there is no motion of kind {kind} with {count} numbers")

@@ -147,6 +147,32 @@ def get_even(registers: Any, data: Any, bits: int) -> int:
     return value
 
 
+@njit
+def put_interval(registers: Any, out: Any, start: int, size: int) -> None:
+    """Encode a symbol of a fixed table: the interval of `size` / 65536 from `start` / 65536."""
+    registers[_RANGE] >>= PRECISION
+    registers[_LOW] += registers[_RANGE] * start
+    registers[_RANGE] *= size
+    while registers[_RANGE] < _TOP:
+        registers[_RANGE] <<= 8
+        _shift_low(registers, out)
+
+
+@njit
+def get_interval(registers: Any, data: Any, ends: Any) -> int:
+    """Decode what `put_interval` encoded: the index of the first of the ascending `ends`, in 1/65536, above it."""
+    registers[1] >>= PRECISION
+    at = min(registers[0] // registers[1], (1 << PRECISION) - 1)
+    symbol = int(np.searchsorted(ends, at, side="right"))
+    start = np.int64(ends[symbol - 1]) if symbol else np.int64(0)
+    registers[0] -= start * registers[1]
+    registers[1] *= np.int64(ends[symbol]) - start
+    while registers[1] < _TOP:
+        registers[1] <<= 8
+        registers[0] = ((registers[0] << 8) | _byte(registers, data)) & _WHOLE
+    return symbol
+
+
 class Writer:
     """State of an encoder.
 

@@ -14,6 +14,7 @@ from avfr_jax.codec.analysis import FrameAnalysis
 from avfr_jax.codec.background import Background
 from avfr_jax.codec.bitstream import Packet
 from avfr_jax.codec.header import Header
+from avfr_jax.codec.keypoint_count import counted_component, reduced
 from avfr_jax.codec.motion_space import Pose, space_of
 from avfr_jax.codec.packetisation import MotionPacketiser, ReferencePacketiser
 from avfr_jax.codec.pivots import PivotPolicy
@@ -52,7 +53,7 @@ class Sender:
       control: rate control; None without a target.
 
     Raises:
-      ConfigError: a residual_codec beside inter-coding or a template, or one of another size than the model's; or
+      ConfigError: a keypoint_threshold for a model that needs all keypoints; a residual_codec beside inter-coding or a template, or one of another size than the model's; or
         sizes, rate or sound that are not whole numbers.
     """
 
@@ -75,6 +76,8 @@ class Sender:
         rate = (whole_number(rate[0], "rate", 1), whole_number(rate[1], "rate's denominator", 1))
         sound = whole_number(sound, "sound", 0)
         self.model, self.settings, self.space = model, settings, space_of(model.motion_spec, settings.components)
+        threshold = settings.keypoint_threshold
+        self._counted = None if threshold is None else counted_component(model.motion_spec, model.name)
         fps = rate[0] / rate[1]
         embed = None if settings.pivots.background is None else background
         self.control: RateControl | None = None
@@ -158,6 +161,8 @@ class Sender:
             packets += self._motion.refresh_if_due(self._at, self._policy.current)
             self._to_skip = self.settings.skipped_frames
             assert self._motion.pivot is not None
+            if self._counted is not None:
+                pose = reduced(self._counted, pose, self.settings.keypoint_threshold or 0.0)
             vector = self.space.vector(pose, self.pivots[self._motion.pivot].pose)
             packets += self._motion.push(self._at, vector, self._to_skip)
         self._at += 1

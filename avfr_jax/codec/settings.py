@@ -17,6 +17,8 @@ class SenderSettings:
       components: principal components of the face mesh, 1 to 48.
       step: index of the mesh's quantiser step: four are an octave, 0 is one weighted pixel (`MotionFormat`).
       keypoint_step: the same for all other numbers, in pixels.
+      keypoint_threshold: pixels of a 256 × 256 frame: leave out a frame's last keypoints that their expression moves by
+        no more (`keypoint_count`), for models that were trained with ordered keypoint dropout; None sends all.
       slope: in 1/256, the share of the last change that is predicted to repeat.
       dead_zone: in steps, see `MotionWriter`.
       refresh: frames from one refresh of the motion to the next, which bounds the damage of a lost packet.
@@ -34,6 +36,7 @@ class SenderSettings:
     components: int = 32
     step: int = 14
     keypoint_step: int = -4
+    keypoint_threshold: float | None = None
     slope: int = 64
     dead_zone: float = 0.25
     refresh: int = 6
@@ -54,6 +57,10 @@ class SenderSettings:
         ):  # fmt: skip
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} must be {low} to {high}, not {getattr(self, name)}")
+        if self.keypoint_threshold is not None and not 0 <= self.keypoint_threshold < float("inf"):
+            raise ConfigError(f"keypoint_threshold must be 0 or more, not {self.keypoint_threshold}")
+        if self.template and self.keypoint_threshold is not None:
+            raise ConfigError("a template drives other faces, which need all keypoints: leave keypoint_threshold out")
         if self.reference_coding.predicted:
             raise ConfigError(f"{self.reference_coding.name} cannot code the first reference frame")
         if self.inter_coding and self.reference_coding is not ReferenceCoding.AV1:

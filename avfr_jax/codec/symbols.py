@@ -121,9 +121,9 @@ def _get_large(registers: Any, data: Any) -> int:
 
 
 @njit
-def _get(registers: Any, data: Any, probabilities: Any, seen: Any, last: Any) -> None:
+def _get(registers: Any, data: Any, probabilities: Any, seen: Any, last: Any, count: int) -> None:
     others = 0
-    for i in range(len(last)):
+    for i in range(count):
         base, before = i * _EACH, _before(last[i])
         value = 0
         if get_bit(registers, data, probabilities, seen, base + _ZERO + 3 * before + min(others, 2)):
@@ -145,8 +145,8 @@ def _get(registers: Any, data: Any, probabilities: Any, seen: Any, last: Any) ->
 class RangeWriter(Writer):
     """Encodes vectors and bits; see `entropy.EntropyWriter`."""
 
-    def put_vector(self, contexts: Contexts, values: Int[np.ndarray, "c"]) -> None:
-        """Encode a vector. Raises ValueError for a magnitude above 2^20."""
+    def put_vector(self, contexts: Contexts, values: Int[np.ndarray, "n"]) -> None:
+        """Encode a vector, or its first numbers alone. Raises ValueError for a magnitude above 2^20."""
         values = np.ascontiguousarray(values, np.int64)
         if np.abs(values).max(initial=0) > _LARGEST:
             raise ValueError(f"the coder takes numbers of a magnitude up to {_LARGEST}")
@@ -162,10 +162,11 @@ class RangeWriter(Writer):
 class RangeReader(Reader):
     """Decodes vectors and bits; any bytes decode to something."""
 
-    def get_vector(self, contexts: Contexts) -> Int[np.ndarray, "c"]:
-        """Decode a vector, int64."""
-        _get(self.registers, self.data, contexts.probabilities, contexts.seen, contexts.last)
-        return contexts.last.copy()
+    def get_vector(self, contexts: Contexts, count: int | None = None) -> Int[np.ndarray, "n"]:
+        """Decode a vector, int64; of a shorter one, the first `count` numbers."""
+        count = len(contexts.last) if count is None else count
+        _get(self.registers, self.data, contexts.probabilities, contexts.seen, contexts.last, count)
+        return contexts.last[:count].copy()
 
     def get_bits(self, bits: int) -> int:
         """Decode a number of so many equiprobable bits."""

@@ -71,6 +71,9 @@ class Component:
       model_specific: the numbers are meaningful only to the model whose network computed them.
       interpolation: how it changes from one time to another: each number linearly, or as Euler angles in degrees along
         the shortest arc.
+      counted_by: name of the component of one number that states how many rows of this one are in use, the first ones;
+        the others are zero. "" where all are.
+      min_rows: of a component with `counted_by`, the fewest rows that can be in use.
     """
 
     name: str
@@ -79,6 +82,8 @@ class Component:
     scale: float
     model_specific: bool = True
     interpolation: Literal["linear", "angles"] = "linear"
+    counted_by: str = ""
+    min_rows: int = 0
 
     @property
     def size(self) -> int:

@@ -28,16 +28,26 @@ class HeadMotion(Frames):
       rotation: `[N, 3, 3]`.
       translation: `[N, 3]` in the units of [-1, 1].
       expression: `[N, K, 3]` δ.
+      count: `[N]`: of each frame, the keypoints in use are those with an index below it, in order; None uses all.
     """
 
     canonical: Any
     rotation: Any
     translation: Any
     expression: Any
+    count: Any = None
+
+    @property
+    def in_use(self) -> Any:
+        """`[N, K]` bool: the keypoints that move the frames."""
+        shape = self.expression.shape[:2]
+        if self.count is None:
+            return jnp.ones(shape, bool)
+        return jnp.arange(shape[1]) < jnp.asarray(self.count)[:, None]
 
     @property
     def positions(self) -> Any:
-        """See `Motion.positions`: the composed keypoints, `[N, K, 3]`."""
+        """See `Motion.positions`: the composed keypoints, `[N, K, 3]`, of those that are not in use too."""
         turned = jnp.einsum("nij,nkj->nki", self.rotation, self.canonical)
         return turned + self.translation[:, None] + self.expression
 
@@ -45,44 +55,64 @@ class HeadMotion(Frames):
 @dataclasses.dataclass(frozen=True)
 class HeadSpec(MotionSpec):
     """Layout of `HeadMotion`: three angles, three translations, 3 K expression offsets; the canonical keypoints are
-    not sent.
+    not sent. A model that was trained with ordered keypoint dropout (appendix C.2) needs the first keypoints alone, and
+    the frame's count is one number more.
 
     Attributes:
       num_keypoints: K.
+      min_keypoints: the fewest that the model was trained to move a frame with; None needs all.
     """
 
     needs_source = True
     keeps: ClassVar[tuple[Keep, ...]] = ("pose", "expression")
     num_keypoints: int
+    min_keypoints: int | None = None
 
     @property
     def components(self) -> tuple[Component, ...]:
         """See `MotionSpec.components`."""
-        unit = "pixels at 256 × 256"
-        return (
+        unit, expression = "pixels at 256 × 256", (self.num_keypoints, 3)
+        pose = (
             Component("rotation", (3,), "half degrees (yaw, pitch, roll)", _DEGREE_SCALE, interpolation="angles"),
             Component("translation", (3,), unit, POSITION_SCALE),
-            Component("expression", (self.num_keypoints, 3), unit, POSITION_SCALE),
+        )
+        if self.min_keypoints is None:
+            return *pose, Component("expression", expression, unit, POSITION_SCALE)
+        return (
+            *pose,
+            Component("count", (1,), "keypoints", 1.0),
+            Component(
+                "expression", expression, unit, POSITION_SCALE, counted_by="count", min_rows=self.min_keypoints
+            ),
         )
 
     def flatten(self, motion: HeadMotion) -> Float[Array, "n d"]:
         """See `MotionSpec.flatten`; rotations as (yaw, pitch, roll) in degrees."""
         angles = jnp.stack(matrix_to_euler(motion.rotation), axis=-1)
         parts = [angles, motion.translation, motion.expression]
+        if self.min_keypoints is not None:
+            count = jnp.full(len(motion), self.num_keypoints) if motion.count is None else motion.count
+            parts.insert(2, count)
         return jnp.concatenate([jnp.asarray(part, jnp.float32).reshape(len(motion), -1) for part in parts], axis=1)
 
     def unflatten(self, numbers: Any, source: Any = None) -> HeadMotion:
-        """See `MotionSpec.unflatten`; the canonical keypoints are the source's."""
+        """See `MotionSpec.unflatten`; the canonical keypoints are the source's. The expression of keypoints that are not
+        in use is zero, whatever its numbers."""
         if source is None:
             raise ValueError("a head's canonical keypoints come from the source: pass its motion")
         parts = {name: jnp.asarray(part, jnp.float32) for name, part in self.split(numbers).items()}
         yaw, pitch, roll = (parts["rotation"][:, i] for i in range(3))
-        return HeadMotion(
+        heads = HeadMotion(
             _repeated(source.canonical, len(numbers)),
             euler_to_matrix(yaw, pitch, roll),
             parts["translation"],
             parts["expression"],
         )
+        if self.min_keypoints is None:
+            return heads
+        count = jnp.clip(parts["count"][:, 0], self.min_keypoints, self.num_keypoints)
+        heads = dataclasses.replace(heads, count=count)
+        return dataclasses.replace(heads, expression=jnp.where(heads.in_use[..., None], heads.expression, 0))
 
     def retarget(
         self,
@@ -105,6 +135,7 @@ class HeadSpec(MotionSpec):
             jnp.einsum("nij,mjk->nik", turn, source.rotation),
             source.translation + driving.translation - initial.translation,
             source.expression + driving.expression - initial.expression,
+            _fewer(driving.count, initial.count, len(driving)),
         )
 
     def keep(self, part: Keep, source: HeadMotion, moved: HeadMotion, *, speaking: bool = False) -> HeadMotion:
@@ -114,8 +145,19 @@ class HeadSpec(MotionSpec):
         count = len(moved)
         if part == "pose":
             pose = _repeated(source.rotation, count), jnp.broadcast_to(source.translation, moved.translation.shape)
-            return HeadMotion(moved.canonical, *pose, moved.expression)
-        return moved if speaking else dataclasses.replace(moved, expression=_repeated(source.expression, count))
+            return HeadMotion(moved.canonical, *pose, moved.expression, moved.count)
+        if speaking:
+            return moved
+        used = None if source.count is None else jnp.broadcast_to(source.count[:1], (count,))
+        return dataclasses.replace(moved, expression=_repeated(source.expression, count), count=used)
+
+
+def _fewer(driving: Any, initial: Any, frames: int) -> Any:
+    """The count of relative motion: how far a keypoint moved that either frame leaves out is unknown."""
+    if initial is None:
+        return driving
+    initial = jnp.broadcast_to(jnp.asarray(initial)[:1], (frames,))
+    return initial if driving is None else jnp.minimum(driving, initial)
 
 
 def _repeated(one: Float[Array, "m k 3"], count: int) -> Float[Array, "n k 3"]:
