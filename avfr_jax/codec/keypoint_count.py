@@ -1,8 +1,8 @@
 """Adaptive number of keypoints: how many of a frame's are sent (face-vid2vid, Wang et al. 2021, appendix C.2).
 
 A model that was trained with ordered keypoint dropout renders a frame from the first of its keypoints. The paper does
-not state how the number is chosen; here it is the smallest that leaves out no keypoint that its expression moves by more
-than a threshold, so that nothing is rendered at the sender.
+not state how the number is chosen; here it is the smallest that leaves out no keypoint that its expression moves by
+more than a threshold, so that nothing is rendered at the sender.
 """
 
 import numpy as np

@@ -113,9 +113,7 @@ class MotionFormat:
         left_out = int(np.searchsorted(kept, self.left_out))
         step[left_out] = self.step[self.left_out]
         row = self.row[kept]
-        return MotionFormat(
-            self.levels[:, kept], step, self.slope, coder=self.coder, row=row, left_out=left_out
-        ), kept
+        return MotionFormat(self.levels[:, kept], step, self.slope, coder=self.coder, row=row, left_out=left_out), kept
 
 
 class _Predictor:

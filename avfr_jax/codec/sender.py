@@ -53,8 +53,8 @@ class Sender:
       control: rate control; None without a target.
 
     Raises:
-      ConfigError: a keypoint_threshold for a model that needs all keypoints; a residual_codec beside inter-coding or a template, or one of another size than the model's; or
-        sizes, rate or sound that are not whole numbers.
+      ConfigError: a keypoint_threshold for a model that needs all keypoints; a residual_codec beside inter-coding or a
+        template, or one of another size than the model's; or sizes, rate or sound that are not whole numbers.
     """
 
     def __init__(

@@ -81,9 +81,7 @@ class HeadSpec(MotionSpec):
         return (
             *pose,
             Component("count", (1,), "keypoints", 1.0),
-            Component(
-                "expression", expression, unit, POSITION_SCALE, counted_by="count", min_rows=self.min_keypoints
-            ),
+            Component("expression", expression, unit, POSITION_SCALE, counted_by="count", min_rows=self.min_keypoints),
         )
 
     def flatten(self, motion: HeadMotion) -> Float[Array, "n d"]:
@@ -96,8 +94,8 @@ class HeadSpec(MotionSpec):
         return jnp.concatenate([jnp.asarray(part, jnp.float32).reshape(len(motion), -1) for part in parts], axis=1)
 
     def unflatten(self, numbers: Any, source: Any = None) -> HeadMotion:
-        """See `MotionSpec.unflatten`; the canonical keypoints are the source's. The expression of keypoints that are not
-        in use is zero, whatever its numbers."""
+        """See `MotionSpec.unflatten`; the canonical keypoints are the source's, and the expression of keypoints that are
+        not in use is zero."""
         if source is None:
             raise ValueError("a head's canonical keypoints come from the source: pass its motion")
         parts = {name: jnp.asarray(part, jnp.float32) for name, part in self.split(numbers).items()}

@@ -51,3 +51,22 @@ def grey_frames(count: int = 60, size: int = SIZE) -> np.ndarray:
     """Grey frames whose brightness goes up and down."""
     level = 120 + 60 * np.sin(np.arange(count) / 6)
     return np.broadcast_to(level[:, None, None, None], (count, size, size, 3)).astype(np.uint8)
+
+
+class CountedHead(HeadMover):
+    """The first keypoints alone are needed: the brighter a frame, the more of them its expression moves. It renders the
+    share of keypoints in use."""
+
+    name, fingerprint, motion_spec = "counted-head", b"counted1", HeadSpec(8, 2)
+
+    def keypoints(self, frames, priors=None):
+        heads = super().keypoints(frames)
+        moved = 3 + np.round(4 * np.asarray(frames).mean((1, 2, 3)))  # 3 to 7
+        size = np.where(np.arange(8) < moved[:, None], 0.1, 0.001).astype(np.float32)
+        canonical = np.zeros((len(size), 8, 3), np.float32)
+        return HeadMotion(canonical, heads.rotation, heads.translation, size[..., None] * np.float32([0, 1, 0]))
+
+    def animate(self, source, source_keypoints, driving, mel=None):
+        used = np.asarray(driving.in_use)
+        assert not np.asarray(driving.expression)[~used].any()
+        return np.broadcast_to(used.mean(1)[:, None, None, None], (len(used), SIZE, SIZE, 3))

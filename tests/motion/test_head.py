@@ -46,3 +46,26 @@ def test_retarget_moves_the_source_and_keeps_its_canonical_keypoints():
     absolute = SPEC.retarget(source, driving, driving[0], mode="absolute")
     np.testing.assert_array_equal(absolute.rotation, driving.rotation)
     np.testing.assert_array_equal(absolute.canonical[0], source.canonical[0])
+
+
+def test_the_first_keypoints_alone_may_be_in_use():
+    spec, heads = HeadSpec(5, 2), _heads([0.0, 10.0, 20.0])
+    assert [c.name for c in spec.components] == ["rotation", "translation", "count", "expression"]
+    assert spec.size == SPEC.size + 1
+    numbers = np.array(spec.flatten(heads))
+    np.testing.assert_array_equal(numbers[:, 6], 5)  # all of them
+    numbers[:, 6] = [9, 3, -1]
+    some = spec.unflatten(numbers, heads[0])
+    np.testing.assert_array_equal(some.count, [5, 3, 2])  # no fewer than the model was trained with
+    np.testing.assert_array_equal(np.asarray(some.in_use).sum(1), [5, 3, 2])
+    np.testing.assert_allclose(some.expression[1, :3], heads.expression[1, :3], atol=1e-6)
+    assert not np.asarray(some.expression[1, 3:]).any()
+    np.testing.assert_array_equal(spec.flatten(some[1])[0, 6], 3)
+    between = spec.interpolate(some[0], some[2], 0.5)
+    assert np.asarray(between.in_use).sum() == 4  # of 3.5
+
+    relative = spec.retarget(heads[0], some, some[1])
+    np.testing.assert_array_equal(relative.count, [3, 3, 2])
+    np.testing.assert_array_equal(spec.retarget(heads[0], some, some[1], mode="absolute").count, [5, 3, 2])
+    assert np.asarray(heads.in_use).all()
+    assert spec.retarget(heads[0], heads, heads[1]).count is None
