@@ -94,8 +94,8 @@ class HeadSpec(MotionSpec):
         return jnp.concatenate([jnp.asarray(part, jnp.float32).reshape(len(motion), -1) for part in parts], axis=1)
 
     def unflatten(self, numbers: Any, source: Any = None) -> HeadMotion:
-        """See `MotionSpec.unflatten`; the canonical keypoints are the source's, and the expression of keypoints that are
-        not in use is zero."""
+        """See `MotionSpec.unflatten`; the canonical keypoints are the source's, and keypoints that are not in use
+        have no expression."""
         if source is None:
             raise ValueError("a head's canonical keypoints come from the source: pass its motion")
         parts = {name: jnp.asarray(part, jnp.float32) for name, part in self.split(numbers).items()}
