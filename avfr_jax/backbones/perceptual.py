@@ -10,11 +10,13 @@ import jax
 from avfr_jax.backbones import weights
 from avfr_jax.backbones.mediapipe_nets import FACE_LAYERS, face_features, load_network
 from avfr_jax.backbones.stack import Stack, random_variables
-from avfr_jax.backbones.vgg import vgg19
+from avfr_jax.backbones.vgg import face_vgg, vgg19
 from avfr_jax.errors import ConfigError
 from avfr_jax.typing import Array, Float
 
-PerceptualName = Literal["auto", "face", "vgg19", "vgg19-random", "none"]
+PerceptualName = Literal["auto", "face", "vgg19", "vgg19-random", "face-vgg", "none"]
+FACE_VID2VID_LAYERS = (0.03125, 0.0625, 0.125, 0.25, 1.0)
+"""Weights of relu1_1 … relu5_1 in face-vid2vid (Wang et al. 2021, appendix A.2)."""
 
 
 @partial(
@@ -70,14 +72,20 @@ def _face(network: Any, images: Any) -> list[Any]:
     return features
 
 
+def _imported(name: str, title: str) -> tuple[Any, str]:
+    """Imported weights and their description."""
+    variables, facts = weights.load_weights(name), weights.describe(name)
+    return variables, f"{title} from {facts['source']} (SHA-256 {facts['source_sha256'][:12]})"
+
+
 def perceptual_network(name: PerceptualName = "auto", dtype: Any = None, seed: int = 0) -> PerceptualNetwork:
     """The frozen network of a perceptual loss.
 
     Args:
       name: `face`, the trunk of mediapipe's face-landmark network, which most installations carry; `vgg19`, FOMM's
-        and face-vid2vid's, whose weights are imported once; `vgg19-random`, the same with random weights (for
-        benchmarks, and a usable loss when nothing else is there); `none`; `auto`, VGG19 where its weights are, else
-        the face network.
+        and face-vid2vid's, whose weights are imported once; `face-vgg`, a VGG16 of face recognition, likewise;
+        `vgg19-random`, a VGG19 with random weights (for benchmarks, and a usable loss when nothing else is there);
+        `none`; `auto`, VGG19 where its weights are, else the face network.
       dtype: dtype of a VGG19's computation; None follows the images.
       seed: of random weights.
 
@@ -98,11 +106,13 @@ def perceptual_network(name: PerceptualName = "auto", dtype: Any = None, seed: i
         origin = "mediapipe's face_landmark network (features under the face mesh)"
         layers = (10.0,) * len(FACE_LAYERS)
         return PerceptualNetwork(load_network("face_landmark"), _face, name, origin, layers, (1.0, 0.5), True)
+    if name == "face-vgg":
+        # Its input is 255 times as large as VGG19's, and so are its features: the loss has no unit.
+        variables, origin = _imported("face-vgg", "VGG-Face")
+        return PerceptualNetwork(variables, _Apply(face_vgg(dtype)), name, origin, FACE_VID2VID_LAYERS, (1.0,), True)
     stack = vgg19(dtype)
     if name == "vgg19":
-        variables: Any = weights.load_weights("vgg19")
-        facts = weights.describe("vgg19")
-        origin = f"VGG19 from {facts['source']} (SHA-256 {facts['source_sha256'][:12]})"
+        variables, origin = _imported("vgg19", "VGG19")
     else:
         variables, origin = random_variables(stack, seed), f"VGG19 with random weights (seed {seed})"
     return PerceptualNetwork(variables, _Apply(stack), name, origin, (10.0,) * 5, (1.0, 0.5, 0.25, 0.125), False)

@@ -42,16 +42,20 @@ class Stack(nn.Module):
       plan: the layers.
       taps: numbers of the ReLUs whose outputs are returned; nothing is computed behind the last.
       dtype: dtype of the computation; parameters stay float32.
+      mean: of RGB in [0, 1], subtracted from the image.
+      std: by which the difference is divided.
     """
 
     plan: tuple[Convolution | Pool, ...]
     taps: tuple[int, ...]
     dtype: Any = None
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
 
     @nn.compact
     def __call__(self, images: Float[Array, "n h w 3"]) -> list[Float[Array, "n h2 w2 c"]]:
-        """RGB in [0, 1] -> the tapped feature maps; ImageNet's normalisation is part of the network."""
-        x = (images - jnp.asarray(MEAN, images.dtype)) / jnp.asarray(STD, images.dtype)
+        """RGB in [0, 1] -> the tapped feature maps; the normalisation is part of the network."""
+        x = (images - jnp.asarray(self.mean, images.dtype)) / jnp.asarray(self.std, images.dtype)
         number, out = 0, []
         for layer in self.plan:
             if isinstance(layer, Pool):

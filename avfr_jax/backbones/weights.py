@@ -19,6 +19,8 @@ from avfr_jax.folders import backbone_folder
 from avfr_jax.interrupts import scratch_beside, uninterrupted
 
 _TORCHVISION = "https://download.pytorch.org/models/"
+_ALBANIE = "https://www.robots.ox.ac.uk/~albanie/models/pytorch-mcn/"
+_HOPENET = "https://drive.google.com/open?id=1m25PrSE7g9D2q2XJVMR6IA7RaCvWSzCR as "
 _LPIPS = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/"
 
 
@@ -28,7 +30,7 @@ class Source:
 
     Attributes:
       file: its name.
-      address: its folder on the web.
+      address: its folder on the web, or its page and " as ".
       command: KIND of `avfr import`.
     """
 
@@ -46,6 +48,8 @@ SOURCES = {
     "vgg19": Source("vgg19-dcbb9e9d.pth", _TORCHVISION, "vgg19"),
     "vgg16": Source("vgg16-397923af.pth", _TORCHVISION, "vgg16"),
     "alexnet": Source("alexnet-owt-7be5be79.pth", _TORCHVISION, "alexnet"),
+    "face-vgg": Source("vgg_face_dag.pth", _ALBANIE, "face-vgg"),
+    "hopenet": Source("hopenet_robust_alpha1.pkl", _HOPENET, "hopenet"),
     "lpips-alex": Source("alex.pth", _LPIPS, "lpips"),
     "lpips-vgg": Source("vgg.pth", _LPIPS, "lpips"),
 }

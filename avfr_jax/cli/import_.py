@@ -9,6 +9,8 @@ examples:
   avfr import fomm vox-adv-cpk.pth.tar ./vox-adv --config vox-adv-256.yaml
   avfr reenact --model ./vox-adv --source me.jpg --driving talk.mp4 --output out.mp4
   avfr import vgg19 vgg19-dcbb9e9d.pth             # for the perceptual loss of training
+  avfr import face-vgg vgg_face_dag.pth            # for face-vid2vid's second perceptual loss
+  avfr import hopenet hopenet_robust_alpha1.pkl    # for its head-pose loss
   avfr import alexnet alexnet-owt-7be5be79.pth     # for the metric LPIPS, with its own weights:
   avfr import lpips alex.pth
   avfr import mediapipe-nets                       # copies of mediapipe's networks for machines without mediapipe
@@ -17,8 +19,8 @@ A model folder placed in $AVFR_HOME/models (default ~/.cache/avfr-jax/models) is
 frozen networks go to $AVFR_HOME/backbones. avfr doctor lists both. Code in a checkpoint is never run; PyTorch is not
 needed.
 """
-_BACKBONES = ("vgg19", "vgg16", "alexnet")
-_KINDS = ("fomm", *_BACKBONES, "lpips", "mediapipe-nets")
+_BACKBONES = ("vgg19", "vgg16", "alexnet", "face-vgg")
+_KINDS = ("fomm", *_BACKBONES, "hopenet", "lpips", "mediapipe-nets")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,10 +98,14 @@ def _fomm(path: pathlib.Path, arguments: argparse.Namespace) -> None:
 
 def _backbone(kind: str, path: pathlib.Path) -> None:
     from avfr_jax.backbones.weights import describe
+    from avfr_jax.convert.hopenet import import_hopenet
     from avfr_jax.convert.lpips import import_lpips
     from avfr_jax.convert.vgg import import_backbone
 
-    name, folder = import_lpips(path) if kind == "lpips" else (kind, import_backbone(kind, path))
+    if kind == "lpips":
+        name, folder = import_lpips(path)
+    else:
+        name, folder = kind, import_hopenet(path) if kind == "hopenet" else import_backbone(kind, path)
     print(folder)
     print(f"{name} from {path.name}, SHA-256 {describe(name)['source_sha256']}", file=sys.stderr)
 

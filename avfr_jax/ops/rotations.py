@@ -4,9 +4,14 @@ R = R_x(pitch) · R_y(yaw) · R_z(roll), the order of face-vid2vid's published p
 radians with 3.14; `exact=False` reproduces it, which its trained weights need.
 """
 
+import jax
 import jax.numpy as jnp
 
+from avfr_jax.ops.precision import widen
 from avfr_jax.typing import Array, Float
+
+ANGLE_BINS = 66
+"""Bins of three degrees from -99 degrees up, of Hopenet and of face-vid2vid's head-pose estimator."""
 
 
 def _radians(angle: Array, exact: bool) -> Array:
@@ -47,3 +52,9 @@ def matrix_to_euler(
     pitch = jnp.arctan2(-matrix[..., 1, 2], matrix[..., 2, 2])
     roll = jnp.arctan2(-matrix[..., 0, 1], matrix[..., 0, 0])
     return yaw * degrees, pitch * degrees, roll * degrees
+
+
+def binned_angles(logits: Float[Array, "*batch 66"]) -> Float[Array, "*batch"]:
+    """Angles in degrees from logits over `ANGLE_BINS` bins: the expectation over the bins (Ruiz et al. 2018)."""
+    bins = jnp.arange(ANGLE_BINS, dtype=widen(logits).dtype)
+    return (jax.nn.softmax(widen(logits), axis=-1) * bins).sum(-1) * 3 - 99

@@ -1,5 +1,5 @@
-"""VGG19 and LPIPS against PyTorch's numbers, through the conversions that `avfr import` runs. The backbones' weights
-follow the rule of `tests.reference`; LPIPS's linear heads are the published ones."""
+"""VGG19, LPIPS and Hopenet against PyTorch's numbers, through the conversions that `avfr import` runs. Weights follow
+the rule of `tests.reference`; LPIPS's linear heads are the published ones."""
 
 import json
 
@@ -7,8 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from avfr_jax.backbones import hopenet
 from avfr_jax.backbones.lpips import BACKBONES, Lpips, lpips_stack
 from avfr_jax.backbones.vgg import vgg19
+from avfr_jax.convert.hopenet import to_hopenet_variables
 from avfr_jax.convert.lpips import to_heads
 from avfr_jax.convert.vgg import to_stack_variables
 from tests.reference import channels_last, rule_weight
@@ -82,3 +84,27 @@ def test_lpips_of_pictures(kind, metric, shared_dir):
         layers, prefix = measure(metric, a, b), f"{distortion}/lpips_{kind}_rule_seed0"
         np.testing.assert_allclose(layers, pictures[f"{prefix}_layers_5N"][:, :count], rtol=1e-4)
         np.testing.assert_allclose(layers.sum(0), pictures[prefix][:count], rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def pose_network(shared_dir):
+    entries = json.loads((shared_dir / "golden" / "rule_manifest_fv2v_full.json").read_text())["hopenet"]
+    state = {key: rule_weight(key, shape) for key, shape in entries} | {"fc_finetune.weight": np.zeros((3, 2051))}
+    return hopenet.PoseNetwork(to_hopenet_variables(state, "the rule"))
+
+
+def test_hopenet_logits(pose_network, shared_dir):
+    reference = np.load(shared_dir / "golden" / "fv2v_full_rule_io.npz")
+    images = channels_last(reference["hopenet_input_N3x224x224"].astype(np.float32))
+    logits = jax.jit(hopenet.Hopenet().apply)(pose_network.variables, images)
+    for i, name in enumerate(hopenet.ANGLES):
+        _near(logits[:, i], reference[f"hopenet_{name}_logits"])
+
+
+def test_hopenet_angles_of_images_of_another_size(pose_network, shared_dir):
+    frames = np.load(shared_dir / "golden" / "fv2v_tiny_io.npz")["driving_NCHW"]
+    reference = np.load(shared_dir / "golden" / "fv2v_tiny_losses_spade.npz")
+    images = channels_last(frames)
+    _near(hopenet.prepare(images), channels_last(reference["f32/hopenet_input_NCHW"]))
+    wanted = np.stack([reference[f"f32/hopenet_{name}_degree"] for name in hopenet.ANGLES], axis=1)
+    np.testing.assert_allclose(jax.jit(lambda net, x: net(x))(pose_network, images), wanted, atol=1e-3)

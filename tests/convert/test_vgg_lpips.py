@@ -1,12 +1,16 @@
-"""Files in the layout of torchvision and LPIPS, through `avfr import`."""
+"""Files in the layout of torchvision, LPIPS, VGG-Face and Hopenet, through `avfr import`."""
+
+import re
 
 import numpy as np
 import pytest
 
-from avfr_jax.backbones import weights
+from avfr_jax.backbones import hopenet, weights
 from avfr_jax.backbones.lpips import CHANNELS
+from avfr_jax.backbones.perceptual import perceptual_network
 from avfr_jax.backbones.stack import shapes
 from avfr_jax.backbones.vgg import vgg19
+from avfr_jax.checkpoints import flatten
 from avfr_jax.cli.main import main
 from avfr_jax.convert.vgg import check_published
 from avfr_jax.errors import CheckpointError
@@ -95,3 +99,48 @@ def test_lpips_variant_is_recognised(tmp_path, home, save, capsys, kind):
     heads["lin2.model.1.weight"][0, 5] = -0.1
     negative = save(tmp_path / "negative.pth", heads)
     assert "negative weights" in _refused(capsys, "import", "lpips", negative)
+
+
+def test_face_vgg_is_imported(tmp_path, home, save, capsys):
+    widths = {1: (3, 64, 2), 2: (64, 128, 2), 3: (128, 256, 3), 4: (256, 512, 3), 5: (512, 512, 1)}
+    state = {"fc8.bias": np.zeros(2622)}
+    for group, (inputs, outputs, count) in widths.items():
+        for layer in range(1, count + 1):
+            state[f"conv{group}_{layer}.weight"] = np.zeros((outputs, inputs if layer == 1 else outputs, 3, 3))
+            state[f"conv{group}_{layer}.bias"] = np.full(outputs, 10 * group + layer)
+    state["conv1_1.weight"][:, :, 1, 1] = 1  # the sum of the three colours, from 0 to 255 less the mean
+    assert main(["import", "face-vgg", str(save(tmp_path / "vgg_face_dag.pth", state))]) == 0
+    assert capsys.readouterr().out.strip() == str(home / "backbones" / "face-vgg")
+    network = perceptual_network("face-vgg")
+    first, *_, last = network(np.ones((1, 32, 32, 3), np.float32))
+    np.testing.assert_allclose(first[0, 8, 8], 765 - (129.1863 + 104.7624 + 93.5940) + 11, rtol=1e-5)
+    assert last.shape == (1, 2, 2, 512)
+    np.testing.assert_allclose(last, 51)
+    assert network.description.startswith("VGG-Face from vgg_face_dag.pth (SHA-256 ")
+    del state["conv3_2.weight"]
+    broken = save(tmp_path / "broken.pth", state)
+    assert "1 missing: params/features_12/kernel" in _refused(capsys, "import", "face-vgg", broken)
+
+
+def _hopenet_state():
+    """The published names and layout, the data-parallel prefix and the unused head included."""
+    state = {"fc_finetune.bias": np.zeros(3)}
+    published = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+    for path, leaf in flatten(hopenet.shapes()).items():
+        _, *module, name = path.split("/")
+        shape = leaf.shape if len(leaf.shape) < 2 else (*leaf.shape[:-3:-1], *leaf.shape[:-2])
+        module = re.sub(r"_(\d)", r".\1", ".".join(module))
+        state[f"{module}.{published[name]}"] = np.zeros(shape)
+    return {f"module.{name}": value for name, value in state.items()}
+
+
+def test_hopenet_is_imported(tmp_path, home, save, capsys):
+    state = _hopenet_state()
+    state["module.fc_yaw.bias"] = np.arange(66.0)
+    assert main(["import", "hopenet", str(save(tmp_path / "hopenet_robust_alpha1.pkl", state))]) == 0
+    assert capsys.readouterr().out.strip() == str(home / "backbones" / "hopenet")
+    network = hopenet.load_hopenet()
+    np.testing.assert_array_equal(network.variables["params"]["fc_yaw"]["bias"], state["module.fc_yaw.bias"])
+    assert network.description.startswith("Hopenet from hopenet_robust_alpha1.pkl (SHA-256 ")
+    other = save(tmp_path / "other.pkl", {"module.conv1.weight": np.zeros((64, 3, 7, 7))})
+    assert "other.pkl does not fit the network" in _refused(capsys, "import", "hopenet", other)

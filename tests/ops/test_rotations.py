@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from avfr_jax.ops.rotations import euler_to_matrix, matrix_to_euler
+from avfr_jax.ops.rotations import ANGLE_BINS, binned_angles, euler_to_matrix, matrix_to_euler
 
 
 def test_matrices_equal_scipy_and_come_back():
@@ -22,3 +22,11 @@ def test_the_short_pi_of_face_vid2vid_differs_by_its_half_per_mille():
     exact = euler_to_matrix(jnp.asarray(30.0), jnp.asarray(0.0), jnp.asarray(0.0))
     short = euler_to_matrix(jnp.asarray(30.0), jnp.asarray(0.0), jnp.asarray(0.0), exact=False)
     np.testing.assert_allclose(jnp.arcsin(short[0, 2]) / jnp.arcsin(exact[0, 2]), 3.14 / np.pi, rtol=1e-5)
+
+
+def test_angles_from_bins():
+    """Half of the weight on -99 degrees and half on 96, and all of it on 30."""
+    logits = np.full((2, ANGLE_BINS), -100.0, np.float32)
+    logits[0, [0, -1]] = 0
+    logits[1, 43] = 0
+    np.testing.assert_allclose(binned_angles(logits), [-1.5, 30], atol=1e-4)

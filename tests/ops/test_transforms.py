@@ -93,6 +93,7 @@ CASES = {
     "resize.antialias_downsample": [(lambda x: resize.antialias_downsample(x, 0.5), _floats(2, 8, 9, 3))],
     "resize.pyramid": [(lambda x: resize.pyramid(x, (1.0, 0.5)), _floats(2, 8, 9, 3))],
     "rotations.euler_to_matrix": [(rotations.euler_to_matrix, _floats(4), _floats(4), _floats(4))],
+    "rotations.binned_angles": [(rotations.binned_angles, _floats(3, 66))],
     "rotations.matrix_to_euler": [(rotations.matrix_to_euler, rotations.euler_to_matrix(*_floats(3, 4) * 30))],
     "sampling.rows_at": [(lambda x: sampling.rows_at(x, jnp.asarray([[0, 2], [1, 1]])), _floats(2, 3, 4))],
     "sampling.grid_sample_2d": [(sampling.grid_sample_2d, _floats(2, 5, 6, 3), _floats(2, 7, 2))],
