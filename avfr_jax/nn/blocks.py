@@ -16,20 +16,38 @@ def _halving(dims: int) -> tuple[int, ...]:
 
 
 class SameBlock(nn.Module):
-    """Convolution, normalisation, ReLU at the same resolution."""
+    """Convolution, normalisation, ReLU at the same resolution.
+
+    Attributes:
+      features: output channels.
+      kernel: side of the kernel.
+      dims: 2 for images, 3 for volumes.
+      axis_name: mesh axis of the batch statistics, see `BatchNorm`.
+      dtype: of the computation.
+      spectral: spectral normalisation of the convolution.
+      strides: step of the convolution along every axis.
+      slope: of the ReLU below zero.
+    """
 
     features: int
     kernel: int = 3
     dims: int = 2
     axis_name: str | None = None
     dtype: Any = None
+    spectral: bool = False
+    strides: int = 1
+    slope: float = 0.0
 
     def setup(self) -> None:
-        self.conv = Conv(self.features, (self.kernel,) * self.dims, self.kernel // 2, dtype=self.dtype)
+        self.conv = Conv(
+            self.features, (self.kernel,) * self.dims, self.kernel // 2, self.strides, spectral=self.spectral,
+            dtype=self.dtype,
+        )  # fmt: skip
         self.norm = BatchNorm(self.axis_name)
 
     def __call__(self, x: Float[Array, "n *space c"], train: bool = False) -> Float[Array, "n *space2 features"]:
-        return nn.relu(self.norm(self.conv(x), train))
+        x = self.norm(self.conv(x, train), train)
+        return nn.leaky_relu(x, self.slope) if self.slope else nn.relu(x)
 
 
 class DownBlock(SameBlock):
@@ -44,7 +62,9 @@ class UpBlock(SameBlock):
 
     def setup(self) -> None:
         size, pad = (self.kernel,) * self.dims, self.kernel // 2
-        self.conv = Conv(self.features, size, pad, upsample=self._in_one, dtype=self.dtype)
+        self.conv = Conv(
+            self.features, size, pad, spectral=self.spectral, upsample=self._in_one, dtype=self.dtype
+        )  # fmt: skip
         self.norm = BatchNorm(self.axis_name)
 
     @property
@@ -63,20 +83,50 @@ class ResBlock(nn.Module):
     dims: int = 2
     axis_name: str | None = None
     dtype: Any = None
+    spectral: bool = False
 
     def setup(self) -> None:
         size, pad = (self.kernel,) * self.dims, self.kernel // 2
         self.norm1 = BatchNorm(self.axis_name)
-        self.conv1 = Conv(self.features, size, pad, dtype=self.dtype)
+        self.conv1 = Conv(self.features, size, pad, spectral=self.spectral, dtype=self.dtype)
         self.norm2 = BatchNorm(self.axis_name)
-        self.conv2 = Conv(self.features, size, pad, dtype=self.dtype)
+        self.conv2 = Conv(self.features, size, pad, spectral=self.spectral, dtype=self.dtype)
 
     def __call__(self, x: Float[Array, "n *space c"], train: bool = False) -> Float[Array, "n *space c"]:
-        y = self.conv1(nn.relu(self.norm1(x, train)))
-        return x + self.conv2(nn.relu(self.norm2(y, train)))
+        y = self.conv1(nn.relu(self.norm1(x, train)), train)
+        return x + self.conv2(nn.relu(self.norm2(y, train)), train)
 
 
-def _width(expansion: int, level: int, most: int) -> int:
+class BottleneckBlock(nn.Module):
+    """Bottleneck of a residual network (He et al. 2016): 1 × 1 to a quarter of the width, 3 × 3, 1 × 1 back, each with
+    normalisation; with a stride the shortcut is a strided 1 × 1 convolution with normalisation. ReLU after the sum."""
+
+    features: int
+    strides: int = 1
+    axis_name: str | None = None
+    dtype: Any = None
+    spectral: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"], train: bool = False) -> Float[Array, "n h2 w2 c"]:
+        def conv(features: int, side: int, strides: int, name: str) -> Conv:
+            return Conv(
+                features, (side, side), side // 2, strides, spectral=self.spectral, dtype=self.dtype, name=name
+            )  # fmt: skip
+
+        def norm(name: str) -> BatchNorm:
+            return BatchNorm(self.axis_name, name=name)
+
+        y = nn.relu(norm("norm1")(conv(self.features // 4, 1, 1, "conv1")(x, train), train))
+        y = nn.relu(norm("norm2")(conv(self.features // 4, 3, self.strides, "conv2")(y, train), train))
+        y = norm("norm3")(conv(self.features, 1, 1, "conv3")(y, train), train)
+        if self.strides != 1:
+            x = norm("norm4")(conv(self.features, 1, self.strides, "skip")(x, train), train)
+        return nn.relu(x + y)
+
+
+def level_width(expansion: int, level: int, most: int) -> int:
+    """Channels of a level of an encoder that doubles them: expansion · 2^level, at most `most`."""
     return min(most, expansion * 2**level)
 
 
@@ -89,11 +139,12 @@ class HourglassEncoder(nn.Module):
     dims: int = 2
     axis_name: str | None = None
     dtype: Any = None
+    spectral: bool = False
 
     def setup(self) -> None:
+        shared = (3, self.dims, self.axis_name, self.dtype, self.spectral)
         self.down_blocks = [
-            DownBlock(_width(self.expansion, i + 1, self.max_features), 3, self.dims, self.axis_name, self.dtype)
-            for i in range(self.num_blocks)
+            DownBlock(level_width(self.expansion, i + 1, self.max_features), *shared) for i in range(self.num_blocks)
         ]
 
     def __call__(self, x: Float[Array, "n *space c"], train: bool = False) -> list[Any]:
@@ -113,10 +164,12 @@ class HourglassDecoder(nn.Module):
     dims: int = 2
     axis_name: str | None = None
     dtype: Any = None
+    spectral: bool = False
 
     def setup(self) -> None:
+        shared = (3, self.dims, self.axis_name, self.dtype, self.spectral)
         self.up_blocks = [
-            UpBlock(_width(self.expansion, i, self.max_features), 3, self.dims, self.axis_name, self.dtype)
+            UpBlock(level_width(self.expansion, i, self.max_features), *shared)
             for i in reversed(range(self.num_blocks))
         ]
 
@@ -136,10 +189,11 @@ class Hourglass(nn.Module):
     dims: int = 2
     axis_name: str | None = None
     dtype: Any = None
+    spectral: bool = False
 
     def setup(self) -> None:
         arguments = (
-            self.expansion, self.num_blocks, self.max_features, self.dims, self.axis_name, self.dtype
+            self.expansion, self.num_blocks, self.max_features, self.dims, self.axis_name, self.dtype, self.spectral
         )  # fmt: skip
         self.encoder = HourglassEncoder(*arguments)
         self.decoder = HourglassDecoder(*arguments)

@@ -20,12 +20,14 @@ class Spade(nn.Module):
     Attributes:
       hidden: width of that network.
       norm: statistics over the `batch` (synchronised, with running statistics) or `instance`.
+      spectral: spectral normalisation of that network.
     """
 
     hidden: int = 128
     norm: NormKind = "batch"
     axis_name: str | None = None
     dtype: Any = None
+    spectral: bool = False
 
     @nn.compact
     def __call__(
@@ -40,14 +42,14 @@ class Spade(nn.Module):
         """
 
         def conv(features: int, name: str) -> Conv:
-            return Conv(features, (3, 3), 1, dtype=self.dtype, name=name)
+            return Conv(features, (3, 3), 1, spectral=self.spectral, dtype=self.dtype, name=name)
 
         if self.norm == "batch":
             plain = BatchNorm(self.axis_name, affine=False, name="norm")(x, train)
         else:
             plain = InstanceNorm(affine=False, name="norm")(x)
-        hidden = nn.relu(conv(self.hidden, "shared")(resize_nearest(condition, (x.shape[1], x.shape[2]))))
-        gain, bias = conv(x.shape[-1], "gain")(hidden), conv(x.shape[-1], "bias")(hidden)
+        hidden = nn.relu(conv(self.hidden, "shared")(resize_nearest(condition, (x.shape[1], x.shape[2])), train))
+        gain, bias = conv(x.shape[-1], "gain")(hidden, train), conv(x.shape[-1], "bias")(hidden, train)
         return plain * (1 + gain) + bias
 
 
@@ -60,6 +62,7 @@ class SpadeResBlock(nn.Module):
       hidden: of each `Spade`.
       norm: of each `Spade`.
       spectral: spectral normalisation of the convolutions.
+      spectral_modulation: of each `Spade`'s own network too.
     """
 
     features: int
@@ -68,6 +71,7 @@ class SpadeResBlock(nn.Module):
     spectral: bool = False
     axis_name: str | None = None
     dtype: Any = None
+    spectral_modulation: bool = False
 
     @nn.compact
     def __call__(
@@ -76,7 +80,8 @@ class SpadeResBlock(nn.Module):
         """See `Spade.__call__`."""
 
         def spade(name: str) -> Spade:
-            return Spade(self.hidden, self.norm, self.axis_name, self.dtype, name=name)
+            shared = (self.axis_name, self.dtype, self.spectral_modulation)
+            return Spade(self.hidden, self.norm, *shared, name=name)
 
         def conv(features: int, side: int, name: str) -> Conv:
             return Conv(
