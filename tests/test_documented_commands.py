@@ -194,6 +194,8 @@ NOT_RUN = {
     "avfr explain me.jpg talk.mp4 why.png --at 40": _CLIPS + "tests/reenact/test_audio.py",
     "avfr explain me.jpg talk.mp4 why.png --model runs/avfr/model": _WEIGHTS,
     "avfr import alexnet alexnet-owt-7be5be79.pth": _WEIGHTS,
+    "avfr import face-vgg vgg_face_dag.pth": _WEIGHTS,
+    "avfr import hopenet hopenet_robust_alpha1.pkl": _WEIGHTS,
     "avfr import lpips alex.pth": _WEIGHTS,
     "avfr import vgg19 vgg19-dcbb9e9d.pth": _WEIGHTS,
     "avfr reenact --source me.jpg --driving - --output out.mp4": "tests/media/test_pipes.py",
