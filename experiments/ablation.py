@@ -8,9 +8,14 @@ Every row is trained by `experiments.train` with the same config, seed and overr
 command resumes. The paper's values, of VoxCeleb at the full budget, stand beside for their order.
 """
 
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while; a training takes its signals itself
+    exit_on_signals("experiments.ablation", "stopped; what is finished stays, and the same command resumes.")
+
+
 import argparse
 import pathlib
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +23,7 @@ from avfr_jax.errors import AvfrError
 from avfr_jax.models.avfr import PARTS, SWITCHES
 from avfr_jax.streams import standard_streams
 from experiments.evaluate import COPY, evaluate, mean
-from experiments.harness import Results, find_clips
+from experiments.harness import Results, find_clips, run_child
 
 ROWS: Mapping[str, tuple[str, ...]] = {"baseline": (), **PARTS, "whole": SWITCHES}
 PAPER = {
@@ -42,9 +47,9 @@ def switches(row: str) -> list[str]:
 
 
 def train(row: str, config: str, workdir: pathlib.Path, overrides: Sequence[str]) -> int:
-    """Train or resume a row; returns the exit status of `experiments.train`."""
+    """Train or resume a row; returns the exit status of `experiments.train`, which gets this process's signals."""
     words = ["--config", config, "--workdir", str(workdir / row), *overrides, *switches(row)]
-    return subprocess.run([sys.executable, "-m", "experiments.train", *words], check=False).returncode
+    return run_child([sys.executable, "-m", "experiments.train", *words])
 
 
 def table(figures: Mapping[str, Mapping[str, float]]) -> str:

@@ -8,6 +8,8 @@ import json
 import math
 import pathlib
 import re
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from avfr_jax.errors import AvfrError, ConfigError, InputError, MissingBackendError, OutputError
+from avfr_jax.interrupts import SIGNALS
 from avfr_jax.media.files import atomic_file
 from pipelines import record
 from pipelines.sources import ClipDataset, CorruptFrameError, open_dataset
@@ -46,10 +49,42 @@ def run_program(work: Callable[[], None]) -> int:
     return 0
 
 
+def run_child(words: Sequence[str]) -> int:
+    """Run a command and return its exit status; signals that would end this process are passed on to it alone.
+
+    The command runs in a session of its own: a terminal would else send it Ctrl-C a second time.
+    """
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def forward(number: int, _: object) -> None:
+        if child is None:
+            early.append(number)
+        else:
+            child.send_signal(number)
+
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in handlers.items():
+        if handler != signal.SIG_IGN:  # nohup; the command ignores it too
+            signal.signal(number, forward)
+    try:
+        child = subprocess.Popen(words, start_new_session=True)
+        for number in early:
+            child.send_signal(number)
+        status = child.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return 128 - status if status < 0 else status
+
+
 def add_clips(parser: argparse.ArgumentParser, seconds: float) -> None:
     """Add the arguments `clips` and `--seconds`."""
     parser.add_argument(
-        "clips", nargs="+", type=pathlib.Path, help="square videos, folders of them, or prepared datasets"
+        "clips",
+        nargs="+",
+        type=pathlib.Path,
+        help="square videos or animated pictures, folders of them, or prepared datasets",
     )
     parser.add_argument("--seconds", type=float, default=seconds, help="of each clip; default: %(default)g")
 
@@ -70,7 +105,7 @@ def progress(text: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """A clip to measure on: a square video at `path`, or the clip `entry` of a prepared dataset."""
+    """A clip to measure on: a square video or animated picture at `path`, or the clip `entry` of a prepared dataset."""
 
     name: str
     path: pathlib.Path
@@ -93,14 +128,15 @@ class Clip:
         """Read the sound, mono float32 `[T]` at 16 kHz; None without any, or in ArrayRecord datasets, which hold the
         spectrogram alone."""
         from avfr_jax.media.audio import has_audio, read_audio
+        from avfr_jax.media.image import is_animation
 
         path = self.path
         if self.dataset is not None and self.entry is not None:
             path = record.clip_folder(self.dataset.path, self.entry.name) / record.AUDIO_FILE
-        return read_audio(path) if path.is_file() and has_audio(path) else None
+        return read_audio(path) if path.is_file() and not is_animation(path) and has_audio(path) else None
 
     def _frames(self) -> Iterator[np.ndarray]:
-        from avfr_jax.media.video import VideoReader
+        from avfr_jax.media.animation import open_reader
 
         if self.dataset is not None and self.entry is not None:
             for index in range(self.entry.frames):
@@ -109,7 +145,7 @@ class Clip:
                 except CorruptFrameError as error:
                     raise InputError(f"Frame {index} of {self.name} cannot be read: {error}.") from None
             return
-        for frame in VideoReader(self.path, float(FPS)):
+        for frame in open_reader(self.path, float(FPS)):
             if frame.shape[0] != frame.shape[1]:
                 raise InputError(
                     f"{self.path.name} is {frame.shape[1]} x {frame.shape[0]} pixels, not square; prepare the videos "
@@ -126,11 +162,12 @@ def resized(frame: np.ndarray, size: int) -> np.ndarray:
 
 
 def find_clips(given: Sequence[pathlib.Path]) -> list[Clip]:
-    """Open videos, folders of videos, and datasets of `python -m data.clip_folder`.
+    """Open videos and animated pictures, folders of them, and datasets of `python -m data.clip_folder`.
 
     Raises:
       InputError: nothing there, or a broken dataset.
     """
+    from avfr_jax.media.image import is_animation
     from avfr_jax.media.video import is_video
 
     clips: list[Clip] = []
@@ -139,7 +176,9 @@ def find_clips(given: Sequence[pathlib.Path]) -> list[Clip]:
             dataset = open_dataset(path)
             clips += [Clip(entry.name, path, dataset, entry) for entry in dataset.clips]
             continue
-        inside = sorted(p for p in path.iterdir() if p.is_file() and is_video(p)) if path.is_dir() else [path]
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.is_file() and (is_animation(p) or is_video(p)))
         if not inside or not path.exists():
             raise InputError(f"There is no clip in {path}.")
         clips += [Clip(p.stem, p) for p in inside]

@@ -13,6 +13,7 @@ import numpy as np
 from avfr_jax.errors import FaceError, InputError
 from avfr_jax.faces import SMALLEST_FACE, Crop, FaceBackend, crop_for_clip, mesh_image
 from avfr_jax.landmarks import NUM_LANDMARKS
+from avfr_jax.media.animation import AnimationReader, open_reader
 from avfr_jax.media.audio import audio_blocks
 from avfr_jax.media.image import read_image
 from avfr_jax.media.mel import COLUMNS_PER_SECOND, RATE, mel_spectrogram, silence
@@ -48,7 +49,7 @@ def prepare_video(
 
     Raises InputError for a video that cannot be decoded, OutputError if the disk fails.
     """
-    reader = VideoReader(video, config.fps)
+    reader = open_reader(video, config.fps)
     if config.crop == "none" and reader.info.width != reader.info.height:
         raise InputError(f"{video} is {reader.info.width}×{reader.info.height}: only square videos can stay uncropped")
     if priors is None:
@@ -94,7 +95,7 @@ def prepare_still(
     writer.clip(name, picture.name, places, sound, [_with_mask(frame, points, config, priors)])
 
 
-def _frames(reader: VideoReader, config: ClipConfig) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def _frames(reader: VideoReader | AnimationReader, config: ClipConfig) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     limit = None if config.seconds is None else max(1, round(config.seconds * config.fps))
     return itertools.islice(iter(reader), limit)
 
@@ -126,7 +127,7 @@ def _piece(track: tracking.VideoTrack, first: int, stop: int, name: str, config:
 
 def _write(
     video: pathlib.Path,
-    reader: VideoReader,
+    reader: VideoReader | AnimationReader,
     track: tracking.VideoTrack,
     pieces: list[_Piece],
     config: ClipConfig,

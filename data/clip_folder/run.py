@@ -23,6 +23,7 @@ from data.processes import worker_pool
 _COMMON = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
 _RARE = (".m2v", ".ts", ".mts", ".m2ts", ".vob", ".asf", ".3g2", ".mxf", ".dv")
 VIDEOS = _COMMON + _RARE
+ANIMATIONS = (".gif", ".webp", ".png", ".apng", ".avif")  # of these, the files that are animated
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _LONGEST_NAME = 120  # characters of a clip's name
 
@@ -43,10 +44,10 @@ def prepare(videos: str | os.PathLike[str], out: str | os.PathLike[str], config:
     """Prepare every video under a folder as a dataset of clips; resumes an earlier run.
 
     With `config.stills` every picture instead, as a clip of one frame (see `pipelines.warp.WarpConfig.stills`). Videos
-    are recognised by their file names' endings; hidden files and folders are skipped. Finished videos are not prepared
-    again unless they have changed, and clips of deleted videos stay. A clip's `identity` is that of
-    `config.identities`, else the part of its file name before the first "#" (VoxCeleb's names), else the whole name
-    without its ending.
+    are recognised by their file names' endings, animated pictures by their content; hidden files and folders are
+    skipped. Finished videos are not prepared again unless they have changed, and clips of deleted videos stay. A clip's
+    `identity` is that of `config.identities`, else the part of its file name before the first "#" (VoxCeleb's names),
+    else the whole name without its ending.
 
     Raises:
       InputError: no such folder, or no video in it.
@@ -98,7 +99,7 @@ def run_jobs(jobs: list[Job], identities: dict[str, str], out: pathlib.Path, con
 
 
 def find_videos(root: pathlib.Path, out: pathlib.Path, endings: tuple[str, ...] = VIDEOS) -> list[pathlib.Path]:
-    """Files under a folder with one of the endings, sorted, without those in `out`.
+    """Files under a folder with one of the endings, sorted, without those in `out`; animated pictures are videos.
 
     Raises InputError if there is none.
     """
@@ -110,12 +111,20 @@ def find_videos(root: pathlib.Path, out: pathlib.Path, endings: tuple[str, ...] 
         paths += [
             pathlib.Path(folder, name)
             for name in files
-            if not name.startswith(".") and pathlib.Path(name).suffix.lower() in endings
+            if not name.startswith(".") and _ends(pathlib.Path(folder, name), endings)
         ]
     if not paths:
         what = "video" if endings == VIDEOS else "picture"
         raise InputError(f"{root} holds no {what}: give a folder with {', '.join(endings[:5])} or {endings[5]} files")
     return sorted(paths)
+
+
+def _ends(path: pathlib.Path, endings: tuple[str, ...]) -> bool:
+    """Whether a file counts among those with these endings."""
+    from avfr_jax.media.image import is_animation
+
+    ending = path.suffix.lower()
+    return ending in endings or (endings == VIDEOS and ending in ANIMATIONS and is_animation(path))
 
 
 def _jobs(root: pathlib.Path, paths: list[pathlib.Path]) -> list[Job]:

@@ -212,15 +212,16 @@ class Store:
         number = 1 + max((clip.get("shard", -1) for o in outcomes.values() for clip in o.clips), default=-1)
         waiting = [key for key, outcome in outcomes.items() if any("shard" not in clip for clip in outcome.clips)]
         while waiting:
-            shard = _Shard(form.shard_path(self.folder, number))
-            packed = []
-            while waiting and shard.count < self.config.shard_frames:
-                key = waiting.pop(0)
-                for clip in outcomes[key].clips:
-                    clip["shard"], clip["first"] = number, shard.count + clip.pop("part")
-                shard.append(self._records(key))
-                packed.append(key)
-            shard.finish()
+            path, packed = form.shard_path(self.folder, number), []
+            with scratch(path.with_name(f".{path.name}.partial")) as partial:
+                shard = _Shard(path, partial)
+                while waiting and shard.count < self.config.shard_frames:
+                    key = waiting.pop(0)
+                    for clip in outcomes[key].clips:
+                        clip["shard"], clip["first"] = number, shard.count + clip.pop("part")
+                    shard.append(self._records(key))
+                    packed.append(key)
+                shard.finish()
             for key in packed:
                 self._write_note(key, outcomes[key])
             number += 1
@@ -302,12 +303,12 @@ class SourceWriter:
 
 
 class _Shard:
-    """An ArrayRecord file that gets its name when it is complete."""
+    """An ArrayRecord file, written to `scratch`, that gets its name when it is complete."""
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(self, path: pathlib.Path, scratch: pathlib.Path) -> None:
         from array_record.python.array_record_module import ArrayRecordWriter
 
-        self._path, self._scratch = path, path.with_name(f".{path.name}.partial")
+        self._path, self._scratch = path, scratch
         self._writer = ArrayRecordWriter(str(self._scratch), _OPTIONS)
         self.count = 0
 

@@ -1,9 +1,14 @@
 """The ablation's rows differ in their parts alone; further arguments are passed to the training."""
 
+import os
+import signal
+import threading
+import time
+
 import pytest
 
 from avfr_jax.models import avfr
-from experiments import ablation
+from experiments import ablation, harness
 from experiments.experiment import Experiment, check
 from experiments.settings import load_config, override, parse_overrides
 
@@ -45,3 +50,21 @@ def test_rows_are_trained_in_turn_and_compared(monkeypatch, tmp_path, capsys):
     assert ablation.main([*words, *further]) == 3
     assert ablation.main([str(tmp_path / "none"), *further]) == 2
     assert "There is no clip in" in capsys.readouterr().err
+
+
+def test_a_signal_goes_to_the_training(tmp_path):
+    """It may then end in its own time, and its status is the result."""
+    before, ready = signal.getsignal(signal.SIGTERM), tmp_path / "ready"
+
+    def send():
+        while not ready.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    script = f"trap 'sleep 0.1; exit 9' TERM; : > '{ready}'; while :; do sleep 0.05; done"
+    assert harness.run_child(["sh", "-c", script]) == 9
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert harness.run_child(["sh", "-c", "kill -HUP $$"]) == 129

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import experiments.evaluate as evaluation
 from data.clip_folder import prepare_synthetic
@@ -64,6 +65,15 @@ def test_videos_are_read_at_any_size(dataset, tmp_path):
     assert small.shape == (5, 64, 64, 3)
     expected = np.stack([resized(frame, 64) for frame in frames])
     assert np.abs(small.astype(int) - expected).mean() < 3
+
+
+def test_animated_pictures_are_clips(tmp_path):
+    frames = [Image.fromarray(np.full((32, 32, 3), grey, np.uint8)) for grey in (0, 80, 160)]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], duration=40, lossless=True)
+    frames[0].save(tmp_path / "still.webp")
+    (clip,) = find_clips([tmp_path])
+    assert clip.read(1.0, 32)[:, 0, 0, 0].tolist() == [0, 80, 160]
+    assert clip.sound() is None
 
 
 class _Stopped(Exception):

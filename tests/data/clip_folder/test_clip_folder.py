@@ -8,11 +8,13 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from avfr_jax import interrupts
 from avfr_jax.errors import ConfigError, InputError, OutputError
 from avfr_jax.media.mel import mel_spectrogram
 from avfr_jax.media.video_writer import VideoWriter
-from data.clip_folder import ClipConfig, TooManyRejectedError, prepare, prepare_synthetic
+from data.clip_folder import ClipConfig, TooManyRejectedError, prepare, prepare_synthetic, store
 from data.clip_folder.__main__ import main
 from data.clip_folder.run import Job, run_jobs
 from data.synthetic_heads import render_clip
@@ -332,3 +334,32 @@ def test_rendered_heads_are_a_dataset(tmp_path):
     assert np.abs(read["landmarks"][:, :2]).max() < 1.2
     with pytest.raises(ConfigError, match="even number"):
         prepare_synthetic(tmp_path / "odd", size=33)
+
+
+def test_animated_pictures_are_videos(tmp_path):
+    (tmp_path / "in").mkdir()
+    frames = [Image.fromarray(np.full((64, 64, 3), 40 * i, np.uint8)) for i in range(4)]
+    for name in ("a.webp", "b.png", "c.avif"):
+        frames[0].save(tmp_path / "in" / name, save_all=True, append_images=frames[1:], duration=40)
+    frames[0].save(tmp_path / "in" / "still.png")
+    config = ClipConfig(size=64, min_frames=4, workers=1, crop="none", priors=False)
+    report = prepare(tmp_path / "in", tmp_path / "out", config)
+    assert (report.sources, report.clips, report.frames, report.rejected) == (3, 3, 12, [])
+    dataset = open_dataset(tmp_path / "out")
+    greys = [dataset.read_frame(dataset.clips[0], i)["image"][0, 0, 0] for i in range(4)]
+    assert np.abs(np.subtract(greys, [0, 40, 80, 120])).max() < 8
+
+
+def test_a_shard_that_is_not_finished_leaves_nothing(tmp_path, monkeypatch):
+    there = []
+
+    def fail(shard, part):
+        there.extend(tmp_path.glob("out/.*.partial"))
+        assert there[0] in interrupts._scratch  # so that a signal removes it
+        raise OSError("no space")
+
+    monkeypatch.setattr(store._Shard, "append", fail)
+    with pytest.raises(OutputError, match="no space"):
+        prepare_synthetic(tmp_path / "out", clips=1, frames=2, size=32, storage="arrayrecord")
+    assert len(there) == 1
+    assert not there[0].exists()
