@@ -12,11 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from avfr_jax.config import to_dict
-from avfr_jax.errors import InputError
+from avfr_jax.errors import AvfrError, InputError
 from avfr_jax.model_store import save_model
 from avfr_jax.training.loop import Run
 from avfr_jax.training.optimisers import make_optimisers
-from avfr_jax.training.sharding import make_mesh, put_batch
+from avfr_jax.training.sharding import make_mesh, put_batch, wait_for_processes
 from avfr_jax.training.stopping import say
 from avfr_jax.training.validation import Pair, Validator
 from experiments.experiment import Experiment, build_objective, check, fixed_settings, with_schedule
@@ -30,7 +30,7 @@ Batch = dict[str, Any]
 
 
 def prepare_data(experiment: Experiment, workdir: pathlib.Path) -> Experiment:
-    """Render the synthetic dataset where `data.path` is empty, in process 0."""
+    """Render the synthetic dataset where `data.path` is empty, in process 0; the others wait."""
     if experiment.data.path:
         return experiment
     from data.clip_folder import prepare_synthetic
@@ -38,11 +38,12 @@ def prepare_data(experiment: Experiment, workdir: pathlib.Path) -> Experiment:
     folder, settings = workdir / "data", dataclasses.asdict(experiment.synthetic)
     if jax.process_index() == 0:
         say(f"Rendering {experiment.synthetic.clips} clips of synthetic heads into {folder} (once).")
-        prepare_synthetic(folder, size=experiment.data.size, **settings)
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
-        multihost_utils.sync_global_devices("data rendered")
+        try:
+            prepare_synthetic(folder, size=experiment.data.size, **settings)
+        except AvfrError:
+            wait_for_processes("data")  # the others find no dataset and end too
+            raise
+    wait_for_processes("data")
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, path=str(folder)))
 
 

@@ -25,7 +25,7 @@ from avfr_jax.training.meter import Meter, NonFiniteError
 from avfr_jax.training.objective import Objective, Variables
 from avfr_jax.training.panels import contact_sheet
 from avfr_jax.training.profiling import ProfilerWindow, peak_flops, program_flops
-from avfr_jax.training.sharding import batch_sharding, check_batch, replicated, state_shardings
+from avfr_jax.training.sharding import batch_sharding, check_batch, replicated, state_shardings, wait_for_processes
 from avfr_jax.training.state import TrainState
 from avfr_jax.training.step import Optimisers, StepConfig, compile_ready_step, init_state, state_shapes
 from avfr_jax.training.stopping import Stop, say
@@ -158,6 +158,7 @@ def fit(run: Run) -> Outcome:
     if loop.steps < 1 or any(getattr(loop, f.name) < 0 for f in dataclasses.fields(loop) if f.name.endswith("_every")):
         raise ConfigError("A run needs at least one step, and no interval may be negative.")
     run.workdir.mkdir(parents=True, exist_ok=True)
+    wait_for_processes("start")
     checkpoints = Checkpoints(
         run.workdir,
         run.settings,
@@ -263,6 +264,7 @@ class _Session:
         chips = 1 if run.step.per_device else mesh.size  # the per-device program is counted for one already
         flops = program_flops(lowered, chips, run.step.accumulate)
         self.step = lowered.compile()
+        wait_for_processes("compiled")
         device = mesh.devices.flat[0].device_kind
         self.meter.flops, self.meter.peak = flops, peak_flops(device)
         self.panels = jax.jit(run.objective.panels, out_shardings=replicated(mesh))

@@ -15,6 +15,7 @@ from avfr_jax.errors import ConfigError
 from avfr_jax.training.state import TrainState
 
 AXES = ("data", "fsdp")
+_LONGEST_WAIT = 24 * 3600  # seconds, for a dataset that process 0 renders
 # Parameters with fewer elements stay whole: gathering costs more than the memory saved.
 _SMALL = 2**14
 
@@ -84,3 +85,22 @@ def put_batch(mesh: Mesh, batch: dict[str, Any]) -> dict[str, Any]:
     size = len(next(iter(batch.values()))) * jax.process_count()
     check_batch(mesh, size)
     return {name: jax.make_array_from_process_local_data(sharding, np.asarray(x)) for name, x in batch.items()}
+
+
+def wait_for_processes(name: str) -> None:
+    """Return once every process has called this with the same name; at once where there is only one.
+
+    Waits in JAX's coordination service, up to a day. A collective gives up after half a minute where the processes
+    have not yet connected, so that this precedes the first one and whatever may take one process longer than another.
+
+    Args:
+      name: unlike that of any other call.
+
+    Raises:
+      jax.errors.JaxRuntimeError: another process ended.
+    """
+    if jax.process_count() == 1:
+        return
+    from orbax.checkpoint import multihost
+
+    multihost.get_barrier_sync_fn()(key=f"avfr-{name}", timeout_ms=1000 * _LONGEST_WAIT)

@@ -11,12 +11,14 @@ import jax
 import numpy as np
 import pytest
 
+import data.clip_folder
 from avfr_jax.config import from_dict, to_dict
-from avfr_jax.errors import ConfigError, InputError
+from avfr_jax.errors import ConfigError, InputError, OutputError
 from avfr_jax.model_store import describe_model, load_model
 from avfr_jax.training.logging import read_metrics
 from avfr_jax.training.optimisers import learning_rate
 from avfr_jax.training.terms import FaceParts, Perceptual, WarpedL1
+from experiments import build
 from experiments.build import split
 from experiments.experiment import Experiment, HeldOutConfig, build_objective, check, fixed_settings, with_schedule
 from experiments.settings import CONFIGS, load_config, override
@@ -213,6 +215,29 @@ def test_several_processes_on_cpus_share_no_compiled_programs(monkeypatch):
     finally:
         jax.config.update("jax_enable_compilation_cache", before)
     assert joined == [(("localhost:1",), {"num_processes": 2, "process_id": 1})]
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_processes_wait_for_the_one_that_renders(index, monkeypatch, tmp_path):
+    """Also where it fails; the others then find no dataset."""
+    events, failing = [], []
+
+    def render(folder, **settings):
+        events.append("rendered")
+        if failing:
+            raise OutputError("full")
+
+    monkeypatch.setattr(jax, "process_index", lambda: index)
+    monkeypatch.setattr(data.clip_folder, "prepare_synthetic", render)
+    monkeypatch.setattr(build, "wait_for_processes", events.append)
+    config = load_config("tiny", Experiment)
+    assert build.prepare_data(config, tmp_path).data.path == str(tmp_path / "data")
+    assert events == [["rendered", "data"], ["data"]][index]
+    if index == 0:
+        failing.append(True)
+        with pytest.raises(OutputError):
+            build.prepare_data(config, tmp_path)
+        assert events[2:] == ["rendered", "data"]
 
 
 def test_show_into_a_pipe_that_closes_is_quiet():
