@@ -75,6 +75,14 @@ LIP_RINGS = (
 """Closed loops around the mouth from the outside to the inside, point beside point."""
 CHEEKS = (50, 280, 205, 425, 187, 411, 117, 346, 36, 266, 212, 432, 151, 9, 69, 299, 18, 200, 199)
 
+HEAD_KEYPOINTS = (
+    *(1, 33, 263, 152, 61, 291, 10, 13, 14, 234),
+    *(454, 159, 386, 105, 334, 172, 397, 145, 374, 168),
+)
+"""Landmarks that a head's canonical keypoints may be trained to lie on (`training.head_terms.MeshKeypoints`): nose,
+corners of eyes and mouth, chin, forehead, lips, temples, lids, brows, jaw. The first of them spread over the whole face
+already, so that fewer keypoints, or the first few of a call, still do."""
+
 # Single landmarks.
 FOREHEAD, NOSE_BASE = 10, 2
 UPPER_LIP, LOWER_LIP = 13, 14

@@ -4,8 +4,9 @@ Every one works under `jit`, `grad` and `vmap`, takes any float dtype, and compu
 where the input is float64), so that bfloat16 activations lose nothing in the mean. A function returns its term
 unweighted, except where it sums over layers or scales.
 
-Sources: FOMM (Siarohin et al. 2019) for the perceptual pyramid, feature matching and equivariance; Goodfellow et al.
-2014, Mao et al. 2017 (least squares) and Lim and Ye 2017 (hinge) for the adversarial terms.
+Sources: FOMM (Siarohin et al. 2019) for the perceptual pyramid, feature matching and equivariance; face-vid2vid (Wang
+et al. 2021) for keypoint prior, head pose and deformation; Goodfellow et al. 2014, Mao et al. 2017 (least squares) and
+Lim and Ye 2017 (hinge) for the adversarial terms.
 """
 
 from collections.abc import Callable, Sequence
@@ -167,38 +168,40 @@ def feature_matching(real_maps: Sequence[Any], fake_maps: Sequence[Any], weights
 
 
 def equivariance_value(
-    kp_driving: Float[Array, "n k 2"], kp_transformed: Float[Array, "n k 2"], warp: RandomWarp
+    kp_driving: Float[Array, "n k d"], kp_transformed: Float[Array, "n k d"], warp: RandomWarp
 ) -> Float[Array, ""]:
     """Distance of a frame's keypoints from those of the warped frame, mapped back (FOMM, section 3.3).
 
     Args:
-      kp_driving: keypoints (x, y) in [-1, 1] of the frame.
+      kp_driving: keypoints (x, y[, z]) in [-1, 1] of the frame; of those in 3-D the projection (x, y) counts (Wang et
+        al. 2021, appendix A.2).
       kp_transformed: keypoints of `ops.tps.warp_frames(warp, frame)`.
       warp: the random warp.
 
     Returns:
       Mean absolute difference, in units of half a frame.
     """
-    return l1(kp_driving, warp_points(warp, widen(kp_transformed)))
+    return l1(kp_driving[..., :2], warp_points(warp, widen(kp_transformed[..., :2])))
 
 
 def equivariance_jacobian(
-    jacobian_driving: Float[Array, "n k 2 2"],
-    jacobian_transformed: Float[Array, "n k 2 2"],
-    kp_transformed: Float[Array, "n k 2"],
+    jacobian_driving: Float[Array, "n k d d"],
+    jacobian_transformed: Float[Array, "n k d d"],
+    kp_transformed: Float[Array, "n k d"],
     warp: RandomWarp,
 ) -> Float[Array, ""]:
     """`equivariance_value` for Jacobians (FOMM, section 3.3): the mean of |I - J_d⁻¹ (∇T J_t)|.
 
     Args:
-      jacobian_driving: of the frame.
+      jacobian_driving: of the frame; of 3 × 3 ones the upper left 2 × 2 counts.
       jacobian_transformed: of the warped frame.
       kp_transformed: its keypoints, where the warp's own Jacobian ∇T is taken.
       warp: the random warp.
     """
-    at = warp_jacobian(warp, widen(kp_transformed))
-    carried = jnp.einsum("nkij,nkjl->nkil", at, widen(jacobian_transformed), precision="highest")
-    ratio = jnp.einsum("nkij,nkjl->nkil", small_inverse(widen(jacobian_driving)), carried, precision="highest")
+    at = warp_jacobian(warp, widen(kp_transformed[..., :2]))
+    driving, transformed = (widen(j[..., :2, :2]) for j in (jacobian_driving, jacobian_transformed))
+    carried = jnp.einsum("nkij,nkjl->nkil", at, transformed, precision="highest")
+    ratio = jnp.einsum("nkij,nkjl->nkil", small_inverse(driving), carried, precision="highest")
     return jnp.abs(jnp.eye(2, dtype=ratio.dtype) - ratio).mean()
 
 
@@ -215,3 +218,44 @@ def keypoint_spread(value: Float[Array, "n k d"], least: float) -> Float[Array, 
     squares = jnp.sum((value[:, :, None] - value[:, None]) ** 2, axis=-1)
     close = jnp.maximum(least - squares, 0.0) * (1 - jnp.eye(k, dtype=squares.dtype))
     return close.sum((1, 2)).mean() / (k * (k - 1))
+
+
+def keypoint_prior(value: Float[Array, "n k 3"], *, least: float = 0.1, depth: float = 0.33) -> Float[Array, ""]:
+    """face-vid2vid's keypoint prior loss (Wang et al. 2021, eq. 5): the sum over ordered pairs of max(0, D_t -
+    distance²), each keypoint's pair with itself included, plus the distance of the mean depth from z_t; averaged over
+    samples.
+
+    Args:
+      value: positions (x, y, z) in [-1, 1].
+      least: D_t, a squared distance.
+      depth: z_t.
+    """
+    value = widen(value)
+    # The unofficial program's distances are taken a millionth off, which its gradients show.
+    squares = jnp.sum((value[:, :, None] - value[:, None] + 1e-6) ** 2, axis=-1)
+    close = jnp.maximum(least - squares, 0.0).sum((1, 2))
+    return (close + jnp.abs(value[..., 2].mean(1) - depth)).mean()
+
+
+def head_pose(angles: Float[Array, "n 3"], target: Float[Array, "n 3"]) -> Float[Array, ""]:
+    """face-vid2vid's head pose loss (Wang et al. 2021, appendix A.2): the absolute differences of yaw, pitch and roll
+    in degrees, summed, averaged over samples; a target of NaN counts as met, and no gradient flows into targets."""
+    return jnp.abs(_known_difference(angles, target)).sum(-1).mean()
+
+
+def deformation(expression: Float[Array, "n k 3"]) -> Float[Array, ""]:
+    """face-vid2vid's deformation prior loss (Wang et al. 2021, appendix A.2): the L1 norm of all offsets of a frame,
+    averaged over frames."""
+    return jnp.abs(widen(expression)).sum((1, 2)).mean()
+
+
+def known_l1(prediction: Float[Array, "*shape"], target: Float[Array, "*shape"]) -> Float[Array, ""]:
+    """`l1` where the target is a number: targets of NaN count as met. No gradient flows into the target."""
+    return jnp.abs(_known_difference(prediction, target)).mean()
+
+
+def _known_difference(prediction: Array, target: Array) -> Array:
+    """Prediction less target; 0 where the target is NaN, whose gradient would otherwise be NaN too."""
+    target = jax.lax.stop_gradient(widen(target))
+    known = ~jnp.isnan(target)
+    return jnp.where(known, widen(prediction) - jnp.where(known, target, 0.0), 0.0)

@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.backbones.stack import MEAN, STD
-from avfr_jax.backbones.weights import describe, load_weights
+from avfr_jax.backbones.weights import SOURCES, describe, load_weights
 from avfr_jax.nn.layers import BatchNorm, Conv
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.rotations import ANGLE_BINS, binned_angles
 from avfr_jax.typing import Array, Float
 
 NAME = "hopenet"
+SOURCE = SOURCES[NAME]
 SIDE = 224
 """Of the input, in pixels."""
 ANGLES = ("yaw", "pitch", "roll")

@@ -11,7 +11,7 @@ from avfr_jax.ops.precision import widen
 from avfr_jax.typing import Array, Float
 
 ANGLE_BINS = 66
-"""Bins of three degrees from -99 degrees up, of Hopenet and of face-vid2vid's head-pose estimator."""
+"""Of three degrees from -99 degrees up: those of Hopenet and of face-vid2vid's head-pose estimator."""
 
 
 def _radians(angle: Array, exact: bool) -> Array:
@@ -54,7 +54,9 @@ def matrix_to_euler(
     return yaw * degrees, pitch * degrees, roll * degrees
 
 
-def binned_angles(logits: Float[Array, "*batch 66"]) -> Float[Array, "*batch"]:
-    """Angles in degrees from logits over `ANGLE_BINS` bins: the expectation over the bins (Ruiz et al. 2018)."""
-    bins = jnp.arange(ANGLE_BINS, dtype=widen(logits).dtype)
-    return (jax.nn.softmax(widen(logits), axis=-1) * bins).sum(-1) * 3 - 99
+def binned_angles(logits: Float[Array, "*batch bins"]) -> Float[Array, "*batch"]:
+    """Angles in degrees from logits over bins of three degrees around 0, e.g. `ANGLE_BINS`: the expectation over the
+    bins (Ruiz et al. 2018), Σ softmax(logits)_i · 3 i - 3 · bins / 2."""
+    bins = logits.shape[-1]
+    share = jax.nn.softmax(widen(logits), axis=-1)
+    return share @ jnp.arange(bins, dtype=share.dtype) * 3 - 1.5 * bins

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from avfr_jax import losses
 from avfr_jax.errors import ConfigError
 from avfr_jax.models.discriminators import judgement_size
+from avfr_jax.training.forward import Forward, Frozen, Judgement
 from avfr_jax.training.objective import Gradients, Variables
-from avfr_jax.training.terms import Adversarial, DiscriminatorTerm, Forward, Frozen, Judgement, Term
+from avfr_jax.training.terms import Adversarial, DiscriminatorTerm, Term
 from avfr_jax.typing import Array
 
 
@@ -67,7 +68,7 @@ class Task:
       evaluate: (config, variables, batch, mode) -> metrics of each sample, predictions.
       panels: (config, variables, batch, mode) -> images by name.
       sample: (config, key, size) -> random numbers of a step, `size` being the first axis of each.
-      networks: trained by the generator's side of the losses; their parameters are averaged.
+      networks: config -> those trained by the generator's side of the losses; their parameters are averaged.
       provides: config -> names that terms may find in `READS`.
     """
 
@@ -78,7 +79,7 @@ class Task:
     evaluate: Callable[[Any, Variables, dict[str, Any], Mode], tuple[dict[str, Any], Any]]
     panels: Callable[[Any, Variables, dict[str, Any], Mode], dict[str, Any]]
     sample: Callable[[Any, Array, int], Any] = lambda config, key, size: {}
-    networks: tuple[str, ...] = ("generator",)
+    networks: Callable[[Any], tuple[str, ...]] = lambda config: ("generator",)
     provides: Callable[[Any], tuple[str, ...]] = lambda config: ()
 
 
@@ -136,8 +137,8 @@ class ComposedObjective:
         self.frozen: Frozen = dict(loaded)
         self.notes = tuple(network.description for network in self.frozen.values())
         self.adversarial = next((t for t in self.terms if isinstance(t, Adversarial)), None)
-        self.averaged = task.networks
-        self.networks = (*task.networks, "discriminator") if self.adversarial else task.networks
+        self.averaged = task.networks(config)
+        self.networks = (*self.averaged, "discriminator") if self.adversarial else self.averaged
         self._read = {name for term in self.terms for name in term.READS}
 
     def init(self, key: Array) -> Variables:
@@ -160,7 +161,7 @@ class ComposedObjective:
         mode = Mode(True, axis_name, self.dtype, self.remat, "transformed" in self._read)
 
         def generator_side(params: dict[str, Any]) -> Any:
-            own = {name: {**variables[name], "params": params[name]} for name in self.task.networks}
+            own = {name: {**variables[name], "params": params[name]} for name in self.averaged}
             forward = self.task.forward(self.config, own, batch, random, mode)
             terms = {
                 term.NAME: term.weight * term(forward, frozen)
@@ -169,7 +170,7 @@ class ComposedObjective:
             }
             return (_total(terms), forward.prediction), (forward, terms)
 
-        params = {name: variables[name]["params"] for name in self.task.networks}
+        params = {name: variables[name]["params"] for name in self.averaged}
         (value, prediction), vjp, (forward, terms) = jax.vjp(generator_side, params, has_aux=True)
         cotangent, adversarial = jnp.zeros_like(prediction), Gradients({}, {}, {})
         if self.adversarial:

@@ -1,67 +1,37 @@
 """Loss terms: frozen dataclasses of a weight and settings, each with one pure function; an objective is a list of them.
 
 `NAME` is a term's name in metrics (`loss/NAME`) and settings (`--losses.NAME.weight`). `READS` names the parts of
-`Forward` beyond prediction and target that it needs: `landmarks`, `keypoints`, `jacobians`, `warped`, `mouth_opening`,
-or `judgement`, for the terms that read the discriminator's output instead.
+`Forward` beyond prediction and target that it needs: `landmarks`, `keypoints`, `jacobians`, `heads` (those of
+face-vid2vid), `warped`, `mouth_opening`, or `judgement`, for the terms that read the discriminator's output instead.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from avfr_jax import losses
 from avfr_jax.backbones.lpips import Lpips, LpipsKind, load_lpips
-from avfr_jax.backbones.perceptual import PerceptualName, PerceptualNetwork, perceptual_network
+from avfr_jax.backbones.perceptual import (
+    FACE_VID2VID_LAYERS,
+    PerceptualName,
+    PerceptualNetwork,
+    perceptual_network,
+)
+from avfr_jax.errors import MissingBackendError
 from avfr_jax.faces.face_parts import face_part_masks
 from avfr_jax.metrics import image
 from avfr_jax.ops.resize import upsample_nearest
-from avfr_jax.ops.tps import RandomWarp
-from avfr_jax.training.objective import Variables
-
-
-class Forward(NamedTuple):
-    """The generator side's forward pass, as the terms read it.
-
-    Attributes:
-      prediction: generated images `[N, H, W, C]` in [0, 1].
-      target: true images.
-      collections: `{network: {collection: tree}}`, the updated running statistics.
-      batch: the batch behind it.
-      source: learned `Keypoints` of the source frames.
-      driving: of the driving frames.
-      transformed: of the driving frames under `warp`.
-      warp: random warp of the equivariance terms.
-      outputs: further outputs of the family's generator by name.
-      condition: further inputs of the discriminator; no gradient flows into them.
-    """
-
-    prediction: Any
-    target: Any
-    collections: Variables
-    batch: Mapping[str, Any] = {}
-    source: Any = None
-    driving: Any = None
-    transformed: Any = None
-    warp: RandomWarp | None = None
-    outputs: Mapping[str, Any] = {}
-    condition: tuple[Any, ...] = ()
-
-
-class Judgement(NamedTuple):
-    """Discriminator outputs: feature maps (of each scale's layers in turn) and one map of logits a scale, of targets
-    (`real`) and predictions (`fake`)."""
-
-    real_maps: Any
-    real_logits: Any
-    fake_maps: Any
-    fake_logits: Any
-
-
-Frozen = Mapping[str, Any]  # frozen networks by the name of their term
-Reads = tuple[str, ...]
+from avfr_jax.training.forward import Forward, Frozen, Judgement, Reads
+from avfr_jax.training.head_terms import (
+    Deformation,
+    HeadPose,
+    KeypointPrior,
+    MeshCanonical,
+    MeshKeypoints,
+    MeshTranslation,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +68,27 @@ class Perceptual:
             scales=network.scales if self.scales is None else self.scales,
             normalise=network.normalise if self.normalise is None else self.normalise,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class FacePerceptual(Perceptual):
+    """`Perceptual` in the features of a network that recognises faces, at the image's own size (face-vid2vid, appendix
+    A.2). It is left out, which the log says, where its weights have not been imported."""
+
+    NAME: ClassVar[str] = "face_perceptual"
+    weight: float = 10.0
+    network: PerceptualName = "face-vgg"
+
+    def load(self, dtype: Any = None) -> PerceptualNetwork:
+        """The frozen network; `none` where its weights are absent."""
+        try:
+            return super().load(dtype)
+        except MissingBackendError as error:
+            nothing = perceptual_network("none")
+            return dataclasses.replace(nothing, description=f"losses.{self.NAME} is left out. {error}")
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        return super().__call__(forward, frozen) if frozen[self.NAME].weights else jnp.zeros(())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,10 +251,11 @@ class FeatureMatching:
         return losses.feature_matching(judgement.real_maps, judgement.fake_maps, (1.0,) * len(judgement.fake_maps))
 
 
-ImageTerm = Perceptual | PyramidL1 | LpipsDistance | Structural | FaceParts | WarpedL1 | MouthOpening
-KeypointTerm = KeypointSpread | EquivarianceValue | EquivarianceJacobian
+ImageTerm = Perceptual | FacePerceptual | PyramidL1 | LpipsDistance | Structural | FaceParts | WarpedL1 | MouthOpening
+KeypointTerm = KeypointSpread | KeypointPrior | EquivarianceValue | EquivarianceJacobian
+HeadTerm = Deformation | HeadPose | MeshKeypoints | MeshCanonical | MeshTranslation
 DiscriminatorTerm = Adversarial | FeatureMatching
-Term = ImageTerm | KeypointTerm | DiscriminatorTerm
+Term = ImageTerm | KeypointTerm | HeadTerm | DiscriminatorTerm
 
 FOMM_TERMS: tuple[Term, ...] = (
     Perceptual(),
@@ -273,3 +265,16 @@ FOMM_TERMS: tuple[Term, ...] = (
     EquivarianceJacobian(),
 )
 """FOMM's losses with the weights of `vox-adv-256`."""
+
+FACE_VID2VID_TERMS: tuple[Term, ...] = (
+    Perceptual(10.0, layers=FACE_VID2VID_LAYERS),
+    FacePerceptual(10.0),
+    Adversarial(1.0, "hinge"),
+    FeatureMatching(10.0),
+    EquivarianceValue(20.0),
+    KeypointPrior(10.0),
+    HeadPose(20.0),
+    Deformation(5.0),
+)
+"""face-vid2vid's losses with the paper's weights (appendix A.2); that of feature matching, for which it gives none, is
+FOMM's."""

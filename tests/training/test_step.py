@@ -10,17 +10,12 @@ import pytest
 
 from avfr_jax.errors import ConfigError
 from avfr_jax.models.mouth_masking import mouth_opening
+from avfr_jax.training.forward import Forward
 from avfr_jax.training.objectives import avfr as avfr_training
 from avfr_jax.training.optimisers import OptimiserConfig, learning_rate, make_optimisers
 from avfr_jax.training.sharding import make_mesh, put_batch
 from avfr_jax.training.step import StepConfig, init_state, make_step
-from avfr_jax.training.terms import (
-    Adversarial,
-    FeatureMatching,
-    Forward,
-    MouthOpening,
-    PyramidL1,
-)
+from avfr_jax.training.terms import Adversarial, FeatureMatching, MouthOpening, PyramidL1
 from tests.training.networks import AVFR, avfr_objective, face, fomm_objective
 from tests.training.small import LinearObjective
 

@@ -12,8 +12,8 @@ from avfr_jax.motion import Keypoints
 from avfr_jax.ops.tps import RandomWarp, control_grid, sample_warp, warp_frames
 from avfr_jax.training import panels
 from avfr_jax.training.composed import Mode, Task
+from avfr_jax.training.forward import Forward
 from avfr_jax.training.objective import Variables
-from avfr_jax.training.terms import Forward
 from avfr_jax.typing import Array
 
 NETWORKS = ("keypoint_detector", "generator")
@@ -130,7 +130,7 @@ def animation_task(forward: Callable[..., Forward], **parts: Any) -> Task:
         "evaluate": evaluate,
         "panels": panels,
         "sample": sample_warps,
-        "networks": NETWORKS,
+        "networks": lambda config: NETWORKS,
         "provides": provides,
     }
     return Task(forward=forward, **(common | parts))

@@ -14,9 +14,9 @@ from avfr_jax.media.mel import BANDS, WINDOW_COLUMNS
 from avfr_jax.models import avfr, fomm, mouth_masking
 from avfr_jax.motion import Keypoints
 from avfr_jax.training.composed import Mode
+from avfr_jax.training.forward import Forward
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives import animation
-from avfr_jax.training.terms import Forward
 from avfr_jax.typing import Array
 
 

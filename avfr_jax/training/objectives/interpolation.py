@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from avfr_jax.models import interpolation
 from avfr_jax.models.interpolation import InterpolationConfig
 from avfr_jax.training.composed import Mode
+from avfr_jax.training.forward import Forward
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives.images import Predicted, image_task
-from avfr_jax.training.terms import Forward
 
 FRAMES = ("source", "between", "driving")
 

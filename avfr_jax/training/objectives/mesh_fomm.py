@@ -10,9 +10,9 @@ from typing import Any
 from avfr_jax.models import mesh_fomm
 from avfr_jax.motion import FaceMesh, Keypoints, MeshKeypoints
 from avfr_jax.training.composed import Mode
+from avfr_jax.training.forward import Forward
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives import animation
-from avfr_jax.training.terms import Forward
 
 
 def forward(

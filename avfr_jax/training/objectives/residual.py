@@ -15,10 +15,10 @@ from avfr_jax.models import landmark_warp, residual
 from avfr_jax.models.residual import ResidualConfig
 from avfr_jax.motion import FaceMesh
 from avfr_jax.training.composed import Mode
+from avfr_jax.training.forward import Forward
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives import animation
 from avfr_jax.training.objectives.images import Predicted, image_task
-from avfr_jax.training.terms import Forward
 from avfr_jax.typing import Array
 
 

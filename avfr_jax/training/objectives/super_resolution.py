@@ -12,9 +12,9 @@ from avfr_jax.models import super_resolution
 from avfr_jax.models.super_resolution import SuperResolutionConfig
 from avfr_jax.ops.resize import resize_cubic
 from avfr_jax.training.composed import Mode
+from avfr_jax.training.forward import Forward
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives.images import Predicted, image_task
-from avfr_jax.training.terms import Forward
 from avfr_jax.typing import Array
 
 

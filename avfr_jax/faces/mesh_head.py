@@ -1,0 +1,127 @@
+"""Heads of normalised face meshes, many at a time and in JAX: rotation, place and a few points in three dimensions, as
+face-vid2vid's networks are trained to find them in pixels.
+
+A head's frame is that of `landmarks.canonical_face`: x to the image's right, y down, z away from the camera. Volumes
+whose depth axis a motion network samples have the same sign: depth -1 is nearest to the camera.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avfr_jax.landmarks import RIGID, canonical_face
+from avfr_jax.motion import FaceMesh
+from avfr_jax.ops.precision import widen
+from avfr_jax.typing import Array, Float
+
+DEPTH_SCALE = 1.2
+"""Depth of the mesh under an orthographic camera whose rotations are `mesh_rotations`'. Those are of a camera near the
+face, which sees more of a turn than one far away: turned from one frame to another (2,700 pairs of 90 clips), the mesh
+comes nearest to the other frame's with its depth increased by this factor."""
+
+_ITERATIONS = 10
+_PARAMETERS = 6  # of a rotation and a translation
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MeshHead:
+    """Heads of N frames as x = R x_c + t for every point; NaN throughout where there is no face. A pytree.
+
+    Attributes:
+      rotation: `[N, 3, 3]` R.
+      translation: `[N, 3]` t: the centre of the points that move with the skull, at depth 0.
+      positions: `[N, K, 3]` x: (x, y) of the landmarks in [-1, 1], z in their units from the centre, `DEPTH_SCALE`
+        times the mesh's.
+    """
+
+    rotation: Any
+    translation: Any
+    positions: Any
+
+    @property
+    def canonical(self) -> Any:
+        """`[N, K, 3]` x_c, expression included: the points of the head seen from the front, around its centre."""
+        return jnp.einsum("nji,nkj->nki", self.rotation, self.positions - self.translation[:, None])
+
+
+def mesh_head(landmarks: Float[Array, "n 478 3"], points: tuple[int, ...]) -> MeshHead:
+    """Heads of normalised landmarks, with the points of these indices."""
+    landmarks = widen(landmarks)
+    centre = landmarks[:, np.array(RIGID)].mean(1)
+    depth = DEPTH_SCALE * (landmarks[:, np.array(points), 2] - centre[:, 2:])
+    positions = jnp.concatenate([landmarks[:, np.array(points), :2], depth[..., None]], -1)
+    return MeshHead(mesh_rotations(landmarks), centre * jnp.asarray([1, 1, 0], centre.dtype), positions)
+
+
+@functools.cache
+def _model() -> tuple[np.ndarray, np.ndarray]:
+    """The rigid points around their centre with a root-mean-square distance of 1, and the transposed rotation of the
+    average face as `FaceMesh` defines it, which is the first guess's frame."""
+    points = canonical_face()[list(RIGID)].astype(np.float64)
+    points -= points.mean(0)
+    with jax.ensure_compile_time_eval():
+        frame = np.asarray(FaceMesh.from_landmarks(canonical_face()[None]).rotation[0])
+    return (points / np.sqrt((points**2).sum(1).mean())).astype(np.float32), frame.T
+
+
+@jax.jit
+def mesh_rotations(landmarks: Float[Array, "n 478 3"]) -> Float[Array, "n 3 3"]:
+    """Rotations of heads from normalised landmarks of square frames: those of `faces.pose.head_pose`, the least-squares
+    solution of the perspective-n-point problem with its points, face and camera, by Gauss and Newton's method from a
+    weak-perspective fit. NaN where there is no face."""
+    seen = widen(landmarks)[:, np.array(RIGID), :2]
+    model, frame = (jnp.asarray(x, seen.dtype) for x in _model())
+    guess = FaceMesh.from_landmarks(landmarks)
+    rotation = guess.rotation.astype(seen.dtype) @ frame
+    # The focal length is the frame's side, and so 2 in its normalised units.
+    spread = jnp.sqrt(((seen - seen.mean(1, keepdims=True)) ** 2).sum((1, 2)) / (model[:, :2] ** 2).sum())
+    away = 2 / spread[:, None]
+    translation = jnp.concatenate([seen.mean(1) * away / 2, away], axis=1)
+
+    def step(_: Any, pose: tuple[Array, Array]) -> tuple[Array, Array]:
+        return _refined(model, seen, *pose)
+
+    rotation, _ = jax.lax.fori_loop(0, _ITERATIONS, step, (rotation, translation))
+    return rotation
+
+
+def _refined(
+    model: Float[Array, "k 3"], seen: Float[Array, "n k 2"], rotation: Float[Array, "n 3 3"], shift: Float[Array, "n 3"]
+) -> tuple[Array, Array]:
+    """One step towards the least squares of the projection's errors."""
+    turned = jnp.einsum("nij,kj->nki", rotation, model)
+    x, y, z = jnp.moveaxis(turned + shift[:, None], -1, 0)
+    error = seen - 2 * jnp.stack([x, y], -1) / z[..., None]
+    nothing = jnp.zeros_like(z)
+    by_place = 2 / z[..., None, None] * jnp.stack(
+        [jnp.stack([jnp.ones_like(z), nothing, -x / z], -1), jnp.stack([nothing, jnp.ones_like(z), -y / z], -1)], -2
+    )  # fmt: skip
+    # A small turn w moves a point p by w × p.
+    by_turn = jnp.cross(turned[..., None, :], by_place)
+    slope = jnp.concatenate([by_turn, by_place], -1)
+    normal = jnp.einsum("nkri,nkrj->nij", slope, slope)
+    change = _solved(normal, jnp.einsum("nkri,nkr->ni", slope, error))
+    return _turn(change[:, :3]) @ rotation, shift + change[:, 3:]
+
+
+def _solved(matrix: Float[Array, "n p p"], right: Float[Array, "n p"]) -> Float[Array, "n p"]:
+    """Solutions of positive definite systems, by elimination: they are too small and too many for LAPACK."""
+    rows = jnp.concatenate([matrix, right[..., None]], -1)
+    for i in range(_PARAMETERS):
+        row = rows[:, i] / rows[:, i, i, None]
+        rows = (rows - rows[:, :, i, None] * row[:, None]).at[:, i].set(row)
+    return rows[..., -1]
+
+
+def _turn(vector: Float[Array, "n 3"]) -> Float[Array, "n 3 3"]:
+    """Rotations about vectors by their lengths in radians (Rodrigues' formula)."""
+    angle = jnp.sqrt((vector**2).sum(-1) + 1e-20)[:, None, None]
+    x, y, z = jnp.moveaxis(vector, -1, 0)
+    zero = jnp.zeros_like(x)
+    cross = jnp.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3) / angle
+    return jnp.eye(3, dtype=vector.dtype) + jnp.sin(angle) * cross + (1 - jnp.cos(angle)) * (cross @ cross)

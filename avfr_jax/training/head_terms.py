@@ -1,0 +1,155 @@
+"""Loss terms of face-vid2vid's heads (Wang et al. 2021, section 3.3 and appendix A.2), and of training them with the
+face mesh. See `avfr_jax.training.terms`."""
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from avfr_jax import losses
+from avfr_jax.backbones import hopenet
+from avfr_jax.backbones.hopenet import PoseNetwork
+from avfr_jax.backbones.weights import is_imported
+from avfr_jax.faces.mesh_head import MeshHead, mesh_head, mesh_rotations
+from avfr_jax.landmarks import HEAD_KEYPOINTS
+from avfr_jax.ops.rotations import matrix_to_euler
+from avfr_jax.training.forward import Forward, Frozen, Heads, Reads
+
+
+@dataclasses.dataclass(frozen=True)
+class KeypointPrior:
+    """face-vid2vid's keypoint prior loss, of the driving frames' keypoints: a sum over pairs, with a prior of their
+    mean depth (see `losses.keypoint_prior`).
+
+    Attributes:
+      weight: the paper's.
+      least: squared distance below which a pair is penalised.
+      depth: mean depth of the keypoints, from -1 (nearest to the camera) to 1.
+    """
+
+    NAME: ClassVar[str] = "keypoint_prior"
+    READS: ClassVar[Reads] = ("keypoints",)
+    weight: float = 10.0
+    least: float = 0.1
+    depth: float = 0.33
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        return losses.keypoint_prior(forward.driving.value, least=self.least, depth=self.depth)
+
+
+@dataclasses.dataclass(frozen=True)
+class Deformation:
+    """L1 norm of the driving frames' expression offsets (face-vid2vid's deformation prior loss)."""
+
+    NAME: ClassVar[str] = "deformation"
+    READS: ClassVar[Reads] = ("heads",)
+    weight: float = 5.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        return losses.deformation(forward.outputs["heads"].driving.expression)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadPose:
+    """Difference of the estimated angles from those of a solver or a frozen network, in degrees (face-vid2vid's head
+    pose loss).
+
+    Attributes:
+      weight: the paper's.
+      target: `mesh`, the pose that `faces.pose` solves from the face mesh; `hopenet`, Hopenet's, as the paper; `auto`,
+        Hopenet's where its weights have been imported, else the mesh's.
+      frames: whose angles count: the driving frames', as in the paper, or those of both.
+      as_published: take Hopenet's pitch as it is, as the unofficial program does. It grows upwards, but downwards in a
+        rotation of the volume; without this the sign is changed.
+    """
+
+    NAME: ClassVar[str] = "head_pose"
+    weight: float = 20.0
+    target: Literal["auto", "mesh", "hopenet"] = "auto"
+    frames: Literal["driving", "both"] = "driving"
+    as_published: bool = False
+
+    @property
+    def READS(self) -> Reads:
+        """Landmarks too, unless the target is Hopenet's."""
+        return ("heads",) if self.target == "hopenet" else ("heads", "landmarks")
+
+    def load(self, dtype: Any = None) -> PoseNetwork:
+        """Hopenet; one without weights where the target is the mesh's.
+
+        Raises:
+          MissingBackendError: `target` is `hopenet` and its weights are absent.
+        """
+        if self.target == "hopenet" or (self.target == "auto" and is_imported(hopenet.NAME)):
+            return hopenet.load_hopenet(dtype)
+        note = "head pose of the face mesh (perspective-n-point)"
+        if self.target == "auto":
+            note += f", not Hopenet's: {hopenet.SOURCE.advice}"
+        return PoseNetwork(None, description=note)
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        heads: Heads = forward.outputs["heads"]
+        angles = {"driving": heads.driving_angles, "source": heads.source_angles}
+        names = ("driving",) if self.frames == "driving" else ("driving", "source")
+        terms = [losses.head_pose(angles[name], self._wanted(forward, frozen, name)) for name in names]
+        return sum(terms, jnp.zeros(())) / len(terms)
+
+    def _wanted(self, forward: Forward, frozen: Frozen, which: str) -> jax.Array:
+        network: PoseNetwork = frozen[self.NAME]
+        if network.variables is None:
+            rotations = mesh_rotations(forward.batch[f"{which}_landmarks"])
+            return jnp.stack(matrix_to_euler(rotations), axis=-1)
+        angles = network(forward.batch[which][..., :3])
+        return angles if self.as_published else angles * jnp.asarray([1, -1, 1], angles.dtype)
+
+
+def _mesh_heads(forward: Forward) -> tuple[MeshHead, MeshHead]:
+    """Heads of the source's and the driving frames' face meshes, with as many points as there are keypoints."""
+    count = forward.driving.value.shape[1]
+    source, driving = (
+        mesh_head(forward.batch[f"{name}_landmarks"], HEAD_KEYPOINTS[:count]) for name in ("source", "driving")
+    )
+    return source, driving
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshKeypoints:
+    """Distance of the composed keypoints of both frames from points of the face mesh, in three dimensions. With
+    `MeshCanonical`, `MeshTranslation` and `HeadPose` it makes keypoints out of real points of the face, which few
+    clips alone do not. Needs no more keypoints than `landmarks.HEAD_KEYPOINTS` has points."""
+
+    NAME: ClassVar[str] = "mesh_keypoints"
+    READS: ClassVar[Reads] = ("keypoints", "heads", "landmarks")
+    weight: float = 10.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        source, driving = _mesh_heads(forward)
+        value = losses.known_l1(forward.source.value, source.positions)
+        return (value + losses.known_l1(forward.driving.value, driving.positions)) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshCanonical:
+    """Distance of the canonical keypoints from points of the source's face mesh, turned to the front."""
+
+    NAME: ClassVar[str] = "mesh_canonical"
+    READS: ClassVar[Reads] = ("heads", "landmarks")
+    weight: float = 10.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        return losses.known_l1(forward.outputs["heads"].source.canonical, _mesh_heads(forward)[0].canonical)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshTranslation:
+    """Distance of the translation of both frames from the face mesh's centre, at depth 0."""
+
+    NAME: ClassVar[str] = "mesh_translation"
+    READS: ClassVar[Reads] = ("heads", "landmarks")
+    weight: float = 10.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        heads: Heads = forward.outputs["heads"]
+        pairs = zip((heads.source, heads.driving), _mesh_heads(forward), strict=True)
+        return sum((losses.known_l1(a.translation, b.translation) / 2 for a, b in pairs), jnp.zeros(()))
