@@ -1,0 +1,356 @@
+"""Bytes a frame of a head's motion, table 6 of face-vid2vid: `python -m experiments.head_rates CLIPS --model NAME`.
+
+A frame is 3 angles, 3 translations and 3 K expression offsets. As half-precision bytes it is 6 K + 12; coded as in
+appendix C.1, by arithmetic coding with a table of byte frequencies per position, counted on other people; with as many
+keypoints as the frame needs (C.2, `avfr_jax.codec.keypoint_count`); and by this package's coder, which quantises and
+predicts. Payloads alone: no packet headers, and as in the paper the number of keypoints is not counted in C.1's bytes.
+
+CLIPS is a folder of `python -m data.clip_folder`, and so is that of `--fit`, for the tables. Without `--fit` the people
+of CLIPS are divided into two halves, and each half is coded with the tables of the other. Without `--model` the motion
+is a stand-in derived from the face mesh: rotation by perspective-n-point, K points of the mesh as keypoints, ordered by
+the share of the expression that they explain, and what rotation and translation leave as expression. Expected: 54
+people, six minutes of clips, two minutes on one core.
+"""
+
+from avfr_jax.interrupts import exit_on_signals
+
+if __name__ == "__main__":  # before the imports, which take a while
+    exit_on_signals("experiments.head_rates", "stopped; nothing was written.")
+
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from avfr_jax.codec.byte_tables import ByteTables, half_bytes, half_numbers
+from avfr_jax.codec.entropy import RANGE_CODER
+from avfr_jax.codec.keypoint_count import count_rows, counted_component
+from avfr_jax.codec.motion import MotionWriter
+from avfr_jax.codec.motion_space import space_of
+from avfr_jax.codec.settings import FOR_CALLS, FOR_FILES, SenderSettings
+from avfr_jax.errors import ConfigError
+from avfr_jax.faces.pose import head_pose
+from avfr_jax.landmarks import RIGID, landmarks_to_pixels
+from avfr_jax.model_store import load_model
+from avfr_jax.models.base import Animator, Priors
+from avfr_jax.motion import HeadMotion, HeadSpec
+from avfr_jax.streams import standard_streams
+from avfr_jax.typing import Float, Int
+from experiments.harness import markdown, run_program
+from pipelines.sources import ClipDataset, open_dataset
+
+_POSE = 6  # angles and translations, before the expression
+_FRAME = 256  # side of the frames in whose pixels the head pose is solved
+_SHOWN = 512 * 512  # pixels a frame of the paper's bits a pixel
+_FINE = -16  # a step of 1/16 pixel: near the precision of a half at 1
+_EXAMPLES = 2000  # frames among which the mesh's points are chosen
+
+Tracks = Sequence[Float[np.ndarray, "_ d"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A tracked clip of one person before the keypoints of the stand-in are chosen.
+
+    Attributes:
+      identity: the person.
+      pose: `[T, 6]`, angles in degrees, then translations in the units of [-1, 1].
+      rest: `[T, 478, 3]`, what they leave of the mesh's motion since the first frame.
+    """
+
+    identity: str
+    pose: Float[np.ndarray, "t 6"]
+    rest: Float[np.ndarray, "t 478 3"]
+
+    def numbers(self, points: Sequence[int]) -> Float[np.ndarray, "t d"]:
+        """Laid out as `HeadSpec.flatten` with these points of the mesh as keypoints."""
+        return np.concatenate([self.pose, self.rest[:, list(points)].reshape(len(self.pose), -1)], 1)
+
+
+def head_of(identity: str, place: Float[np.ndarray, "t 478 3"]) -> Head:
+    """Divide a mesh's motion, in the units of [-1, 1], into pose and expression.
+
+    The canonical mesh is the first frame's, turned to the front about the middle of its rigid points.
+    """
+    poses = [head_pose(pixels, _FRAME, _FRAME) for pixels in landmarks_to_pixels(place, _FRAME)]
+    turns = np.stack([pose.rotation for pose in poses]).astype(np.float64)
+    middle = place[:, list(RIGID)].mean(1)
+    front = (place[0] - middle[0]) @ turns[0]  # the transpose undoes the turn
+    rest = place - middle[:, None] - np.einsum("tij,kj->tki", turns, front)
+    angles = [(-pose.yaw, -pose.pitch, pose.roll) for pose in poses]  # the signs of `ops.rotations`
+    return Head(identity, np.concatenate([np.array(angles), middle], 1), rest)
+
+
+def choose_points(heads: Sequence[Head], count: int) -> list[int]:
+    """Points of the mesh by the share of the expression that each explains after those before it."""
+    frames = np.concatenate([head.rest for head in heads])
+    left = frames[:: max(1, len(frames) // _EXAMPLES)].reshape(-1, frames.shape[1] * 3)
+    left = left - left.mean(0)
+    chosen: list[int] = []
+    for _ in range(count):
+        energy = (left**2).sum(0).reshape(-1, 3).sum(1)
+        energy[chosen] = -1
+        point = int(energy.argmax())
+        chosen.append(point)
+        basis = np.linalg.qr(left[:, 3 * point : 3 * point + 3])[0]
+        left = left - basis @ (basis.T @ left)
+    return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Result of a coder.
+
+    Attributes:
+      before: bytes a frame of the half-precision numbers.
+      sizes: bytes of every payload.
+      frames: in all payloads.
+      error: mean distance of the composed keypoints that are sent, in pixels of a 256 × 256 frame.
+      keypoints: that are sent, a frame.
+    """
+
+    before: float
+    sizes: Int[np.ndarray, "n"]
+    frames: int
+    error: float
+    keypoints: float
+
+    def row(self, name: str) -> list[str]:
+        """A row of the table; minimum, maximum and median where each frame is a payload."""
+        mean = self.sizes.sum() / self.frames
+        each = [int(self.sizes.min()), int(self.sizes.max()), float(np.median(self.sizes))]
+        shown = [f"{value:g}" for value in each] if len(self.sizes) == self.frames else [""] * 3
+        return [name, f"{self.keypoints:.2f}", f"{self.before:.2f}", f"{mean:.2f}", *shown,
+                f"{mean * 8 / _SHOWN:.6f}", f"{self.error:.3f}"]  # fmt: skip
+
+
+HEADS = ("coder", "keypoints", "bytes before", "mean", "min", "max", "median", "bpp at 512²", "error px")
+
+# Tracks that the tables are counted on, and tracks that are coded.
+Fold = tuple[Tracks, Tracks]
+
+
+def _counts(spec: HeadSpec, track: Float[np.ndarray, "t d"], threshold: float | None) -> Int[np.ndarray, "t"]:
+    """Keypoints of each frame."""
+    if threshold is None:
+        return np.full(len(track), spec.num_keypoints)
+    return count_rows(counted_component(spec), track[:, _POSE:].reshape(len(track), -1, 3), threshold)
+
+
+def _error(spec: HeadSpec, true: Any, decoded: Any, counts: Int[np.ndarray, "t"]) -> float:
+    """See `Measured.error`; the canonical keypoints, which are the same at both ends, lie within a head's size."""
+    plain = HeadSpec(spec.num_keypoints)
+    canonical = np.random.default_rng(0).uniform(-0.5, 0.5, (1, spec.num_keypoints, 3))
+    source = HeadMotion(canonical.astype(np.float32), np.eye(3)[None], np.zeros((1, 3)), np.zeros_like(canonical))
+    one, other = (np.asarray(plain.unflatten(np.asarray(n, np.float32), source).positions) for n in (true, decoded))
+    far = np.linalg.norm((one - other)[..., :2], axis=-1) * 128
+    return float(far[np.arange(spec.num_keypoints) < counts[:, None]].mean())
+
+
+def by_tables(spec: HeadSpec, folds: Sequence[Fold], threshold: float | None = None) -> Measured:
+    """Code each frame as in appendix C.1, with as many keypoints as `count_rows` finds, or all."""
+    sizes, errors, used = [], [], []
+    for fitted, tested in folds:
+        tables = ByteTables.fit(half_bytes(np.concatenate(fitted)))
+        for track in tested:
+            counts, data = _counts(spec, track, threshold), half_bytes(track)
+            sizes += [
+                len(tables.encode(one[: 2 * (_POSE + 3 * k)])) for one, k in zip(data, counts.tolist(), strict=True)
+            ]
+            errors.append(_error(spec, track, half_numbers(data), counts))
+            used.append(counts)
+    return _measured(spec, sizes, errors, used)
+
+
+def by_codec(
+    spec: HeadSpec, folds: Sequence[Fold], settings: SenderSettings, packet: int, threshold: float | None = None
+) -> Measured:
+    """Code motion as the codec does, in payloads of so many frames; the first frame of each clip is the pivot."""
+    layout = spec if threshold is not None else HeadSpec(spec.num_keypoints)
+    space = space_of(layout)
+    form = space.format(space.headers(settings.step, settings.keypoint_step), settings.slope, False)
+    sizes, errors, used = [], [], []
+    for track in (track for _, tested in folds for track in tested):
+        counts = _counts(spec, track, threshold)
+        numbers = track if threshold is None else np.insert(track, _POSE, counts, axis=1)
+        poses = [{n: v[0] for n, v in layout.split(one[None].astype(np.float32)).items()} for one in numbers]
+        pivot = space.get_pivot(space.put_pivot(poses[0]))
+        writer, held = MotionWriter(form, settings.dead_zone), []
+        for start in range(0, len(track), packet):
+            if start % settings.refresh == 0:
+                writer.refresh()
+            out = RANGE_CODER.writer()
+            held += [writer.put(out, space.vector(pose, pivot)) for pose in poses[start : start + packet]]
+            sizes.append(len(out.finish()))
+        decoded = space.poses(pivot, np.stack(held))
+        parts = [decoded[name].reshape(len(track), -1) for name in ("rotation", "translation", "expression")]
+        errors.append(_error(spec, track, np.concatenate(parts, 1), counts))
+        used.append(counts)
+    return _measured(spec, sizes, errors, used)
+
+
+def _measured(spec: HeadSpec, sizes: list[int], errors: list[float], used: list[Any]) -> Measured:
+    counts = np.concatenate(used)
+    weights = [each.sum() for each in used]
+    before = float(2 * (_POSE + 3 * counts.mean()))
+    return Measured(before, np.array(sizes), len(counts), float(np.average(errors, weights=weights)), counts.mean())
+
+
+def rows(spec: HeadSpec, folds: Sequence[Fold], thresholds: Sequence[float]) -> Iterator[list[str]]:
+    """The table. Without `min_keypoints` in the specification every frame has all keypoints."""
+    adaptive = () if spec.min_keypoints is None else thresholds
+    raw = sum(len(track) for _, tested in folds for track in tested)
+    whole = 2 * (_POSE + 3 * spec.num_keypoints)
+    tables = by_tables(spec, folds)
+    yield dataclasses.replace(tables, sizes=np.full(raw, whole)).row("half-precision bytes")
+    yield tables.row("byte tables (C.1)")
+    for threshold in adaptive:
+        yield by_tables(spec, folds, threshold).row(f"the same, count by {threshold:g} px (C.2)")
+    fine = dataclasses.replace(FOR_CALLS, keypoint_step=_FINE)
+    yield by_codec(spec, folds, fine, 1).row("ours, call, steps of 1/16 px")
+    yield by_codec(spec, folds, FOR_CALLS, 1).row("ours, call, steps of 1/2 px")
+    for threshold in adaptive:
+        yield by_codec(spec, folds, FOR_CALLS, 1, threshold).row(f"the same, count by {threshold:g} px")
+    yield by_codec(spec, folds, FOR_CALLS, FOR_CALLS.packet).row("ours, call, 3 frames a packet")
+    yield by_codec(spec, folds, FOR_FILES, FOR_FILES.packet).row("ours, file")
+
+
+# --- motion of clips --------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """The numbers `[T, D]` of a clip of one person, as `HeadSpec.flatten` lays them out without a count."""
+
+    identity: str
+    numbers: Float[np.ndarray, "t d"]
+
+
+Clips = TypeVar("Clips", Head, Track)
+
+
+def mesh_heads(dataset: ClipDataset) -> list[Head]:
+    """The clips with a face in every frame, of two frames or more.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    heads = []
+    for clip in dataset.clips:
+        if not clip.missing_faces and clip.frames > 1:
+            read = [dataset.read_frame(clip, i, ("landmarks",))["landmarks"] for i in range(clip.frames)]
+            heads.append(head_of(clip.identity, np.stack(read).astype(np.float64)))
+    if not heads:
+        raise ConfigError(f"no clip of {dataset.path} shows a face from its first frame to its last")
+    return heads
+
+
+def model_tracks(model: Animator, dataset: ClipDataset, frames: int) -> list[Track]:
+    """The motion of the first frames of each clip, of a model whose motion is a head's."""
+    plain, tracks = HeadSpec(model.motion_spec.num_keypoints), []  # type: ignore[attr-defined]
+    dataset = dataset.shrunk(model.image_size)
+    for clip in dataset.clips:
+        parts, total = [], min(frames, clip.frames)
+        for start in range(0, total, model.batch_size):
+            at = np.minimum(np.arange(start, start + model.batch_size), total - 1)  # one shape compiles once
+            read = [dataset.read_frame(clip, int(i), ("image", "landmarks")) for i in at]
+            priors = Priors(np.stack([one["landmarks"] for one in read])) if model.capabilities.landmarks else None
+            pixels = np.stack([one["image"] for one in read])[..., :3].astype(np.float32) / 255
+            parts.append(np.asarray(plain.flatten(model.keypoints(pixels, priors)))[: total - start])
+        tracks.append(Track(clip.identity, np.concatenate(parts)))
+    return tracks
+
+
+def split(tested: Sequence[Clips], fitted: Sequence[Clips]) -> list[tuple[Sequence[Clips], Sequence[Clips]]]:
+    """Of each fold the clips that the tables are counted on, and those that are coded: `fitted` and `tested`; without
+    `fitted`, one half of the people of `tested` and the other, both ways.
+
+    Raises:
+      ConfigError: there is one person alone.
+    """
+    if fitted:
+        return [(fitted, tested)]
+    people = sorted({clip.identity for clip in tested})
+    if len(people) < 2:
+        raise ConfigError("the tables are counted on other people: give clips of two or more, or --fit")
+    halves = [[clip for clip in tested if people.index(clip.identity) % 2 == half] for half in (0, 1)]
+    return [(halves[0], halves[1]), (halves[1], halves[0])]
+
+
+def _mesh_folds(options: argparse.Namespace, datasets: Sequence[ClipDataset]) -> tuple[HeadSpec, list[Fold]]:
+    tested, *fitted = (mesh_heads(dataset) for dataset in datasets)
+    folds = []
+    for own, others in split(tested, fitted[0] if fitted else []):
+        points = choose_points(own, options.keypoints)
+        folds.append(([head.numbers(points) for head in own], [head.numbers(points) for head in others]))
+    return HeadSpec(options.keypoints, -(-options.keypoints // 4)), folds
+
+
+def _model_folds(options: argparse.Namespace, datasets: Sequence[ClipDataset]) -> tuple[HeadSpec, list[Fold]]:
+    model = load_model(options.model)
+    spec = model.motion_spec
+    if not isinstance(spec, HeadSpec):
+        raise ConfigError(f"the motion of {model.name} is not a head's; give a face-vid2vid model")
+    tested, *fitted = (model_tracks(model, dataset, options.frames) for dataset in datasets)
+    pairs = split(tested, fitted[0] if fitted else [])
+    return spec, [([track.numbers for track in own], [track.numbers for track in others]) for own, others in pairs]
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.head_rates",
+        description="Bytes a frame of a head's motion by coder: table 6 of face-vid2vid.",
+        epilog="example:\n  python -m experiments.head_rates clips --fit others",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add, default = parser.add_argument, "(default: %(default)s)"
+    add("dataset", type=pathlib.Path, metavar="CLIPS", help="a prepared folder of clips")
+    fit = "clips of other people, for the tables (default: each half of the people for the other)"
+    add("--fit", type=pathlib.Path, metavar="CLIPS", help=fit)
+    add("--model", metavar="NAME", help="whose motion is coded (default: a stand-in derived from the face mesh)")
+    add("--keypoints", type=int, default=20, metavar="K", help=f"of the stand-in, 1 to 256 {default}")
+    add("--frames", type=int, default=1024, metavar="N", help=f"of each clip, with --model {default}")
+    small = "pixels of a 256 × 256 frame: the last keypoints that their expression moves by no more are left out"
+    add("--thresholds", type=_thresholds, default=(1.0, 2.0, 4.0), metavar="PX,…", help=f"{small} (default: 1,2,4)")
+    options = parser.parse_args(argv)
+    for name, high in (("keypoints", 256), ("frames", 1 << 13)):
+        if not 1 <= getattr(options, name) <= high:
+            parser.error(f"--{name} must be 1 to {high}")
+    return options
+
+
+def _thresholds(text: str) -> tuple[float, ...]:
+    values = tuple(float(part) for part in text.split(","))
+    if not all(0 <= value < np.inf for value in values):
+        raise ValueError
+    return values
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, then print.
+
+    Raises:
+      AvfrError: bad clips, or a model without a head's motion.
+    """
+    datasets = [open_dataset(path) for path in (options.dataset, options.fit) if path is not None]
+    spec, folds = (_model_folds if options.model else _mesh_folds)(options, datasets)
+    coded = [track for _, tested in folds for track in tested]
+    source = options.model or f"stand-in from the face mesh, {spec.num_keypoints} points"
+    print(f"{source}; {len(coded)} clips, {sum(map(len, coded))} frames\n", flush=True)
+    print(markdown(HEADS, list(rows(spec, folds, options.thresholds))))
+
+
+@standard_streams("experiments.head_rates")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = _arguments(argv)
+    return run_program(lambda: run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
