@@ -316,7 +316,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--keypoints", type=int, default=20, metavar="K", help=f"of the stand-in, 1 to 256 {default}")
     add("--frames", type=int, default=1024, metavar="N", help=f"of each clip, with --model {default}")
     small = "pixels of a 256 × 256 frame: the last keypoints that their expression moves by no more are left out"
-    add("--thresholds", type=_thresholds, default=(1.0, 2.0, 4.0), metavar="PX,…", help=f"{small} (default: 1,2,4)")
+    add("--thresholds", type=_thresholds, default=(4.0, 8.0, 12.0), metavar="PX,…", help=f"{small} (default: 4,8,12)")
     options = parser.parse_args(argv)
     for name, high in (("keypoints", 256), ("frames", 1 << 13)):
         if not 1 <= getattr(options, name) <= high:

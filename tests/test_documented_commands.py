@@ -216,6 +216,7 @@ NOT_RUN_AT_ALL = {
     "experiments.evaluate": _CLIPS + "tests/experiments/test_evaluate.py",
     "experiments.fit_mesh_motion": "fits to prepared clips; tests/experiments/test_fit_mesh_motion.py",
     "experiments.fit_spoken_mouth": "fits to minutes of speech; tests/faces/test_spoken_mouth.py",
+    "experiments.head_rates": "measures on prepared clips; tests/experiments/test_head_rates.py",
     "experiments.motion_rates": "measures on prepared clips; tests/experiments/test_motion_rates.py",
     "experiments.packet_loss": _CLIPS + "tests/experiments/test_packet_loss.py",
     "experiments.rate_distortion": _CLIPS + "tests/experiments/test_rate_distortion.py",

@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     steps = "quantiser step of the motion; four more are twice as coarse"
     usual = f"(default: {FOR_FILES.step}; templates: {FOR_TEMPLATES.step})"
     add("--step", type=int, metavar="N", help=f"{steps} {usual}")
+    fewer = "leave out a frame's last keypoints that their expression moves by no more pixels of a 256 × 256 frame"
+    trained = "for models trained with ordered keypoint dropout (default: send all)"
+    add("--keypoint-threshold", type=float, metavar="PIXELS", help=f"{fewer}; {trained}")
     calls = "for a call instead of a file: refreshed four times a second, a packet every 3 frames"
     add("--call", action="store_true", help=calls)
     follows = "follow the image and not the face alone: inter-coded pivots, a few a second where they are needed"
@@ -159,6 +162,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
         "refresh": arguments.refresh,
         "packet": arguments.packet,
         "quality": arguments.pivot_quality,
+        "keypoint_threshold": arguments.keypoint_threshold,
         "reference_coding": None if arguments.template else ReferenceCoding[arguments.pivot_codec.upper()],
     }
     return dataclasses.replace(

@@ -122,7 +122,8 @@ class VolumeDenseMotion(nn.Module):
         Args:
           compressed: from `compress`; one source for all frames, or one a frame.
           source: heads of the sources; one frame, or N.
-          driving: heads of N frames, with the source's canonical keypoints.
+          driving: heads of N frames, with the source's canonical keypoints. Where they state a count, the other
+            keypoints have no heatmap, no warped volume and no share of the flow (appendix C.2).
           train: use and update the batch's own statistics.
         """
         space = compressed.shape[1:-1]
@@ -133,8 +134,13 @@ class VolumeDenseMotion(nn.Module):
         heat = heatmap_difference(*points, grid, self.config.keypoint_variance)
         # Interleaved a keypoint: one heatmap, then the channels of the warped volume.
         inputs = jnp.concatenate([heat[..., None].astype(warped.dtype), warped], axis=-1)
+        used = None
+        if driving.count is not None:
+            used = jnp.pad(driving.in_use, ((0, 0), (1, 0)), constant_values=True)  # the background always
+            used = used.reshape(-1, *(1,) * self.dims, self.num_keypoints + 1)
+            inputs = jnp.where(used[..., None], inputs, 0)
         features = self.refine(self.hourglass(inputs.reshape(*inputs.shape[:-2], -1), train), train)
-        mask = jax.nn.softmax(widen(self.mask(features, train)), axis=-1)
+        mask = jax.nn.softmax(widen(self.mask(features, train)), axis=-1, where=used)
         flow = mask[..., :1] * grid + (1 - mask[..., :1]) * moved
         flow = flow + jnp.einsum("n...k,nkd->n...d", mask[..., 1:], offsets)
         return VolumeMotion(flow, self._occlusion(features, train), mask, self._project(flow, grid, mask, features))

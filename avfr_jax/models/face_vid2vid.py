@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.errors import ConfigError
 from avfr_jax.models.appearance import AppearanceExtractor
 from avfr_jax.models.canonical_keypoints import CanonicalDetector, CanonicalDetectorConfig
 from avfr_jax.models.dense_motion_3d import VolumeDenseMotion, VolumeMotion, VolumeMotionConfig
@@ -47,6 +48,8 @@ class FaceVid2VidConfig:
         positions of cells with ±1 at the outermost cells' centres, and local motions that do not rotate
         (J = identity) where no Jacobians are estimated. `unofficial-beta` also turns heads about the axes of its first
         release: the roll's angle about x, the pitch's about y, the yaw's about z.
+      keypoint_dropout: training leaves out up to this share of the keypoints, the last ones (`drop_keypoints`; 0.75 in
+        the paper), so that a frame of a call may have as few; 0 needs all of them.
       align_corners: how those weights sample volumes: False as the program runs with PyTorch 1.3 or later.
     """
 
@@ -59,11 +62,23 @@ class FaceVid2VidConfig:
     spectral: bool = True
     compatibility: Compatibility = "none"
     align_corners: bool = False
+    keypoint_dropout: float = 0.0
     keypoint_detector: CanonicalDetectorConfig = CanonicalDetectorConfig()
     head_pose: HeadPoseConfig = HeadPoseConfig()
     dense_motion: VolumeMotionConfig = VolumeMotionConfig()
     generator: VolumeGeneratorConfig = VolumeGeneratorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig(use_keypoints=False, spectral=True)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keypoint_dropout < 1:
+            raise ConfigError(f"keypoint_dropout must be from 0 to below 1, not {self.keypoint_dropout}.")
+        if self.keypoint_dropout and self.keypoints != "composed":
+            raise ConfigError("keypoint_dropout needs keypoints='composed': without expression those have a place.")
+
+    @property
+    def min_keypoints(self) -> int:
+        """The fewest keypoints that a frame may have."""
+        return self.num_keypoints - int(self.keypoint_dropout * self.num_keypoints)
 
     @property
     def corners(self) -> bool:
@@ -143,7 +158,15 @@ def detected(positions: Float[Array, "n k 3"]) -> HeadMotion:
 
 def motion_spec(config: FaceVid2VidConfig) -> HeadSpec:
     """Layout of the heads that a config's networks give."""
-    return HeadSpec(config.num_keypoints)
+    return HeadSpec(config.num_keypoints, config.min_keypoints if config.keypoint_dropout else None)
+
+
+def drop_keypoints(config: FaceVid2VidConfig, heads: HeadMotion, key: Array) -> HeadMotion:
+    """Ordered keypoint dropout of N driving frames in training (appendix C.2): of each frame the last keypoints are
+    left out, from an index on that is drawn from `config.min_keypoints` to K."""
+    count = jax.random.randint(key, heads.expression.shape[:1], config.min_keypoints, config.num_keypoints + 1)
+    heads = dataclasses.replace(heads, count=count)
+    return dataclasses.replace(heads, expression=jnp.where(heads.in_use[..., None], heads.expression, 0))
 
 
 # --- generator ----------------------------------------------------------------------------------------------------
