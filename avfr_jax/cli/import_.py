@@ -13,6 +13,8 @@ examples:
   avfr import hopenet hopenet_robust_alpha1.pkl    # for its head-pose loss
   avfr import alexnet alexnet-owt-7be5be79.pth     # for the metric LPIPS, with its own weights:
   avfr import lpips alex.pth
+  avfr import face-recognition vladmandic-face-api-1.7.15.tgz   # npm pack @vladmandic/face-api@1.7.15; for metrics,
+  avfr import landmarks68 vladmandic-face-api-1.7.15.tgz        # or each network's -weights_manifest.json
   avfr import mediapipe-nets                       # copies of mediapipe's networks for machines without mediapipe
 
 A model folder placed in $AVFR_HOME/models (default ~/.cache/avfr-jax/models) is found by its name; the weights of
@@ -20,7 +22,8 @@ frozen networks go to $AVFR_HOME/backbones. avfr doctor lists both. Code in a ch
 needed.
 """
 _BACKBONES = ("vgg19", "vgg16", "alexnet", "face-vgg")
-_KINDS = ("fomm", *_BACKBONES, "hopenet", "lpips", "mediapipe-nets")
+_FACE_API = ("face-recognition", "landmarks68")
+_KINDS = ("fomm", *_BACKBONES, "hopenet", "lpips", *_FACE_API, "mediapipe-nets")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="content of the file: a model (fomm) or the weights of a frozen network; mediapipe-nets takes no file but "
         "the networks of the installed mediapipe",
     )
-    parser.add_argument("file", metavar="FILE", nargs="?", help="checkpoint (.pth.tar, .pth, .pt, .safetensors)")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        help="checkpoint (.pth.tar, .pth, .pt, .safetensors); for face-recognition and landmarks68 the archive of an "
+        "npm package (.tgz) or a manifest beside its weights (.json)",
+    )
     parser.add_argument("output", metavar="OUT_DIR", nargs="?", help="new model folder (fomm only)")
     parser.add_argument(
         "--config", metavar="YAML", default=None, help="fomm's own config (default: the published one that fits)"
@@ -98,14 +107,17 @@ def _fomm(path: pathlib.Path, arguments: argparse.Namespace) -> None:
 
 def _backbone(kind: str, path: pathlib.Path) -> None:
     from avfr_jax.backbones.weights import describe
+    from avfr_jax.convert.face_api import import_face_api
     from avfr_jax.convert.hopenet import import_hopenet
     from avfr_jax.convert.lpips import import_lpips
     from avfr_jax.convert.vgg import import_backbone
 
     if kind == "lpips":
         name, folder = import_lpips(path)
+    elif kind == "hopenet":
+        name, folder = kind, import_hopenet(path)
     else:
-        name, folder = kind, import_hopenet(path) if kind == "hopenet" else import_backbone(kind, path)
+        name, folder = kind, (import_face_api if kind in _FACE_API else import_backbone)(kind, path)
     print(folder)
     print(f"{name} from {path.name}, SHA-256 {describe(name)['source_sha256']}", file=sys.stderr)
 
