@@ -1,4 +1,4 @@
-"""The average face of `avfr_jax.faces.pose68` and the mean of people's descriptors: `python -m experiments.fit_face68 CLIPS`.
+"""The average face of `avfr_jax.faces.pose68`, and the mean descriptor: `python -m experiments.fit_face68 CLIPS`.
 
 One rigid, symmetric shape for all frames of all people, each frame under a camera of its own (rotation, scale,
 translation; no perspective): alternating least squares, from a rough face. Prints the table of `pose68`. Only the 68

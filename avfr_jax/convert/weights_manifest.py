@@ -1,4 +1,4 @@
-"""Weights in the layout of TensorFlow.js: a manifest in JSON that lists the tensors, and files of their bytes beside it.
+"""Weights in the layout of TensorFlow.js: a manifest in JSON that lists the tensors, and files of their bytes.
 
 The manifest is a list of groups `{"weights": [{"name", "shape", "dtype", "quantization"}, …], "paths": […]}`; the
 tensors of a group follow one another, without gaps, in its files joined together. Where a tensor is quantised, its

@@ -1,5 +1,7 @@
-"""Landmarks, head pose and descriptor of the faces in pictures, from networks that no model here is driven by or trained
-with: the measurements of experiments and metrics. The face backend only says where the face is."""
+"""Landmarks, head pose and descriptor of the faces in pictures, for measurements.
+
+No model here is driven by these networks or trained with them. The face backend only says where the face is.
+"""
 
 import dataclasses
 import types
@@ -27,7 +29,7 @@ class FaceFacts:
 
     Attributes:
       points: float64 `[68, 2]`, (x, y) in pixels, in the order of 300-W.
-      pose: of the head, see `head_pose68`.
+      pose: of the head relative to the axis through the picture's middle, see `head_pose68`.
       descriptor: float32 `[128]`, dlib's.
     """
 
@@ -71,7 +73,8 @@ class FaceAnalyser:
         descriptors = self._batched(self.recognition, chips, CHIP_SIZE)
         facts: list[FaceFacts | None] = [None] * len(pictures)
         for i, own, descriptor in zip(known, points, descriptors, strict=True):
-            facts[i] = FaceFacts(own, head_pose68(own), descriptor)
+            height, width = pictures[i].shape[:2]
+            facts[i] = FaceFacts(own, head_pose68(own, ((width - 1) / 2, (height - 1) / 2)), descriptor)
         return facts
 
     def _batched(self, network: Any, pictures: Sequence[np.ndarray], size: int) -> list[np.ndarray]:

@@ -1,5 +1,4 @@
-"""Crops for the networks that judge a face: a square around its box for 68 landmarks, and from those the aligned face of
-150 × 150 pixels for a descriptor.
+"""Crops of a face: a square around its box for 68 landmarks, from those the aligned 150 × 150 face for a descriptor.
 
 Landmarks here are 68, in the order of 300-W (Sagonas et al. 2013): 0–16 jaw, 17–26 brows, 27–35 nose, 36–41 the eye on
 the image's left, 42–47 the other, 48–67 lips.
@@ -60,8 +59,8 @@ def similarity(source: Float[np.ndarray, "n 2"], target: Float[np.ndarray, "n 2"
 
 
 def face_chip(image: UInt8[np.ndarray, "h w 3"], points: Float[np.ndarray, "68 2"]) -> UInt8[np.ndarray, "150 150 3"]:
-    """The aligned face as dlib cuts it: a similarity that brings the corners of the eyes and the base of the nose to its
-    mean shape. Averaged over areas where the face is larger than the chip; black outside of the image.
+    """The aligned face as dlib cuts it: a similarity that brings the corners of the eyes and the base of the nose to
+    its mean shape. Averaged over areas where the face is larger than the chip; black outside of the image.
 
     Args:
       image: RGB.

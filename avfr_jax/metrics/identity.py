@@ -1,9 +1,9 @@
 """Likeness of two people by a face descriptor: distances of dlib's 128 numbers (`backbones.face_recognition`).
 
-The descriptor separates people unequally well. Between two frames of one clip the distance is 0.25 in the median (95 %:
-0.46), between people 0.84 (1 %: 0.54); but among faces that are not white, different people come as near as 0.38 to 0.50,
-so a threshold that serves one population fails another. State the network beside every figure, compare a person with
-themselves, and do not use it to tell who somebody is.
+The descriptor separates people unequally well. Between two frames of one clip the distance is 0.25 in the median
+(95 %: 0.46), between people 0.84 (1 %: 0.54); but among faces that are not white, different people come as near as
+0.38 to 0.50, so a threshold that serves one population fails another. State the network beside every figure, compare a
+person with themselves, and do not use it to tell who somebody is.
 
 The cosine of two descriptors as they are is nearly constant (0.985 for one person against 0.84 for two): they share a
 large mean, which `centred_cosine` takes off.
