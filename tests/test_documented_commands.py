@@ -195,6 +195,10 @@ NOT_RUN = {
     "avfr explain me.jpg talk.mp4 why.png --model runs/avfr/model": _WEIGHTS,
     "avfr import alexnet alexnet-owt-7be5be79.pth": _WEIGHTS,
     "avfr import face-vgg vgg_face_dag.pth": _WEIGHTS,
+    "avfr import face-vid2vid vox-256.pth.tar ./free-view": "tests/convert/test_face_vid2vid.py",
+    "avfr import face-vid2vid vox-256.pth.tar '~/.cache/avfr-jax/models/free-view'": (
+        "tests/convert/test_face_vid2vid.py"
+    ),
     "avfr import hopenet hopenet_robust_alpha1.pkl": _WEIGHTS,
     "avfr import lpips alex.pth": _WEIGHTS,
     "avfr import vgg19 vgg19-dcbb9e9d.pth": _WEIGHTS,

@@ -149,7 +149,7 @@ class VolumeDenseMotion(nn.Module):
 
     def _candidates(
         self, source: HeadMotion, driving: HeadMotion, grid: Float[Array, "*space d"]
-    ) -> tuple[Float[Array, "n *space d"], Float[Array, "n k d"]]:
+    ) -> tuple[Float[Array, "m *space d"], Float[Array, "n k d"]]:
         """J p for every position, and x_s,k - J x_d,k: keypoint k's flow is their sum."""
         dims = self.dims
         points, other = widen(source.positions)[..., :dims], widen(driving.positions)[..., :dims]
