@@ -145,6 +145,11 @@ def test_every_program_has_an_example():
 WARP = "--model landmark-warp"  # nothing to load, little to compile
 HEADS = "--clips 1 --seconds 0.08 --size 64 --workers 1"
 RUN = {
+    "avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4 --rotate -15,0,0": WARP,
+    "avfr frontalize me.jpg front.png": WARP,
+    "avfr frontalize me.jpg front.mp4 --driving talk.mp4": WARP,
+    "avfr orbit me.jpg orbit.mp4": WARP + " --seconds 0.2",
+    "avfr orbit me.jpg orbit.mp4 --driving talk.mp4 --degrees 15": WARP,
     "avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4": WARP,
     "avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4 --compare": WARP,
     "avfr reenact --source me.jpg --driving talk.avfr --output out.mp4": WARP,
@@ -159,6 +164,7 @@ RUN = {
     "avfr encode talk.mp4 talk.avfr --call --bitrate 2000": "",
     "avfr encode talk.mp4 talk.avfr --faithful": "",
     "avfr decode talk.avfr talk.mp4": "",
+    "avfr decode talk.avfr talk.mp4 --rotate 15,0,0": "",
     "avfr decode talk.avfr talk.mp4 --size 512 --super-resolver bicubic": "",
     "avfr decode call.avfr call.mp4 --loss 0.1 --jitter 40ms --burst 3-5": "",
     "avfr decode talk.avfr talk.mp4 --interpolate pictures": "",
@@ -195,15 +201,9 @@ NOT_RUN = {
     "avfr explain me.jpg talk.mp4 why.png --model runs/avfr/model": _WEIGHTS,
     "avfr import alexnet alexnet-owt-7be5be79.pth": _WEIGHTS,
     "avfr import face-vgg vgg_face_dag.pth": _WEIGHTS,
-    "avfr import face-vid2vid vox-256.pth.tar ./free-view": "tests/convert/test_face_vid2vid.py",
-    "avfr import face-vid2vid vox-256.pth.tar '~/.cache/avfr-jax/models/free-view'": (
-        "tests/convert/test_face_vid2vid.py"
-    ),
     "avfr import hopenet hopenet_robust_alpha1.pkl": _WEIGHTS,
     "avfr import lpips alex.pth": _WEIGHTS,
     "avfr import vgg19 vgg19-dcbb9e9d.pth": _WEIGHTS,
-    "avfr import face-recognition vladmandic-face-api-1.7.15.tgz": _WEIGHTS,
-    "avfr import landmarks68 vladmandic-face-api-1.7.15.tgz": _WEIGHTS,
     "avfr reenact --source me.jpg --driving - --output out.mp4": "tests/media/test_pipes.py",
     "avfr reenact --model ./vox-adv --source me.jpg --driving talk.mp4 --output out.mp4": "as with a model's name",
     "avfr reenact --model runs/avfr/model --source me.jpg --driving talk.mp4 --output out.mp4 --audio dubbed.wav": (
@@ -220,7 +220,6 @@ NOT_RUN_AT_ALL = {
     "experiments.ablation": "five trainings; tests/experiments/test_ablation.py",
     "experiments.compile_check": "compiles for TPUs for minutes, with libtpu; tests/experiments/test_compile_check.py",
     "experiments.evaluate": _CLIPS + "tests/experiments/test_evaluate.py",
-    "experiments.fit_face68": "fits to clips of many people; tests/experiments/test_fit_face68.py",
     "experiments.fit_mesh_motion": "fits to prepared clips; tests/experiments/test_fit_mesh_motion.py",
     "experiments.fit_spoken_mouth": "fits to minutes of speech; tests/faces/test_spoken_mouth.py",
     "experiments.head_rates": "measures on prepared clips; tests/experiments/test_head_rates.py",
@@ -275,7 +274,8 @@ def outputs(words):
         return [arguments[arguments.index("--output") + 1]]
     if name == "avfr import":
         return [os.path.expanduser(w) for w in arguments[2:3]]
-    return arguments[1:2] if name in ("avfr encode", "avfr decode", "data.clip_folder") else []
+    second = ("avfr encode", "avfr decode", "avfr frontalize", "avfr orbit", "data.clip_folder")
+    return arguments[1:2] if name in second else []
 
 
 @pytest.mark.parametrize("command", RUN)

@@ -4,12 +4,13 @@ import argparse
 import sys
 from typing import Any
 
-from avfr_jax.cli.options import deprecate
+from avfr_jax.cli.options import add_view, chosen_view, deprecate
 
 _EPILOG = """\
 example:
   avfr decode talk.avfr talk.mp4
   avfr decode talk.avfr talk.mp4 --model runs/mine/model
+  avfr decode talk.avfr talk.mp4 --rotate 15,0,0
   avfr decode talk.avfr talk.mp4 --size 512 --super-resolver bicubic
   avfr decode talk.avfr talk.mp4 --interpolate pictures --interpolator runs/between/model
   avfr decode call.avfr call.mp4 --loss 0.1 --jitter 40ms --burst 3-5
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--interpolate", choices=("motion", "pictures"), default="motion", help=f"{made} {default}")
     network = "model that synthesises them with --interpolate pictures"
     add("--interpolator", metavar="NAME", help=f"{network} (default: {INTERPOLATOR} where it is found)")
+    add_view(parser)
     lossy = "as a call over a channel that loses this share of the packets"
     add("--loss", type=float, default=0.0, metavar="0-1", help=f"{lossy} {default}")
     add("--jitter", type=_milliseconds, default=0.0, metavar="40ms", help="and delays them by up to that much")
@@ -74,6 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.runtime import start_jax
 
+    view = chosen_view(arguments)
     check_output(arguments.output, arguments.overwrite, [arguments.input])
     start_jax()
     super_resolver = choose_super_resolver(arguments.super_resolver)
@@ -84,8 +87,9 @@ def run(arguments: argparse.Namespace) -> None:
     with tqdm(unit=" frames", desc=arguments.output, disable=None, file=sys.stderr) as bar:
         done = decode_file(
             arguments.input, arguments.output, model=model, size=arguments.size, super_resolver=super_resolver,
-            interpolator=interpolator, channel=_channel(arguments), mark=mark.apply, metadata=provenance("codec"),
-            crf=arguments.crf, overwrite=arguments.overwrite, progress=lambda n: bar.update(n - bar.n),
+            interpolator=interpolator, view=view, channel=_channel(arguments), mark=mark.apply,
+            metadata=provenance("codec"), crf=arguments.crf, overwrite=arguments.overwrite,
+            progress=lambda n: bar.update(n - bar.n),
         )  # fmt: skip
     print(arguments.output)
     print(f"{done.frames} frames", file=sys.stderr)

@@ -13,6 +13,8 @@ from avfr_jax.streams import standard_streams
 # Order of the help page; each is a module of this package with `add_arguments(parser)` and `run(arguments)`.
 _COMMANDS = {
     "reenact": "animate a portrait with the motion of a face in a video",
+    "frontalize": "turn the head of a portrait to the front",
+    "orbit": "turn the head of a portrait from side to side",
     "demo": "run reenact on the bundled material and show the result",
     "explain": "plot the intermediate results behind one frame of a reenactment",
     "encode": "compress a video of a face to a few bytes a frame",

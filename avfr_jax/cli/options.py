@@ -2,8 +2,12 @@
 
 import argparse
 import contextlib
+import math
+import re
 from collections.abc import Iterator
+from typing import Any
 
+from avfr_jax.errors import ConfigError
 from avfr_jax.interrupts import scratch_folder
 from avfr_jax.media.pipes import is_pipe, spool
 
@@ -43,3 +47,36 @@ def pipes_as_files(arguments: argparse.Namespace) -> Iterator[None]:
                 copies[path] = str(spool(path, folder))
             setattr(arguments, name, copies[path])
         yield
+
+
+def _three_numbers(text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers with commas, such as 20,0,-5")
+    return numbers
+
+
+def add_view(parser: argparse.ArgumentParser) -> None:
+    """Add --rotate, --rotate-mode and --translate; `chosen_view` reads them."""
+    # Else argparse takes -20,0,0 for an option.
+    parser._negative_number_matcher = re.compile(r"^-[\d.]")
+    angles = "turn the head by these degrees: yaw > 0 to the image's right, pitch > 0 up, roll > 0 clockwise"
+    parser.add_argument("--rotate", type=_three_numbers, metavar="YAW,PITCH,ROLL", default=None, help=angles)
+    modes = "add to the driving head's pose, or give the head exactly this one (default: relative)"
+    parser.add_argument("--rotate-mode", choices=("relative", "absolute"), default=None, help=modes)
+    places = "move the head to the image's right and down, in half frames, and scale it"
+    parser.add_argument("--translate", type=_three_numbers, metavar="X,Y,SCALE", default=None, help=places)
+
+
+def chosen_view(arguments: argparse.Namespace) -> Any:
+    """The `motion.View` of the options of `add_view`; None without one. Raises ConfigError for numbers out of range."""
+    from avfr_jax.motion import View
+
+    if arguments.rotate is None and arguments.translate is None:
+        if arguments.rotate_mode is not None:
+            raise ConfigError("--rotate-mode is of --rotate and --translate: give one of them.")
+        return None
+    return View(arguments.rotate, arguments.translate, arguments.rotate_mode or "relative")

@@ -1,18 +1,19 @@
 """`avfr reenact`: a source picture moved by a driving clip."""
 
 import argparse
-import contextlib
 import pathlib
-import sys
 from typing import Any
 
 from avfr_jax.cli.audio import chosen_audio
+from avfr_jax.cli.options import add_view, chosen_view
+from avfr_jax.cli.writing import chosen_model, print_report, write_picture, write_video
 from avfr_jax.errors import ConfigError
 
 _EPILOG = """\
 examples:
   avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4 --compare
   avfr reenact --source me.jpg --audio speech.wav --output talk.mp4
+  avfr reenact --source me.jpg --driving talk.mp4 --output out.mp4 --rotate -15,0,0
 
 --source may also be a video (its first frame is taken), --driving also a picture, or an .avfr file. Without --driving,
 or with a picture, the sound moves the mouth, and head and eyes move by themselves. The result is square, at the model's
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-adapt-scale", action="store_true", help="do not scale motion by the ratio of the faces' sizes")
     parts = "the portrait's own pose, or its own expression, stays, and the driver gives the other"
     add("--keep", choices=("pose", "expression"), default=None, help=f"{parts} (default: neither)")
+    add_view(parser)
     reference = "driving frame of the source's pose; auto takes the earliest unless another is clearly nearer"
     add("--best-frame", type=_best, metavar="auto|first|N", default="auto", help=f"{reference} {default}")
     sounds = "audio of the result and of models conditioned on audio"
@@ -90,10 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Reenact and write the result."""
-    from avfr_jax.codec.files import is_stream, open_stream
+    from avfr_jax.codec.files import is_stream
     from avfr_jax.media import files, image, video_writer
     from avfr_jax.media.watermark import Watermark, payload_from_text
-    from avfr_jax.model_store import DEFAULT_MODEL, find_model
     from avfr_jax.nn.allocator import keep_freed_memory
     from avfr_jax.reenact import Reenactor
     from avfr_jax.runtime import start_jax
@@ -109,13 +110,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError("Give --driving VIDEO, or --audio FILE and a video (.mp4) as output: then the sound drives.")
     for name in filter(None, inputs):
         files.check_input(name)
-    model, audio = arguments.model or DEFAULT_MODEL, arguments.audio
+    view, audio = chosen_view(arguments), arguments.audio
+    model = chosen_model(arguments.model, arguments.driving)
     by_stream = arguments.driving is not None and is_stream(arguments.driving)
-    if by_stream:
-        stream = open_stream(arguments.driving)
-        if arguments.compare:
-            raise ConfigError(f"--compare shows the driving frames; {arguments.driving} is no video.")
-        model = arguments.model or find_model(stream.header.fingerprint, stream.header.model)
+    if by_stream and arguments.compare:
+        raise ConfigError(f"--compare shows the driving frames; {arguments.driving} is no video.")
     if as_picture:
         audio = None
     elif audio != "driving" or not by_stream:
@@ -126,6 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
         motion=arguments.motion,
         adapt_scale=not arguments.no_adapt_scale,
         keep=arguments.keep,
+        view=view,
         best_frame=arguments.best_frame,
         crop=arguments.crop,
         missing_face=arguments.missing_face,
@@ -140,46 +140,5 @@ def run(arguments: argparse.Namespace) -> None:
     keep_freed_memory()  # after loading, which frees memory that goes back to the system
     mark = Watermark(arguments.watermark, payload_from_text(f"avfr-jax {reenactor.model.name}"))
     with reenactor.steps(arguments.source, arguments.driving, audio) as session:
-        (_write_picture if as_picture else _write_video)(session, arguments, output, mark, reenactor.model.name)
-    report = session.report
-    print(output)
-    print(
-        f"{report.frames} frames in {report.seconds:.1f} s ({report.frames_per_second:.1f} a second; the first after "
-        f"{report.first_frame_seconds:.1f} s)",
-        file=sys.stderr,
-    )
-
-
-def _write_picture(session: Any, arguments: argparse.Namespace, output: pathlib.Path, mark: Any, _: str) -> None:
-    from avfr_jax.media.image import is_image, write_image
-    from avfr_jax.reenact import side_by_side
-
-    if not is_image(arguments.driving):
-        raise ConfigError(f"{output.name} is a picture but --driving is a video; name a video (.mp4) as output.")
-    (step,) = session
-    write_image(output, mark.apply(side_by_side(step) if arguments.compare else step.frame, 0), arguments.overwrite)
-
-
-def _write_video(session: Any, arguments: argparse.Namespace, output: pathlib.Path, mark: Any, model: str) -> None:
-    from tqdm import tqdm
-
-    from avfr_jax.media.video_writer import VideoWriter
-    from avfr_jax.media.watermark import provenance
-    from avfr_jax.reenact import side_by_side
-
-    options = {"crf": arguments.crf, "overwrite": arguments.overwrite, "metadata": provenance(model)}
-    with contextlib.ExitStack() as stack:
-        audio = stack.enter_context(session.audio_file())
-        progress = tqdm(total=session.frames, unit=" frames", desc=output.name, disable=None, file=sys.stderr)
-        bar = stack.enter_context(progress)
-        writer: Any = None
-        expected = 0
-        for step in session:
-            frame = side_by_side(step) if arguments.compare else step.frame
-            if writer is None:  # not before the first frame: bad input leaves nothing behind
-                height, width = frame.shape[:2]
-                writer = stack.enter_context(VideoWriter(output, width, height, float(session.fps), audio, **options))
-            writer.drop(step.index - expected)  # the audio of skipped frames is cut out
-            writer.write(mark.apply(frame, step.index))
-            bar.update(step.index + 1 - expected)
-            expected = step.index + 1
+        (write_picture if as_picture else write_video)(session, arguments, output, mark, reenactor.model.name)
+    print_report(output, session.report)

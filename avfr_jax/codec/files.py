@@ -30,6 +30,7 @@ from avfr_jax.models.base import Animator
 from avfr_jax.models.interpolation import Interpolator
 from avfr_jax.models.residual import ResidualCodec
 from avfr_jax.models.super_resolution import SuperResolver
+from avfr_jax.motion import View
 from avfr_jax.typing import UInt8
 
 RESIDUAL_CODEC = "residual256"
@@ -320,6 +321,7 @@ def decode_file(
     size: int | tuple[int, int] | None = None,
     super_resolver: SuperResolver | None = None,
     interpolator: Interpolator | None = None,
+    view: View | None = None,
     channel: Channel | None = None,
     mark: Callable[[Any, int], Any] | None = None,
     metadata: dict[str, str] | None = None,
@@ -336,6 +338,7 @@ def decode_file(
       size: side, or (width, height), of its frames; None takes the stream's.
       super_resolver: upscales frames; None resizes bicubically.
       interpolator: synthesises skipped frames from the rendered ones around them; None interpolates their motion.
+      view: see `Receiver`.
       channel: simulates a call over a channel; None reads the file as it is.
       mark: applies a watermark to a frame of that number.
       metadata: the container's tags.
@@ -345,7 +348,7 @@ def decode_file(
 
     Raises:
       InputError: the stream cannot be read.
-      ConfigError: its model is not here, or `model` is another.
+      ConfigError: its model is not here, or `model` is another; the model cannot turn a head.
       OutputError: the video cannot be written.
     """
     from avfr_jax.media import video_writer
@@ -365,10 +368,10 @@ def decode_file(
         received = None if channel is None else received_packets(source.packets(), channel, float(source.rate))
         audio = stack.enter_context(source.sound_file(received))
         if channel is None:
-            receiver = Receiver(model, interpolator=interpolator, cross_fade=True)
+            receiver = Receiver(model, interpolator=interpolator, cross_fade=True, view=view)
             rendered = _from_file(source, receiver, result)
         else:
-            receiver = Receiver(model, interpolator=interpolator, batch_size=1)
+            receiver = Receiver(model, interpolator=interpolator, batch_size=1, view=view)
             rendered = _from_channel(source, channel, receiver, result)
         stack.callback(rendered.close)
         writer: Any = None

@@ -25,6 +25,7 @@ from avfr_jax.codec.residual_coding import ResidualCoding
 from avfr_jax.codec.stream_model import stream_model, stream_residual_codec
 from avfr_jax.errors import ConfigError
 from avfr_jax.models.base import Animator
+from avfr_jax.motion import Orbit, View
 from avfr_jax.typing import UInt8
 
 if TYPE_CHECKING:
@@ -69,9 +70,11 @@ class Receiver:
       interpolator: synthesises skipped frames from the rendered ones around them; None interpolates their motion.
       cross_fade: render frames between two pivots from both, weighted by distance in time. `ready` then waits for the
         second, two seconds at most.
+      view: head pose that the viewer asks for, added to the caller's or in its place; None shows the head as it was
+        sent. `push` raises ConfigError where the stream's model cannot turn a head.
 
     Raises:
-      ConfigError: the batch size is not a whole number from 1.
+      ConfigError: the batch size is not a whole number from 1; the view is an `Orbit`.
 
     Attributes:
       header: of the stream; None before it has come.
@@ -88,11 +91,14 @@ class Receiver:
         batch_size: int | None = None,
         interpolator: "Interpolator | None" = None,
         cross_fade: bool = False,
+        view: View | None = None,
     ) -> None:
         self._given, self._given_residual_codec, self._rendering = model, residual_codec, rendering
         if batch_size is not None:
             batch_size = whole_number(batch_size, "batch_size", 1)
-        self._options: dict[str, Any] = {"batch_size": batch_size, "interpolator": interpolator}
+        if isinstance(view, Orbit):
+            raise ConfigError("A receiver shows a call from one side: give a View, not an Orbit.")
+        self._options: dict[str, Any] = {"batch_size": batch_size, "interpolator": interpolator, "view": view}
         self._cross_fade = cross_fade
         self.header: Header | None = None
         self.model: Animator | None = None

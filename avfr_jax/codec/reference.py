@@ -40,12 +40,14 @@ def encode_reference(model: Animator, frame: int, pose: Pose, image: UInt8[np.nd
 
 
 def render(
-    model: Animator, reference: Reference, poses: dict[str, Any], mel: Any = None
+    model: Animator, reference: Reference, poses: dict[str, Any], mel: Any = None, turn: Any = None
 ) -> Float[np.ndarray, "n s s 3"]:
-    """Render N stacked poses from a reference frame; about [0, 1]."""
+    """Render N stacked poses from a reference frame; about [0, 1]. `turn(source, motion)` edits their motion."""
     assert reference.encoded is not None
     assert reference.motion is not None
     driving = motion_of(model.motion_spec, poses, reference.motion)
+    if turn is not None:
+        driving = turn(reference.motion, driving)
     return np.asarray(model.animate(reference.encoded, reference.motion, driving, mel))
 
 

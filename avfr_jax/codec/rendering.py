@@ -1,5 +1,7 @@
 """Rendering at the receiver: frames from reference frames and motion, in batches."""
 
+import functools
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ from avfr_jax.codec.motion_decoder import FrameMotion
 from avfr_jax.codec.motion_space import MotionSpace
 from avfr_jax.codec.reference import Reference, render, to_uint8
 from avfr_jax.models.base import Animator
+from avfr_jax.motion import View
+from avfr_jax.motion.turner import Turner
 
 if TYPE_CHECKING:
     from avfr_jax.models.interpolation import Interpolator
@@ -34,6 +38,10 @@ class Renderer:
       batch_size: frames rendered at once; None takes the model's.
       interpolator: synthesises skipped frames from the rendered ones around them; None interpolates their motion.
       cross_fade: blend the renderings of the frames between two reference frames, weighted by distance in time.
+      view: pose that the viewer asks for; None shows the head as it was sent.
+
+    Raises:
+      ConfigError: the model cannot turn a head.
     """
 
     def __init__(
@@ -48,11 +56,16 @@ class Renderer:
         batch_size: int | None,
         interpolator: "Interpolator | None",
         cross_fade: bool,
+        view: View | None = None,
     ) -> None:
         self._model, self._space, self._references, self._motion = model, space, references, motion
         self._interval, self._audio = skipped + 1, audio
         self._batch = model.batch_size if batch_size is None else whole_number(batch_size, "batch_size", 1)
         self._interpolator, self._cross_fade = interpolator, cross_fade
+        self._turn: Any = None
+        if view is not None:  # the same for all frames
+            turner = Turner(model.motion_spec, view, model.name, logging.getLogger("avfr_jax").warning)
+            self._turn = functools.partial(turner, frames=(0,))
         self._previous: tuple[Reference, Any, Any] | None = None  # reference, vector and image of the last frame
         self.images: dict[int, Any] = {}  # rendered before their turn, for the interpolator
 
@@ -141,10 +154,10 @@ class Renderer:
         mel = None
         if self._audio is not None:
             mel = self._audio.windows(np.array([*frames, *[frames[-1]] * missing]))
-        images = render(self._model, reference, driving, mel)[chosen]
+        images = render(self._model, reference, driving, mel, self._turn)[chosen]
         following = self._following(frames[0]) if self._cross_fade else None
         if following is not None and reference.frame <= frames[0]:
-            other = render(self._model, following, driving, mel)[chosen]
+            other = render(self._model, following, driving, mel, self._turn)[chosen]
             share = (np.array(frames) - reference.frame) / (following.frame - reference.frame)
             images = images + np.clip(share, 0, 1).astype(np.float32)[:, None, None, None] * (other - images)
         return list(to_uint8(images))

@@ -5,6 +5,7 @@ from avfr_jax.motion.face_mesh import FaceMesh, FaceMeshSpec
 from avfr_jax.motion.head import HeadMotion, HeadSpec
 from avfr_jax.motion.keypoints import Keypoints, KeypointSpec, movement_scale, relative_motion
 from avfr_jax.motion.mesh_keypoints import MeshKeypoints, MeshKeypointSpec
+from avfr_jax.motion.view import Orbit, View, ViewMode
 
 __all__ = [
     "Component",
@@ -20,6 +21,9 @@ __all__ = [
     "Motion",
     "MotionMode",
     "MotionSpec",
+    "Orbit",
+    "View",
+    "ViewMode",
     "concatenate",
     "movement_scale",
     "relative_motion",

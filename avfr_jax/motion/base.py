@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avfr_jax.motion.view import PoseChange, Turned
 from avfr_jax.typing import Array, Float
 
 M = TypeVar("M")
@@ -160,6 +161,46 @@ class MotionSpec(abc.ABC):
           ValueError: this type of motion has no such part.
         """
         raise ValueError(f"{type(self).__name__} does not divide a face into pose and expression")
+
+    @property
+    def max_turn(self) -> float:
+        """Degrees about each axis by which `turn` can turn a head away from the source picture's pose; 0 for motion
+        that knows no head pose."""
+        return 0.0
+
+    def head_rotation(self, motion: Any) -> Float[Array, "n 3 3"]:
+        """Rotations of the heads of N frames from the front, in axes x to the image's right, y down, z away from the
+        camera; `motion.view.angles_of` gives their angles.
+
+        Raises:
+          ValueError: this type of motion knows no head pose.
+        """
+        raise ValueError(f"{type(self).__name__} knows no head pose")
+
+    def turn(
+        self,
+        source: Any,
+        moved: Any,
+        change: PoseChange,
+        *,
+        absolute: bool = False,
+        rest: Any = None,
+        limit: Any = None,
+    ) -> Turned:
+        """Retargeted motion with its heads turned, moved and scaled (`motion.view`).
+
+        Args:
+          source: of the picture that is animated, one frame: its pose is what the limit is measured from.
+          moved: of N frames, from `retarget` or `keep`.
+          change: from `View.change`, for all frames or each.
+          absolute: see `View.mode`.
+          rest: one frame that has the place and size from which absolute translation is measured; None takes `source`.
+          limit: degrees; None takes `max_turn`.
+
+        Raises:
+          ValueError: this type of motion knows no head pose.
+        """
+        raise ValueError(f"{type(self).__name__} knows no head pose")
 
     @property
     def size(self) -> int:

@@ -12,7 +12,11 @@ from avfr_jax.landmarks import NUM_LANDMARKS, POSE_POINTS, POSE_SHAPE
 from avfr_jax.motion.base import Component, Frames, Keep, MotionMode, MotionSpec
 from avfr_jax.motion.keypoints import POSITION_SCALE
 from avfr_jax.motion.openings import mouth_share, transfer_shape
-from avfr_jax.typing import Array, Float
+from avfr_jax.motion.view import PoseChange, Turned, turned_rotation
+from avfr_jax.typing import Array, Bool, Float
+
+SKULL_CENTRE = np.array([0.0, 0.2, 1.1], np.float32)
+"""Centre of the ellipsoid that stands for the skull, in the frame of `FaceMesh.shape`."""
 
 
 @jax.tree_util.register_dataclass
@@ -90,6 +94,11 @@ class FaceMeshSpec(MotionSpec):
     keeps: ClassVar[tuple[Keep, ...]] = ("pose", "expression")
 
     @property
+    def max_turn(self) -> float:
+        """See `MotionSpec.max_turn`: what the warp of a picture bears. The far side of a face is not in it."""
+        return 20.0
+
+    @property
     def components(self) -> tuple[Component, ...]:
         """See `MotionSpec.components`; any model that the mesh drives can use it."""
         return (Component("mesh", (NUM_LANDMARKS, 3), "pixels at 256 × 256", POSITION_SCALE, model_specific=False),)
@@ -145,6 +154,24 @@ class FaceMeshSpec(MotionSpec):
             raise ValueError(f"part must be one of {', '.join(self.keeps)}, not {part!r}")
         return _keep(source, moved, part == "pose", speaking)
 
+    def head_rotation(self, motion: FaceMesh) -> Float[Array, "n 3 3"]:
+        """See `MotionSpec.head_rotation`."""
+        return jnp.asarray(motion.rotation)
+
+    def turn(
+        self,
+        source: FaceMesh,
+        moved: FaceMesh,
+        change: PoseChange,
+        *,
+        absolute: bool = False,
+        rest: FaceMesh | None = None,
+        limit: Any = None,
+    ) -> Turned:
+        """See `MotionSpec.turn`: the mesh turns about the centre of the skull, which stays in its place."""
+        limit = self.max_turn if limit is None else limit
+        return Turned(*_turn(source, moved, source if rest is None else rest, change, limit, absolute))
+
 
 @partial(jax.jit, static_argnums=(4, 5))
 def _retarget(
@@ -175,3 +202,28 @@ def _keep(source: FaceMesh, moved: FaceMesh, pose: bool, speaking: bool) -> Face
         return FaceMesh.from_pose(rotation, jnp.broadcast_to(source.translation, (frames, 3)), moved.shape)
     share = jnp.asarray(mouth_share()) if speaking else 0.0
     return FaceMesh.from_pose(moved.rotation, moved.translation, source.shape + share * (moved.shape - source.shape))
+
+
+def skull_centre(mesh: FaceMesh) -> Float[Array, "n 2"]:
+    """Where the centre of the skull lies in the image, (x, y) in [-1, 1]."""
+    scale = jnp.exp(mesh.translation[:, 2:])
+    return mesh.translation[:, :2] + scale * jnp.einsum("nij,j->ni", mesh.rotation, SKULL_CENTRE)[:, :2]
+
+
+@partial(jax.jit, static_argnums=5)
+def _turn(
+    source: FaceMesh, moved: FaceMesh, rest: FaceMesh, change: PoseChange, limit: Any, absolute: bool
+) -> tuple[FaceMesh, Bool[Array, " n"]]:
+    rotation, limited = moved.rotation, jnp.zeros(moved.rotation.shape[0], bool)
+    if change.rotation is not None:
+        rotation, limited = turned_rotation(rotation, source.rotation, change.rotation, limit, absolute)
+    centre, size = skull_centre(moved), moved.translation[:, 2:]
+    if change.translation is not None:
+        if absolute:
+            centre, size = (
+                jnp.broadcast_to(skull_centre(rest), centre.shape),
+                jnp.broadcast_to(rest.translation[:, 2:], size.shape),
+            )
+        centre, size = centre + change.translation[:2], size + jnp.log(change.translation[2])
+    place = centre - jnp.exp(size) * jnp.einsum("nij,j->ni", rotation, SKULL_CENTRE)[:, :2]
+    return FaceMesh.from_pose(rotation, jnp.concatenate([place, size], -1), moved.shape), limited

@@ -5,6 +5,7 @@ are a frame's.
 """
 
 import dataclasses
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -12,8 +13,18 @@ import jax.numpy as jnp
 
 from avfr_jax.motion.base import Component, Frames, Keep, MotionMode, MotionSpec
 from avfr_jax.motion.keypoints import POSITION_SCALE
+from avfr_jax.motion.view import (
+    IMAGE_AXES,
+    LARGEST_TURN,
+    Axes,
+    PoseChange,
+    Turned,
+    angles_of,
+    rotation_of,
+    turned_rotation,
+)
 from avfr_jax.ops.rotations import euler_to_matrix, matrix_to_euler
-from avfr_jax.typing import Array, Float
+from avfr_jax.typing import Array, Bool, Float
 
 _DEGREE_SCALE = 2.0  # a head 0.5 wide turned by half a degree moves by about a pixel of 256
 
@@ -25,7 +36,8 @@ class HeadMotion(Frames):
 
     Attributes:
       canonical: `[N, K, 3]` keypoints (x, y, z) of the neutral head seen from the front.
-      rotation: `[N, 3, 3]`.
+      rotation: `[N, 3, 3]`, in axes x to the image's right, y down, z away from the camera, as `FaceMesh.rotation` and
+        `faces.HeadPose.rotation`: its Euler angles (`ops.rotations`) are HeadPose's with yaw and pitch negated.
       translation: `[N, 3]` in the units of [-1, 1].
       expression: `[N, K, 3]` δ.
       count: `[N]`: of each frame, the keypoints in use are those with an index below it, in order; None uses all.
@@ -61,12 +73,20 @@ class HeadSpec(MotionSpec):
     Attributes:
       num_keypoints: K.
       min_keypoints: the fewest that the model was trained to move a frame with; None needs all.
+      axes: of the rotations (`motion.view.Axes`), for networks that learned others than those of `HeadMotion`; None for
+        heads without pose, whose keypoints are all expression.
     """
 
     needs_source = True
     keeps: ClassVar[tuple[Keep, ...]] = ("pose", "expression")
     num_keypoints: int
     min_keypoints: int | None = None
+    axes: Axes | None = IMAGE_AXES
+
+    @property
+    def max_turn(self) -> float:
+        """See `MotionSpec.max_turn`."""
+        return 0.0 if self.axes is None else LARGEST_TURN
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -149,6 +169,59 @@ class HeadSpec(MotionSpec):
         used = None if source.count is None else jnp.broadcast_to(source.count[:1], (count,))
         return dataclasses.replace(moved, expression=_repeated(source.expression, count), count=used)
 
+    def head_rotation(self, motion: HeadMotion) -> Float[Array, "n 3 3"]:
+        """See `MotionSpec.head_rotation`."""
+        if self.axes is None:
+            return super().head_rotation(motion)
+        return _with_axes(jnp.asarray(motion.rotation), self.axes, IMAGE_AXES)
+
+    def turn(
+        self,
+        source: HeadMotion,
+        moved: HeadMotion,
+        change: PoseChange,
+        *,
+        absolute: bool = False,
+        rest: HeadMotion | None = None,
+        limit: Any = None,
+    ) -> Turned:
+        """See `MotionSpec.turn`: R ← R_u R and t ← t + t_u (section 3 of the paper); the head is scaled about its
+        translation, canonical keypoints and expression alike."""
+        if self.axes is None:
+            return super().turn(source, moved, change)
+        limit = self.max_turn if limit is None else limit
+        return Turned(*_turn(source, moved, source if rest is None else rest, change, limit, absolute, self.axes))
+
+
+def _with_axes(rotation: Float[Array, "n 3 3"], old: Axes, new: Axes) -> Float[Array, "n 3 3"]:
+    """Rotations by the same angles about other axes."""
+    return rotation if old == new else rotation_of(angles_of(rotation, old), new)
+
+
+@partial(jax.jit, static_argnums=(5, 6))
+def _turn(
+    source: HeadMotion, moved: HeadMotion, rest: HeadMotion, change: PoseChange, limit: Any, absolute: bool, axes: Axes
+) -> tuple[HeadMotion, Bool[Array, " n"]]:
+    rotation, limited = moved.rotation, jnp.zeros(moved.rotation.shape[0], bool)
+    if change.rotation is not None:
+        before, picture = (_with_axes(x.rotation, axes, IMAGE_AXES) for x in (moved, source))
+        rotation, limited = turned_rotation(before, picture, change.rotation, limit, absolute)
+        rotation = _with_axes(rotation, IMAGE_AXES, axes)
+    if change.translation is None:
+        return dataclasses.replace(moved, rotation=rotation), limited
+    place = jnp.broadcast_to(rest.translation, moved.translation.shape) if absolute else moved.translation
+    scale = change.translation[2]
+    place = place.at[:, :2].add(change.translation[:2])
+    canonical, expression = scale * moved.canonical, scale * moved.expression
+    turned = dataclasses.replace(
+        moved, canonical=canonical, rotation=rotation, translation=place, expression=expression
+    )
+    return turned, limited
+
+
+def _repeated(one: Float[Array, "m k 3"], count: int) -> Float[Array, "n k 3"]:
+    return jnp.broadcast_to(one[:1], (count, *one.shape[1:]))
+
 
 def _fewer(driving: Any, initial: Any, frames: int) -> Any:
     """The count of relative motion: how far a keypoint moved that either frame leaves out is unknown."""
@@ -156,7 +229,3 @@ def _fewer(driving: Any, initial: Any, frames: int) -> Any:
         return driving
     initial = jnp.broadcast_to(jnp.asarray(initial)[:1], (frames,))
     return initial if driving is None else jnp.minimum(driving, initial)
-
-
-def _repeated(one: Float[Array, "m k 3"], count: int) -> Float[Array, "n k 3"]:
-    return jnp.broadcast_to(one[:1], (count, *one.shape[1:]))

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from avfr_jax.models.base import Animator, EncodedSource, Priors, driving_keypoints
+from avfr_jax.errors import FaceError
+from avfr_jax.models.base import Animator, EncodedSource, Priors
 from avfr_jax.motion import FaceMesh, Motion
 from avfr_jax.motion.openings import lid_levels
+from avfr_jax.motion.turner import Turner
+from avfr_jax.motion.view import angles_of
 from avfr_jax.reenact.audio import AudioConditioning
 from avfr_jax.reenact.reference import choose_reference
 from avfr_jax.reenact.results import Report
@@ -17,6 +20,8 @@ from avfr_jax.tracking import SAMPLES, DrivingSource, Portrait, TrackedFrame
 
 _LEAST_SAMPLES = 8
 """Frames that show how far a driver's eyes are open at rest."""
+_TURNED, _PROFILE = 30.0, 55.0
+"""Degrees of yaw of a source beyond which a view is warned about, and refused."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +57,10 @@ class Retargeter:
         self._model: Animator = settings.model
         self._lids: Any = None  # see `MotionSpec.retarget`
         self._initial: Motion | None = None  # of the reference frame; else the first frame becomes it
+        self._turner: Turner | None = None
+        if settings.view is not None:
+            self._check_source()
+            self._turner = Turner(self._model.motion_spec, settings.view, self._model.name, report.warn)
 
     def choose_reference(self, driving: DrivingSource) -> None:
         """Choose the driving frame that corresponds to the source's pose, and measure the driver's eyes at rest."""
@@ -79,17 +88,32 @@ class Retargeter:
             self.set_reference(frames[0])
         return self._detect([mouth(frame) for frame in frames])
 
-    def retarget(self, motion: Motion, first: int) -> Motion:
-        """Motion of frames, of which the first has this number, as motion of the source."""
+    def retarget(self, motion: Motion, indices: Sequence[int]) -> Motion:
+        """Motion of frames of these numbers as motion of the source."""
         if self._initial is None:
-            self._initial, self._report.reference = motion[0], first
+            self._initial, self._report.reference = motion[0], indices[0]
         source, settings, spec = self._source.keypoints, self._settings, self._model.motion_spec
         retargeted: Motion = spec.retarget(
             source, motion, self._initial, mode=settings.motion, adapt_scale=settings.adapt_scale, lids=self._lids
         )
         if settings.keep is not None:
             retargeted = spec.keep(settings.keep, source, retargeted, speaking=self._speaking)
-        return retargeted
+        return retargeted if self._turner is None else self._turner(source, retargeted, indices)
+
+    def _check_source(self) -> None:
+        """Warn of a source that shows half a face, and refuse a profile: nothing of the other half is known."""
+        rotation = self._model.motion_spec.head_rotation(self._source.keypoints)
+        yaw = abs(float(angles_of(rotation)[0, 0]))
+        if yaw > _PROFILE:
+            raise FaceError(
+                f"The source shows its face in profile (yaw {yaw:.0f}°), so that the far side cannot be turned into "
+                "view; give a picture in which both eyes are seen."
+            )
+        if yaw > _TURNED:
+            self._report.warn(
+                f"The source shows its head turned by {yaw:.0f}°: the picture has little of the far side of its face, "
+                "and what is turned into view there is stretched."
+            )
 
     def _detect(self, frames: Sequence[TrackedFrame]) -> Motion:
         if frames[0].motion is not None:
@@ -98,7 +122,7 @@ class Retargeter:
             return unflattened
         pixels = np.stack([frame.image for frame in frames]).astype(np.float32) / 255
         if frames[0].landmarks is None:
-            return driving_keypoints(self._model, pixels)
+            return self._model.keypoints(pixels, None)
         masks = None if frames[0].person_mask is None else np.stack([frame.person_mask for frame in frames])
         landmarks = np.stack([frame.landmarks for frame in frames])
-        return driving_keypoints(self._model, pixels, Priors(landmarks, masks, self._audio.dubbed))
+        return self._model.keypoints(pixels, Priors(landmarks, masks, self._audio.dubbed))

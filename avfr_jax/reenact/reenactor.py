@@ -26,6 +26,8 @@ class Reenactor(Settings):
       keep: the portrait's own `pose` stays and the driver gives the expression, lips and lids as openings; or its own
         `expression` stays and the driver gives the pose. A mouth that follows audio moves in either case. Only for
         models whose `MotionSpec.keeps` has it: those that the face mesh drives.
+      view: a head pose asked for, `motion.View`: added to the driver's, or in its place. An `Orbit` turns the head over
+        time. Only for models whose `MotionSpec.max_turn` is not 0, and no further than that.
       best_frame: the driving frame that corresponds to the source's pose: a number; `first`, the first with a face; or
         `auto`, of 48 frames spread over the clip the earliest unless another is clearly nearer to the source in pose,
         place and expression, where the model or the crop needs faces at all (else the first).
@@ -60,7 +62,8 @@ class Reenactor(Settings):
           driving: a video's path, an array `[N, H, W, 3]`, an iterable of images or a `DrivingSource`; or an `.avfr`
             file's path, whose motion takes the place of face tracking; or None: the portrait talks by `audio`, a file
             or samples, with generated head motion and blinks, as long as that lasts. The same for a picture's path
-            beside such `audio`, whose face then is the driving one.
+            beside such `audio`, whose face then is the driving one. With a `view` and no audio, None is the
+            portrait at rest: one frame, or the frames of an `Orbit`.
           audio: `driving` for the driving video's own, another file's path, samples at 16 kHz, or None for silence.
             Samples are `[T]` or `[T, channels]`, which are averaged; float in [-1, 1], or int16, int32 or uint8 at full
             scale. Frame i is at i / fps seconds. Only for models conditioned on audio, and for mouths

@@ -47,7 +47,7 @@ class Renderer:
     def __call__(self, frames: Sequence[TrackedFrame]) -> list[UInt8[np.ndarray, "s s 3"]]:
         """The generated frames, uint8, for at most `batch_size` frames with a face."""
         padded = [*frames, *[frames[-1]] * (self._batch_size - len(frames))]
-        motion = self._retargeter.retarget(self._retargeter.motion(padded), frames[0].index)
+        motion = self._retargeter.retarget(self._retargeter.motion(padded), [frame.index for frame in padded])
         mel = self._audio.windows(padded)
         generated = self._model.animate(self._source.encoded, self._source.keypoints, motion, mel)
         rendered = list(np.asarray(_to_bytes(generated))[: len(frames)])

@@ -19,6 +19,7 @@ from avfr_jax.reenact.narration import Narration, TalkingPicture
 from avfr_jax.reenact.rendering import Renderer, batches
 from avfr_jax.reenact.results import Explained, Report, Step
 from avfr_jax.reenact.settings import Settings
+from avfr_jax.reenact.still import Still, StillPortrait
 from avfr_jax.tracking import (
     SAMPLES,
     Clip,
@@ -105,7 +106,7 @@ class Session(Iterator[Step]):
                 retargeter.set_reference(driving.frame(faces[0].index))
             frame = driving.frame(samples[len(samples) // 2].index if at is None else at)
         motion = retargeter.motion([frame])
-        target = retargeter.retarget(motion, frame.index)
+        target = retargeter.retarget(motion, [frame.index])
         behind = model.explain(source.encoded, source.keypoints, target, audio.windows([frame]))
         return Explained(source.frame.image, frame.image, source.keypoints, motion, frame.index, behind)
 
@@ -124,6 +125,8 @@ class Session(Iterator[Step]):
                 face = self._track_picture(driving.picture, settings.driving_face, driving.name, backend).frame
             driving = TalkingPicture(driving, face, model.capabilities.person_masks)
             retargeter.set_reference(face)
+        elif isinstance(driving, Still):
+            driving = StillPortrait(driving, portrait.frame, model.motion_spec.flatten(source.keypoints))
         else:
             if isinstance(driving, Clip):
                 driving = TrackedClip(driving, self._tracking, backend, settings.driving_face, self.report.warn)
@@ -191,8 +194,12 @@ class Session(Iterator[Step]):
         return mode == "skip"
 
 
-def _open_driving(settings: Settings, driving: Any, audio: Any) -> Clip | DrivingSource | Narration:
-    """A clip to be tracked, recorded motion, or a sound alone."""
+def _open_driving(settings: Settings, driving: Any, audio: Any) -> Clip | DrivingSource | Narration | Still:
+    """A clip to be tracked, recorded motion, a sound alone, or nothing but a view."""
+    silent = audio is None or (isinstance(audio, str) and audio == "driving")
+    if driving is None and silent and settings.view is not None:
+        _refuse_clip_settings(settings)
+        return Still(settings.view, settings.fps)
     if driving is None:
         return _open_narration(settings, None, audio)
     if isinstance(driving, str | os.PathLike):
@@ -204,7 +211,7 @@ def _open_driving(settings: Settings, driving: Any, audio: Any) -> Clip | Drivin
         return driving
     clip = open_clip(driving, settings.fps)
     still = isinstance(driving, str | os.PathLike) and isinstance(clip, FrameClip) and clip.frames == 1
-    if still and audio is not None and not (isinstance(audio, str) and audio == "driving"):
+    if still and not silent:
         return _open_narration(settings, driving, audio)
     return clip
 
@@ -212,6 +219,12 @@ def _open_driving(settings: Settings, driving: Any, audio: Any) -> Clip | Drivin
 def _open_narration(settings: Settings, picture: Any, audio: Any) -> Narration:
     if audio is None or (isinstance(audio, str) and audio == "driving"):
         raise ConfigError("Without a driving clip the sound moves the portrait: give audio, a file or samples.")
+    _refuse_clip_settings(settings, picture)
+    return Narration(audio, settings.fps, picture)
+
+
+def _refuse_clip_settings(settings: Settings, picture: Any = None) -> None:
+    """Raises ConfigError for settings that choose among the frames of a driving clip, where there is none."""
     for name, used in (
         ("best_frame", not isinstance(settings.best_frame, str)),
         ("driving_face", picture is None and settings.driving_face is not None),
@@ -220,8 +233,7 @@ def _open_narration(settings: Settings, picture: Any, audio: Any) -> Narration:
         ("mouth", settings.mouth == "driver"),
     ):
         if used:
-            raise ConfigError(f"There is no driving clip, and the sound moves the portrait: leave {name} out.")
-    return Narration(audio, settings.fps, picture)
+            raise ConfigError(f"There is no driving clip, but {name} is about one: leave it out.")
 
 
 def _open_stream(settings: Settings, path: str | os.PathLike[str]) -> DrivingSource:

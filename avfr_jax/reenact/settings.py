@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args
 from avfr_jax.arguments import whole_number
 from avfr_jax.errors import ConfigError
 from avfr_jax.model_store import DEFAULT_MODEL, load_model
-from avfr_jax.motion import Keep, MotionMode
+from avfr_jax.motion import Keep, MotionMode, View
+from avfr_jax.motion.turner import check_turns
 from avfr_jax.reenact.audio import Mouth
 from avfr_jax.tracking import CropMode, FrameRate, check_frame_rate
 
@@ -24,6 +25,7 @@ class Settings:
     motion: MotionMode = "relative"
     adapt_scale: bool = True
     keep: Keep | None = None
+    view: View | None = None
     best_frame: BestFrame = "auto"
     crop: CropMode = "auto"
     missing_face: MissingFace = "hold"
@@ -57,6 +59,10 @@ class Settings:
                 f"{self.model.name} cannot keep the portrait's {self.keep}, since its keypoints do not divide a face "
                 f"into pose and expression; use {DEFAULT_MODEL} or landmark-warp."
             )
+        if self.view is not None:
+            if not isinstance(self.view, View):
+                raise ConfigError(f"view must be a View or None, not {self.view!r:.60}.")
+            check_turns(self.model.motion_spec, self.model.name)
         if self.mouth == "sound" and not self.model.capabilities.dubbing:
             raise ConfigError(f"{self.model.name} cannot be dubbed: leave mouth out.")
         size = self.model.batch_size if self.batch_size is None else self.batch_size

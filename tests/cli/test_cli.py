@@ -40,6 +40,10 @@ def test_wrong_options_exit_with_2(capsys):
         ["reenact"],
         ["reenact", "--source", "a", "--driving", "b", "--output", "c", "--motion", "x"],
         ["reenact", "--source", "a", "--driving", "b", "--output", "c", "--fps", "fast"],
+        ["reenact", "--source", "a", "--driving", "b", "--output", "c", "--rotate", "10,left,0"],
+        ["reenact", "--source", "a", "--driving", "b", "--output", "c", "--rotate", "-10,0"],
+        ["reenact", "--source", "a", "--driving", "b", "--output", "c", "--translate", "0,0,inf"],
+        ["orbit", "a", "b.mp4", "--degrees", "far"],
     ):
         with pytest.raises(SystemExit) as caught:
             main(words)
@@ -202,3 +206,32 @@ def test_models_and_doctor(capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["packages"]["jax"]
     assert "vox-adv-cpk" in facts["models"]["fomm"]
+
+
+def test_views_that_are_refused(portrait, driving, tmp_path, capsys):
+    words = [*QUICK, "--source", portrait, "--driving", driving, "--output", tmp_path / "o.mp4"]
+    assert "give one of them" in refused(capsys, *words, "--rotate-mode", "absolute")
+    assert "scales a head" in refused(capsys, *words, "--translate", "-0.1,0,9")
+    assert "avfr128 cannot turn a head" in refused(capsys, *words, "--rotate", "-10,0,0", "--model", "avfr128")
+    blank = tmp_path / "blank.png"
+    Image.fromarray(np.full((256, 256, 3), 200, np.uint8)).save(blank)
+    view = ["--model", "landmark-warp"]
+    assert "no face" in refused(capsys, "frontalize", blank, tmp_path / "f.png", *view)
+    assert "f.mp4" in refused(capsys, "frontalize", portrait, tmp_path / "f.mp4", *view)
+    assert "--driving is a video" in refused(
+        capsys, "frontalize", portrait, tmp_path / "f.png", *view, "--driving", driving
+    )
+    assert "is a picture" in refused(capsys, "orbit", portrait, tmp_path / "o.mp4", "--driving", portrait)
+    assert "--seconds" in refused(capsys, "orbit", portrait, tmp_path / "o.mp4", "--seconds", "0")
+    assert "o.png" in refused(capsys, "orbit", portrait, tmp_path / "o.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blank.png"]
+
+
+def test_an_orbit_is_marked_and_clamped_with_a_warning(portrait, tmp_path, capsys):
+    view = ["--model", "landmark-warp", "--seconds", "0.24"]
+    assert main(["orbit", str(portrait), str(tmp_path / "o.mp4"), *view, "--degrees", "40"]) == 0
+    assert "clamped to 20°" in capsys.readouterr().err
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 6
+    assert main(["inspect", "--json", str(tmp_path / "o.mp4")]) == 0
+    assert json.loads(capsys.readouterr().out)["watermark"]["present"] is True

@@ -12,8 +12,10 @@ from avfr_jax.codec.container import read_index, read_stream
 from avfr_jax.codec.files import decode_frames
 from avfr_jax.codec.header import Header
 from avfr_jax.codec.receiver import Receiver
+from avfr_jax.errors import ConfigError
 from avfr_jax.media.video import VideoReader
 from avfr_jax.model_store import load_model, save_model
+from avfr_jax.motion import Orbit, View
 from tests.cli.test_cli import refused
 from tests.media_fixtures import astronaut, write_clip
 from tests.models.test_avfr import CONFIG, amplified_weights
@@ -189,3 +191,21 @@ def test_a_stream_finds_its_model_by_fingerprint(driving, tmp_path, capsys, monk
     assert main(["decode", str(stream), str(tmp_path / "again.mp4")]) == 0
     frames = [np.stack(list(VideoReader(path))) for path in (out, tmp_path / "again.mp4")]
     np.testing.assert_array_equal(*frames)
+
+
+def test_a_viewer_turns_the_callers_head(stream, tmp_path, capsys):
+    data = stream.read_bytes()
+    plain, same, turned = (
+        np.stack(list(decode_frames(data, receiver=Receiver(view=view)))).astype(int)
+        for view in (None, View((0.0, 0.0, 0.0)), View((15.0, 0.0, 0.0)))
+    )
+    np.testing.assert_allclose(same, plain, atol=1)
+    change = np.abs(turned - plain).mean((0, 3))
+    assert change[60:180, 70:190].mean() > 3 > change[:, :8].mean()  # the face turns, the picture's border rests
+    with pytest.raises(ConfigError, match="one side"):
+        Receiver(view=Orbit())
+    out = tmp_path / "out.mp4"
+    assert main(["decode", str(stream), str(out), "--rotate", "-15,0,0", "--watermark", "none"]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+    shown = np.stack(list(VideoReader(out))).astype(int)
+    assert np.abs(shown - plain)[:, 60:180, 70:190].mean() > 3
