@@ -143,6 +143,15 @@ FAMILIES: dict[str, Family] = {
             data=_avfr,
         ),
         Family(
+            "face-vid2vid",
+            "animator",
+            f"{_MODELS}.face_vid2vid:FaceVid2VidConfig",
+            f"{_MODELS}.face_vid2vid_animator:FaceVid2VidAnimator",
+            advice="fetch a checkpoint of One-Shot_Free-View_Neural_Talking_Head_Synthesis (non-commercial) and run: "
+            "avfr import face-vid2vid FILE OUT_DIR",
+            data=lambda config: {"priors": False},
+        ),
+        Family(
             "landmark-warp",
             "animator",
             f"{_MODELS}.landmark_warp:LandmarkWarpConfig",

@@ -201,9 +201,15 @@ NOT_RUN = {
     "avfr explain me.jpg talk.mp4 why.png --model runs/avfr/model": _WEIGHTS,
     "avfr import alexnet alexnet-owt-7be5be79.pth": _WEIGHTS,
     "avfr import face-vgg vgg_face_dag.pth": _WEIGHTS,
+    "avfr import face-vid2vid vox-256.pth.tar ./free-view": "tests/convert/test_face_vid2vid.py",
+    "avfr import face-vid2vid vox-256.pth.tar '~/.cache/avfr-jax/models/free-view'": (
+        "tests/convert/test_face_vid2vid.py"
+    ),
     "avfr import hopenet hopenet_robust_alpha1.pkl": _WEIGHTS,
     "avfr import lpips alex.pth": _WEIGHTS,
     "avfr import vgg19 vgg19-dcbb9e9d.pth": _WEIGHTS,
+    "avfr import face-recognition vladmandic-face-api-1.7.15.tgz": _WEIGHTS,
+    "avfr import landmarks68 vladmandic-face-api-1.7.15.tgz": _WEIGHTS,
     "avfr reenact --source me.jpg --driving - --output out.mp4": "tests/media/test_pipes.py",
     "avfr reenact --model ./vox-adv --source me.jpg --driving talk.mp4 --output out.mp4": "as with a model's name",
     "avfr reenact --model runs/avfr/model --source me.jpg --driving talk.mp4 --output out.mp4 --audio dubbed.wav": (
@@ -220,6 +226,7 @@ NOT_RUN_AT_ALL = {
     "experiments.ablation": "five trainings; tests/experiments/test_ablation.py",
     "experiments.compile_check": "compiles for TPUs for minutes, with libtpu; tests/experiments/test_compile_check.py",
     "experiments.evaluate": _CLIPS + "tests/experiments/test_evaluate.py",
+    "experiments.fit_face68": "fits to clips of many people; tests/experiments/test_fit_face68.py",
     "experiments.fit_mesh_motion": "fits to prepared clips; tests/experiments/test_fit_mesh_motion.py",
     "experiments.fit_spoken_mouth": "fits to minutes of speech; tests/faces/test_spoken_mouth.py",
     "experiments.head_rates": "measures on prepared clips; tests/experiments/test_head_rates.py",

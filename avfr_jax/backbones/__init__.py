@@ -1,1 +1,1 @@
-"""Frozen networks made by others: VGG, AlexNet, LPIPS and the networks of mediapipe's wheel."""
+"""Frozen networks made by others: VGG, AlexNet, LPIPS, face descriptor and landmarks, mediapipe's networks."""

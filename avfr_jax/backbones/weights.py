@@ -21,6 +21,8 @@ from avfr_jax.interrupts import scratch_beside, uninterrupted
 _TORCHVISION = "https://download.pytorch.org/models/"
 _ALBANIE = "https://www.robots.ox.ac.uk/~albanie/models/pytorch-mcn/"
 _HOPENET = "https://drive.google.com/open?id=1m25PrSE7g9D2q2XJVMR6IA7RaCvWSzCR as "
+_FACE_API = ("vladmandic-face-api-1.7.15.tgz", "https://registry.npmjs.org/@vladmandic/face-api/-/")
+_NPM_PACK = "npm pack @vladmandic/face-api@1.7.15"
 _LPIPS = "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/"
 
 
@@ -32,16 +34,19 @@ class Source:
       file: its name.
       address: its folder on the web, or its page and " as ".
       command: KIND of `avfr import`.
+      fetched_by: the command that fetches it, where a package registry has it.
     """
 
     file: str
     address: str
     command: str
+    fetched_by: str = ""
 
     @property
     def advice(self) -> str:
         """How to get and import it."""
-        return f"fetch {self.address}{self.file} and run avfr import {self.command} {self.file}"
+        get = f"run {self.fetched_by} and" if self.fetched_by else f"fetch {self.address}{self.file} and run"
+        return f"{get} avfr import {self.command} {self.file}"
 
 
 SOURCES = {
@@ -52,6 +57,8 @@ SOURCES = {
     "hopenet": Source("hopenet_robust_alpha1.pkl", _HOPENET, "hopenet"),
     "lpips-alex": Source("alex.pth", _LPIPS, "lpips"),
     "lpips-vgg": Source("vgg.pth", _LPIPS, "lpips"),
+    "face-recognition": Source(*_FACE_API, "face-recognition", _NPM_PACK),
+    "landmarks68": Source(*_FACE_API, "landmarks68", _NPM_PACK),
 }
 
 

@@ -12,7 +12,7 @@ from avfr_jax.codec.motion_space import Pose, pose_of
 from avfr_jax.codec.pivots import View
 from avfr_jax.faces.pose import head_pose
 from avfr_jax.landmarks import landmarks_to_pixels
-from avfr_jax.models.base import Animator, Priors
+from avfr_jax.models.base import Animator, Priors, driving_keypoints
 
 
 class FrameAnalysis:
@@ -45,7 +45,7 @@ class FrameAnalysis:
         else:
             masks = None if mask is None else mask[None]
             priors = None if landmarks is None else Priors(np.asarray(landmarks)[None], masks)
-            motion = self._model.keypoints(frame[None].astype(np.float32) / 255, priors)
+            motion = driving_keypoints(self._model, frame[None].astype(np.float32) / 255, priors)
             self._pose = pose_of(self._model.motion_spec, motion)
         return self._pose
 

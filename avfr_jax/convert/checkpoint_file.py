@@ -124,6 +124,28 @@ def state_of(value: Any, what: str) -> dict[str, np.ndarray]:
     return without_prefixes(state)
 
 
+def states_of(value: Any, networks: Iterable[str], what: str) -> dict[str, dict[str, np.ndarray]]:
+    """The state dictionaries of those of the named networks that a checkpoint holds.
+
+    Args:
+      value: as `read_checkpoint` gives: a dictionary of them, as published, or one dictionary with names such as
+        `generator.first.conv.weight`, as safetensors files have.
+      networks: their names.
+      what: the file, for messages.
+
+    Raises:
+      CheckpointError: see `state_of`.
+    """
+    value = unwrapped(value)
+    value = without_prefixes({k: v for k, v in value.items() if isinstance(k, str)}) if isinstance(value, dict) else {}
+    states = {}
+    for network in networks:
+        flat = {name.removeprefix(f"{network}."): v for name, v in value.items() if name.startswith(f"{network}.")}
+        if network in value or flat:
+            states[network] = state_of(value.get(network, flat), f"The {network} in {what}")
+    return states
+
+
 def without_prefixes(state: Mapping[str, Any]) -> dict[str, Any]:
     """The same values, without the prefixes that all names share."""
     while prefix := _shared_prefix(state):

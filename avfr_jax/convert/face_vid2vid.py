@@ -4,15 +4,19 @@ Every width is read from the tensors' shapes; the program's YAML, if it is given
 against them.
 """
 
+import dataclasses
+import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from avfr_jax.config import check_network_sizes
+from avfr_jax.config import check_network_sizes, from_dict, to_dict
+from avfr_jax.convert.checkpoint_file import read_checkpoint, states_of
 from avfr_jax.convert.tree import check, expected_shapes, to_variables
-from avfr_jax.errors import CheckpointError, shortened
+from avfr_jax.convert.yaml_file import read_yaml
+from avfr_jax.errors import CheckpointError, ConfigError, shortened
 from avfr_jax.models import face_vid2vid
 from avfr_jax.models.canonical_keypoints import CanonicalDetectorConfig
 from avfr_jax.models.dense_motion_3d import VolumeMotionConfig
@@ -228,4 +232,122 @@ def config_of(states: Mapping[str, State], what: str = "The checkpoint") -> Face
             f"{what} is not a whole face-vid2vid checkpoint: the tensor {shortened(error, 90)} is missing or misshapen."
         ) from None
     check_network_sizes(config, what)
+    return config
+
+
+# --- the file -----------------------------------------------------------------------------------------------------
+
+
+def find_states(value: Any, what: str) -> dict[str, dict[str, np.ndarray]]:
+    """State dictionaries by the published names of `NETWORKS`, of a checkpoint that may lack some of them.
+
+    Args:
+      value: as `read_checkpoint` gives, see `checkpoint_file.states_of`.
+      what: the file, for messages.
+
+    Raises:
+      CheckpointError: it is of another kind; the sentence says which.
+    """
+    states = states_of(value, NETWORKS.values(), what)
+    generator, detector = states.get("generator", {}), states.get("kp_detector", {})
+    first_order = "first.conv.weight" in generator and "second.weight" not in generator
+    if first_order or detector.get("kp.weight", np.zeros(0)).ndim == 4:
+        raise CheckpointError(f"{what} is a First Order Motion Model's checkpoint: import it with avfr import fomm.")
+    if "second.weight" not in generator and "predictor.conv.weight" not in detector:
+        raise CheckpointError(f"{what} can be read but is not a face-vid2vid checkpoint (no generator inside).")
+    return states
+
+
+def _complete(
+    states: dict[str, dict[str, np.ndarray]], networks_from: str | pathlib.Path | None, what: str
+) -> dict[str, dict[str, np.ndarray]]:
+    """The networks of a file, those that it lacks from another one."""
+    if networks_from is not None:
+        other = shortened(pathlib.Path(networks_from).name, 40)
+        states = {**find_states(read_checkpoint(networks_from), other), **states}
+    lacking = [name for name in NETWORKS.values() if name not in states and name != "discriminator"]
+    if lacking:
+        held = " and ".join(sorted(states))
+        raise CheckpointError(
+            f"{what} holds the {held} alone, without {' and '.join(lacking)}: name a checkpoint that has them with "
+            "--networks."
+        )
+    return states
+
+
+def import_checkpoint(
+    path: str | pathlib.Path,
+    config_path: str | pathlib.Path | None = None,
+    *,
+    align_corners: bool | None = None,
+    networks_from: str | pathlib.Path | None = None,
+) -> tuple[FaceVid2VidConfig, Any]:
+    """Read a checkpoint of the unofficial program.
+
+    Args:
+      path: one of its files (`vox-256`, `vox-256-beta`; plain or SPADE generator; with or without Jacobians), in either
+        PyTorch format or as safetensors.
+      config_path: the program's YAML, which states the frames' size and is checked against the tensors.
+      align_corners: the sampling convention; None takes the one of the program with PyTorch 1.3 or later (False).
+      networks_from: a second checkpoint for the networks that the first one lacks.
+
+    Returns:
+      The config and our variables.
+
+    Raises:
+      InputError, ConfigError, CheckpointError: see `read_checkpoint`, `find_states`, `config_of`, `with_yaml` and
+        `to_tree`.
+    """
+    name = shortened(pathlib.Path(path).name, 40)
+    states = _complete(find_states(read_checkpoint(path), name), networks_from, name)
+    config = dataclasses.replace(config_of(states, name), align_corners=bool(align_corners))
+    if config_path:
+        config = with_yaml(config, config_path)
+    return config, to_tree(states, config, name)
+
+
+def with_yaml(config: FaceVid2VidConfig, path: str | pathlib.Path) -> FaceVid2VidConfig:
+    """A config read from tensors, with what the program's YAML adds: the frames' size, the temperature and the
+    detector's scale, which decides on `unofficial-beta`.
+
+    Raises:
+      InputError: there is no such file.
+      ConfigError: it is not such a YAML, or states other widths than the tensors have.
+    """
+    path = pathlib.Path(path)
+    name = shortened(path.name, 40)
+    values = read_yaml(path)
+    try:
+        model = values["model_params"]
+        common, kp = model["common_params"], model["kp_detector_params"]
+        gen, pose = model["generator_params"], model["he_estimator_params"]
+        stated = {
+            "num_kp": (common["num_kp"], config.num_keypoints),
+            "image_channel": (common["image_channel"], config.num_channels),
+            "estimate_jacobian": (common["estimate_jacobian"], config.estimate_jacobian),
+            "feature_channel": (common["feature_channel"], config.generator.volume_channels),
+            "kp_detector's block_expansion": (kp["block_expansion"], config.keypoint_detector.block_expansion),
+            "kp_detector's num_blocks": (kp["num_blocks"], config.keypoint_detector.num_blocks),
+            "he_estimator's block_expansion": (pose["block_expansion"], config.head_pose.block_expansion),
+            "generator's block_expansion": (gen["block_expansion"], config.generator.block_expansion),
+            "num_resblocks": (gen["num_resblocks"], config.generator.num_resblocks),
+            "dense_motion's num_blocks": (gen["dense_motion_params"]["num_blocks"], config.dense_motion.num_blocks),
+        }
+        size, scale = values["dataset_params"]["frame_shape"][0], float(kp["scale_factor"])
+        temperature = float(kp["temperature"])
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        missing = f"{error} is missing" if isinstance(error, KeyError) else "an entry is of another kind"
+        raise ConfigError(f"{name} is not a face-vid2vid config: {missing}.") from None
+    for entry, (theirs, ours) in stated.items():
+        if theirs != ours:
+            raise ConfigError(f"{name} has {entry} {shortened(theirs, 30)}, the checkpoint {ours}: not its config.")
+    beta = {1.0: "unofficial-beta"}.get(scale, "unofficial")
+    if beta != config.compatibility:
+        variants = "at full resolution (vox-256-beta)", "on downsampled frames (vox-256)"
+        here, there = variants if beta == "unofficial-beta" else variants[::-1]
+        raise ConfigError(f"{name} detects keypoints {here}, the checkpoint {there}: it is the other variant's.")
+    detector = dataclasses.replace(config.keypoint_detector, temperature=temperature, scale_factor=scale)
+    config = dataclasses.replace(config, image_size=size, keypoint_detector=detector)
+    config = from_dict(FaceVid2VidConfig, to_dict(config), name)
+    check_network_sizes(config, name)
     return config

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from avfr_jax.config import check_network_sizes, from_dict
-from avfr_jax.convert.checkpoint_file import read_checkpoint, state_of, unwrapped, without_prefixes
+from avfr_jax.convert.checkpoint_file import read_checkpoint, states_of
 from avfr_jax.convert.tree import check, expected_shapes, to_variables
 from avfr_jax.convert.yaml_file import read_yaml
 from avfr_jax.errors import CheckpointError, ConfigError, shortened, some_of
@@ -147,13 +147,9 @@ def find_states(value: Any, what: str) -> dict[str, dict[str, np.ndarray]]:
     Raises:
       CheckpointError: it is of another kind.
     """
-    value = unwrapped(value)
-    value = without_prefixes({k: v for k, v in value.items() if isinstance(k, str)}) if isinstance(value, dict) else {}
-    states = {}
-    for network in NETWORKS.values():
-        flat = {name.removeprefix(f"{network}."): v for name, v in value.items() if name.startswith(f"{network}.")}
-        if network in value or flat:
-            states[network] = state_of(value.get(network, flat), f"The {network} in {what}")
+    states = states_of(value, (*NETWORKS.values(), "he_estimator"), what)
+    if "he_estimator" in states or "second.weight" in states.get("generator", {}):
+        raise CheckpointError(f"{what} is a face-vid2vid checkpoint: import it with avfr import face-vid2vid.")
     if "generator" not in states or "kp_detector" not in states:
         raise CheckpointError(f"{what} can be read but is not a FOMM checkpoint (no generator and kp_detector inside).")
     return states

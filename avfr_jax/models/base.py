@@ -108,6 +108,17 @@ class Explanation(NamedTuple):
     attention: Any = None
 
 
+def driving_keypoints(model: "Animator", frames: Any, priors: Priors | None = None) -> Motion:
+    """`Animator.keypoints` of frames that drive and are no source.
+
+    A model whose keypoints have parts that only a source needs (face-vid2vid's canonical ones) has a method of this
+    name that leaves them out: zeros stand for them.
+    """
+    find = getattr(model, "driving_keypoints", model.keypoints)
+    motion: Motion = find(frames, priors)
+    return motion
+
+
 def model_fingerprint(family: str, config: Any, variables: Any = None) -> bytes:
     """Eight bytes that two models share only if they compute the same.
 

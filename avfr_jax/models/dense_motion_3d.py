@@ -31,6 +31,7 @@ class VolumeMotionConfig:
       compress: channels of the volume that is warped by every candidate flow.
       scale_factor: motion is estimated at this fraction of the feature volume's height and width.
       keypoint_variance: of the Gaussian heatmaps.
+      kernel: side of the kernels that estimate the shares of the flows and the occlusion.
     """
 
     block_expansion: int = 32
@@ -39,6 +40,7 @@ class VolumeMotionConfig:
     compress: int = 4
     scale_factor: float = 1.0
     keypoint_variance: float = 0.01
+    kernel: int = 7
 
 
 class VolumeMotion(NamedTuple):
@@ -100,9 +102,9 @@ class VolumeDenseMotion(nn.Module):
         self.hourglass = Hourglass(c.block_expansion, c.num_blocks, c.max_features, self.dims, *shared)
         inputs = (self.num_keypoints + 1) * (c.compress + 1)
         self.refine = SameBlock(c.block_expansion + inputs, 3, self.dims, *shared)
-        self.mask = self._head(self.num_keypoints + 1, 7, self.dims)
+        self.mask = self._head(self.num_keypoints + 1, c.kernel, self.dims)
         if self.estimate_occlusion:
-            self.occlusion = self._head(1, 7, 2)
+            self.occlusion = self._head(1, c.kernel, 2)
         if self.estimate_depth and self.dims == 3:
             self.depth = self._head(1, 3, 3)
 
@@ -147,7 +149,7 @@ class VolumeDenseMotion(nn.Module):
 
     def _candidates(
         self, source: HeadMotion, driving: HeadMotion, grid: Float[Array, "*space d"]
-    ) -> tuple[Float[Array, "n *space d"], Float[Array, "n k d"]]:
+    ) -> tuple[Float[Array, "m *space d"], Float[Array, "n k d"]]:
         """J p for every position, and x_s,k - J x_d,k: keypoint k's flow is their sum."""
         dims = self.dims
         points, other = widen(source.positions)[..., :dims], widen(driving.positions)[..., :dims]

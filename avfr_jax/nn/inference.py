@@ -234,7 +234,7 @@ def frame_by_frame(function: Callable[..., Any], shared: Any, *each: Any) -> Any
     """A function of N frames, on a CPU one frame at a time: its activations then stay in the cache from layer to layer.
 
     Args:
-      function: takes `shared` and `each`, gives an array of N frames.
+      function: takes `shared` and `each`, gives a pytree of arrays of N frames.
       shared: a pytree of arrays for one frame, which serves all, or for N.
       each: pytrees of arrays for N frames.
     """
@@ -242,10 +242,10 @@ def frame_by_frame(function: Callable[..., Any], shared: Any, *each: Any) -> Any
     if n == 1 or not on_cpu():
         return function(shared, *each)
 
-    def one(index: Array) -> Array:
+    def one(index: Array) -> Any:
         def take(x: Array) -> Array:
             return x if x.shape[0] == 1 else jax.lax.dynamic_slice_in_dim(x, index, 1)
 
-        return function(*jax.tree.map(take, (shared, *each)))[0]
+        return jax.tree.map(lambda x: x[0], function(*jax.tree.map(take, (shared, *each))))
 
     return jax.lax.map(one, jnp.arange(n))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from avfr_jax.errors import FaceError
-from avfr_jax.models.base import Animator, EncodedSource, Priors
+from avfr_jax.models.base import Animator, EncodedSource, Priors, driving_keypoints
 from avfr_jax.motion import FaceMesh, Motion
 from avfr_jax.motion.openings import lid_levels
 from avfr_jax.motion.turner import Turner
@@ -122,7 +122,7 @@ class Retargeter:
             return unflattened
         pixels = np.stack([frame.image for frame in frames]).astype(np.float32) / 255
         if frames[0].landmarks is None:
-            return self._model.keypoints(pixels, None)
+            return driving_keypoints(self._model, pixels)
         masks = None if frames[0].person_mask is None else np.stack([frame.person_mask for frame in frames])
         landmarks = np.stack([frame.landmarks for frame in frames])
-        return self._model.keypoints(pixels, Priors(landmarks, masks, self._audio.dubbed))
+        return driving_keypoints(self._model, pixels, Priors(landmarks, masks, self._audio.dubbed))

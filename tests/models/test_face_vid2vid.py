@@ -1,0 +1,239 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avfr_jax.convert import face_vid2vid as convert
+from avfr_jax.models import face_vid2vid
+from avfr_jax.models.canonical_keypoints import CanonicalDetectorConfig
+from avfr_jax.models.dense_motion_3d import VolumeMotionConfig
+from avfr_jax.models.discriminators import DiscriminatorConfig
+from avfr_jax.models.face_vid2vid import FaceVid2VidConfig, VolumeGeneratorConfig
+from avfr_jax.models.face_vid2vid_animator import FaceVid2VidAnimator
+from avfr_jax.models.head_pose import HeadPoseConfig, expected_degrees
+from avfr_jax.motion import HeadMotion
+from avfr_jax.ops.rotations import euler_to_matrix, matrix_to_euler
+from avfr_jax.ops.volumes import to_image, to_volume
+from tests.models.test_fomm import weights
+from tests.reference import channels_last
+
+# Full checkpoint, the one of the other generator, their numbers; the kind of generator in each.
+GOLDEN = {
+    "spade": ("fv2v_tiny_spade", None, "fv2v_tiny", "spade"),
+    "plain_jacobian": ("fv2v_tiny_jac_original", None, "fv2v_tiny_jac", "original"),
+}
+
+
+_GENERATOR = VolumeGeneratorConfig(
+    block_expansion=4, max_features=16, volume_channels=4, volume_depth=4, num_resblocks=1, num_spade_blocks=1
+)  # fmt: skip
+
+
+def small(**changes):
+    """A face-vid2vid of a few thousand parameters."""
+    settings = {
+        "image_size": 32,
+        "num_keypoints": 4,
+        "keypoint_detector": CanonicalDetectorConfig(
+            block_expansion=4, num_blocks=2, max_features=16, scale_factor=0.5, depth=2
+        ),
+        "head_pose": HeadPoseConfig(4, 32, (1, 1, 1, 1)),
+        "dense_motion": VolumeMotionConfig(4, 1, 8, 2),
+        "generator": _GENERATOR,
+        "discriminator": DiscriminatorConfig(4, 2, 16, use_keypoints=False, spectral=True),
+    }
+    return FaceVid2VidConfig(**{**settings, **changes})
+
+
+def run(module, *arguments, **settings):
+    return jax.jit(functools.partial(module.apply, **settings))(*arguments)
+
+
+def _near(got, want, tolerance=1e-4):
+    np.testing.assert_allclose(np.asarray(got), want, atol=tolerance, rtol=0)
+
+
+def _golden(shared_dir, variant):
+    file, other, numbers, kind = GOLDEN[variant]
+    golden = shared_dir / "golden"
+    config, variables = convert.import_checkpoint(
+        golden / f"{file}.pth.tar", networks_from=other and golden / f"{other}.pth.tar"
+    )
+    return config, variables, np.load(golden / f"{numbers}_io.npz"), kind
+
+
+@pytest.mark.shared
+def test_keypoints_equal_the_reference(shared_dir):
+    config, variables, z, _ = _golden(shared_dir, "spade")
+    source, driving = channels_last(z["source_NCHW"]), channels_last(z["driving_NCHW"])
+    kp, heatmap = run(face_vid2vid.keypoint_detector(config), variables["keypoint_detector"], source)
+    _near(kp.value, z["eval/kp_canonical_value"])
+    _near(heatmap, channels_last(z["eval/kp_canonical_heatmap_NKDHW"]))
+    estimate = jax.jit(face_vid2vid.head_pose(config).apply)
+    for which, frames in (("source", source), ("driving", driving)):
+        pose = estimate(variables["head_pose"], frames)
+        for i, name in enumerate(("yaw", "pitch", "roll")):
+            _near(pose.logits[:, i], z[f"eval/he_{which}_{name}"])
+            _near(pose.angles[:, i], z[f"eval/he_{which}_{name}_degree"])
+        _near(pose.translation, z[f"eval/he_{which}_t"])
+        _near(pose.expression.reshape(len(frames), -1), z[f"eval/he_{which}_exp"])
+        head = face_vid2vid.composed(config, kp.value, pose)
+        _near(head.rotation, z[f"eval/rot_{which}_N33"])
+        _near(head.positions, z[f"eval/kp_{which}_value"])
+    maps, logits = run(face_vid2vid.discriminator(config), variables["discriminator"], driving)["1"]
+    for i, features in enumerate(maps):
+        _near(features, channels_last(z[f"eval/disc1_of_driving_feature{i}_NCHW"]))
+    _near(logits, channels_last(z["eval/disc1_of_driving_prediction_map_NCHW"]))
+
+
+@pytest.mark.shared
+def test_jacobians_equal_the_reference(shared_dir):
+    config, variables, z, _ = _golden(shared_dir, "plain_jacobian")
+    source = channels_last(z["source_NCHW"])
+    kp, _ = run(face_vid2vid.keypoint_detector(config), variables["keypoint_detector"], source)
+    _near(kp.jacobian, z["eval/kp_canonical_jacobian"])
+    rotation = face_vid2vid.rotation(config, _angles(z, "source"))
+    _near(jnp.einsum("nij,nkjl->nkil", rotation, kp.jacobian), z["eval/kp_source_jacobian"])
+
+
+def _angles(z, which):
+    return jnp.stack([jnp.asarray(z[f"eval/he_{which}_{name}_degree"]) for name in ("yaw", "pitch", "roll")], axis=1)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("variant", ["spade", "plain_jacobian"])
+def test_generators_equal_the_reference(variant, shared_dir):
+    config, variables, z, kind = _golden(shared_dir, variant)
+    heads = []
+    for which in ("source", "driving"):
+        expression = z[f"eval/he_{which}_exp"].reshape(2, -1, 3)
+        rotation = face_vid2vid.rotation(config, _angles(z, which))
+        given = z["eval/kp_canonical_value"], rotation, z[f"eval/he_{which}_t"], expression
+        heads.append(HeadMotion(*map(jnp.asarray, given)))
+    out = run(face_vid2vid.generator(config), variables["generator"], channels_last(z["source_NCHW"]), *heads)
+    z = {name.removeprefix(f"eval/{kind}/"): z[name] for name in z.files if name.startswith(f"eval/{kind}/")}
+    _near(out.motion.mask, channels_last(z["dm_mask_NKDHW"]))
+    _near(out.motion.deformation, z["dm_deformation_NDHW3"])
+    _near(out.motion.occlusion_map, channels_last(z["dm_occlusion_map_NCHW"]))
+    _near(to_image(out.warped), channels_last(z["deformed_feature_NCHW"]))
+    _near(out.prediction, channels_last(z["prediction_NCHW"]))
+
+
+@pytest.mark.shared
+def test_angles_equal_the_reference(shared_dir):
+    z = np.load(shared_dir / "golden" / "fv2v_tiny_io.npz")
+    _near(expected_degrees(jnp.asarray(z["pose/logits_N66"])), z["pose/degree"])
+    angles = np.stack([z[f"pose/{name}_deg"] for name in ("yaw", "pitch", "roll")], axis=1)
+    config = face_vid2vid.vox_256()
+    _near(face_vid2vid.rotation(config, angles), z["pose/rotation_N33"])
+    assert np.abs(np.asarray(face_vid2vid.rotation(FaceVid2VidConfig(), angles)) - z["pose/rotation_N33"]).max() > 1e-4
+
+
+def test_beta_release_turns_about_other_axes():
+    turned = face_vid2vid.rotation(face_vid2vid.vox_256_beta(), jnp.array([[30.0, 20.0, 10.0]]))
+    _near(jnp.stack(matrix_to_euler(turned))[:, 0] / 3.14 * np.pi, [20, 10, 30], 1e-3)
+
+
+def test_published_sizes():
+    """Parameters of the unofficial program's networks, its anti-alias kernel left out."""
+    config = face_vid2vid.vox_256()
+    shapes = jax.eval_shape(lambda key: face_vid2vid.init(config, key), jax.random.key(0))
+    count = {name: sum(x.size for x in jax.tree.leaves(v["params"])) for name, v in shapes.items()}
+    assert count == {
+        "keypoint_detector": 41_940_047, "head_pose": 30_254_838, "generator": 100_988_176, "discriminator": 2_758_849
+    }  # fmt: skip
+
+
+VARIANTS = {
+    "paper": small(),
+    "spade_source_skip": small(generator=dataclasses.replace(_GENERATOR, kind="spade", source_skip=True)),
+    "direct_2d": small(keypoints="direct", warp="2d", estimate_jacobian=True, spectral=False),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_have_frames_of_their_size(name):
+    config = VARIANTS[name]
+    shapes = jax.eval_shape(lambda key: face_vid2vid.init(config, key), jax.random.key(0))
+    assert ("head_pose" in shapes) == (config.keypoints == "composed")
+    assert ("spectral" in shapes["keypoint_detector"]) == config.spectral
+    larger = face_vid2vid.at_size(config, 64)
+    image, head = face_vid2vid.example_inputs(larger)
+    out = jax.eval_shape(face_vid2vid.generator(larger).apply, shapes["generator"], image, head, head)
+    assert out.prediction.shape == (1, 64, 64, 3)
+    assert out.motion.displacement.shape == (1, 8, 8, 2)  # as at half the size
+    assert (out.skip is not None) == config.generator.source_skip
+
+
+@pytest.fixture(scope="module")
+def skipping():
+    """A generator that mixes the source in, and random weights."""
+    config = small(spectral=False, generator=dataclasses.replace(_GENERATOR, source_skip=True))
+    return config, weights(config, init=face_vid2vid.init)
+
+
+def _head(key, count=1):
+    keys = jax.random.split(jax.random.key(key), 3)
+    return HeadMotion(
+        jax.random.uniform(keys[0], (count, 4, 3), minval=-0.5, maxval=0.5),
+        euler_to_matrix(*jax.random.uniform(keys[1], (3, count), minval=-20, maxval=20)),
+        jnp.full((count, 3), 0.1),
+        0.1 * jax.random.normal(keys[2], (count, 4, 3)),
+    )
+
+
+def test_frames_have_gradients_for_heads_and_weights(skipping):
+    config, variables = skipping
+    frames = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
+
+    @jax.jit
+    def loss(params, head):
+        given = {**variables["generator"], "params": params}
+        out, _ = face_vid2vid.generator(config).apply(
+            given, frames, _head(5, 2), head, train=True, mutable=["batch_stats"]
+        )
+        return jnp.abs(out.prediction - frames[::-1]).mean(), out.prediction
+
+    given = variables["generator"]["params"], _head(6, 2)
+    (value, prediction), gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(*given)
+    assert np.isfinite(value)
+    assert 0 <= float(prediction.min()) <= float(prediction.max()) <= 1
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+    for part in (gradient[1].rotation, gradient[1].canonical, gradient[0]["dense_motion"]["depth"]["kernel"]):
+        assert float(jnp.abs(part).max()) > 0
+
+
+def test_a_still_head_shows_the_source(skipping):
+    """Source and driving head alike: the composite flow is the identity, and the skip is the source itself."""
+    config, variables = skipping
+    source, head = jax.random.uniform(jax.random.key(2), (1, 32, 32, 3)), _head(3)
+    out = run(face_vid2vid.generator(config), variables["generator"], source, head, head)
+    _near(out.motion.displacement, 0 * out.motion.displacement, 1e-5)
+    _near(out.skip, source, 1e-4)
+
+
+def test_animation_equals_the_networks(skipping):
+    """Prepared weights, one source for several frames, and driving heads without canonical keypoints."""
+    config, variables = skipping
+    model = FaceVid2VidAnimator(config, variables)
+    frames = jax.random.uniform(jax.random.key(4), (2, 32, 32, 3))
+    head, driving = model.keypoints(frames[:1]), model.driving_keypoints(frames)
+    assert not np.asarray(driving.canonical).any()
+    got = model.explain(model.encode_source(frames[0], head), head, driving)
+    whole = dataclasses.replace(driving, canonical=jnp.repeat(head.canonical, 2, axis=0))
+    want = run(face_vid2vid.generator(config), variables["generator"], frames[:1], head, whole)
+    _near(got.frames, want.prediction)
+    _near(got.displacement, want.motion.displacement)
+    _near(got.occlusion, want.motion.occlusion_map)
+    assert model.capabilities.free_view
+
+
+def test_volumes_and_images_hold_the_same():
+    image = jnp.arange(2 * 3 * 4 * 6.0).reshape(2, 3, 4, 6)
+    volume = to_volume(image, 3)
+    assert volume.shape == (2, 3, 3, 4, 2)
+    assert float(volume[1, 2, 0, 3, 1]) == float(image[1, 0, 3, 1 * 3 + 2])
+    np.testing.assert_array_equal(to_image(volume), image)
