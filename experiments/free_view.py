@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from avfr_jax.motion.turner import check_turns
-from avfr_jax.motion.view import PoseChange, ViewMode, rotation_of
 
 from avfr_jax.errors import FaceError, InputError
 from avfr_jax.faces.analyser import FaceAnalyser, FaceFacts
 from avfr_jax.faces.pose import angles_from_rotation
 from avfr_jax.metrics.identity import centred_cosine, cosine_distance, identity_distance
+from avfr_jax.motion.turner import check_turns
+from avfr_jax.motion.view import PoseChange, ViewMode, rotation_of
 from avfr_jax.typing import Bool, UInt8
 from experiments.evaluate import code_digest
 from experiments.harness import digest, find_clips, progress

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from avfr_jax.motion.view import angles_of
 
 from avfr_jax.errors import ConfigError
 from avfr_jax.faces.analyser import FaceFacts
 from avfr_jax.faces.pose import HeadPose, rotation_from_angles
 from avfr_jax.models.base import EncodedSource
 from avfr_jax.motion import HeadMotion, HeadSpec, KeypointSpec
+from avfr_jax.motion.view import angles_of
 from experiments import canonical_recognition, free_view, frontalisation, rotation
 from experiments.harness import Clip
 from tests.media_fixtures import write_clip
