@@ -21,15 +21,12 @@ from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscri
 from avfr_jax.models.head_pose import HeadPose, HeadPoseConfig, HeadPoseEstimator
 from avfr_jax.models.volume_generators import Painter, PlainDecoder, Projection, SpadeDecoder, VolumeGeneratorConfig
 from avfr_jax.motion import HeadMotion, HeadSpec
-from avfr_jax.motion.view import IMAGE_AXES, Axes
 from avfr_jax.ops.resize import resize_linear
 from avfr_jax.ops.rotations import euler_to_matrix
 from avfr_jax.ops.sampling import grid_sample_2d, grid_sample_3d
 from avfr_jax.typing import Array, Float
 
 Compatibility = Literal["none", "unofficial", "unofficial-beta"]
-# The unofficial program's networks learned Hopenet's angles: yaw > 0 to the image's left, pitch > 0 up.
-_AXES: dict[str, Axes] = {"none": IMAGE_AXES, "unofficial": (-2, 1, 3), "unofficial-beta": (-3, 2, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,8 +158,9 @@ def detected(positions: Float[Array, "n k 3"]) -> HeadMotion:
 
 def motion_spec(config: FaceVid2VidConfig) -> HeadSpec:
     """Layout of the heads that a config's networks give."""
-    axes = None if config.keypoints == "direct" else _AXES[config.compatibility]
-    return HeadSpec(config.num_keypoints, config.min_keypoints if config.keypoint_dropout else None, axes)
+    # The first release of the unofficial program turns heads about other axes than those of their angles.
+    turns = config.keypoints == "composed" and config.compatibility != "unofficial-beta"
+    return HeadSpec(config.num_keypoints, config.min_keypoints if config.keypoint_dropout else None, turns)
 
 
 def drop_keypoints(config: FaceVid2VidConfig, heads: HeadMotion, key: Array) -> HeadMotion:

@@ -116,9 +116,7 @@ class FaceVid2VidAnimator(BaseAnimator):
     ) -> None:
         spec = face_vid2vid.motion_spec(config)
         super().__init__(config, variables, spec, config.image_size, name, fingerprint=fingerprint)
-        # The first release of the unofficial program turns heads about other axes than those of their angles.
-        turns = config.keypoints == "composed" and config.compatibility != "unofficial-beta"
-        self.capabilities = Capabilities(free_view=turns)
+        self.capabilities = Capabilities(free_view=spec.turns)
         self._weights = prepare(config, variables)
 
     def keypoints(self, frames: Any, priors: Priors | None = None) -> HeadMotion:

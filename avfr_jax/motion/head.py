@@ -13,16 +13,7 @@ import jax.numpy as jnp
 
 from avfr_jax.motion.base import Component, Frames, Keep, MotionMode, MotionSpec
 from avfr_jax.motion.keypoints import POSITION_SCALE
-from avfr_jax.motion.view import (
-    IMAGE_AXES,
-    LARGEST_TURN,
-    Axes,
-    PoseChange,
-    Turned,
-    angles_of,
-    rotation_of,
-    turned_rotation,
-)
+from avfr_jax.motion.view import LARGEST_TURN, PoseChange, Turned, turned_rotation
 from avfr_jax.ops.rotations import euler_to_matrix, matrix_to_euler
 from avfr_jax.typing import Array, Bool, Float
 
@@ -73,20 +64,20 @@ class HeadSpec(MotionSpec):
     Attributes:
       num_keypoints: K.
       min_keypoints: the fewest that the model was trained to move a frame with; None needs all.
-      axes: of the rotations (`motion.view.Axes`), for networks that learned others than those of `HeadMotion`; None for
-        heads without pose, whose keypoints are all expression.
+      turns: whether a changed rotation turns the head in the picture; False where the keypoints are all expression, or
+        turn about other axes.
     """
 
     needs_source = True
     keeps: ClassVar[tuple[Keep, ...]] = ("pose", "expression")
     num_keypoints: int
     min_keypoints: int | None = None
-    axes: Axes | None = IMAGE_AXES
+    turns: bool = True
 
     @property
     def max_turn(self) -> float:
         """See `MotionSpec.max_turn`."""
-        return 0.0 if self.axes is None else LARGEST_TURN
+        return LARGEST_TURN if self.turns else 0.0
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -171,9 +162,7 @@ class HeadSpec(MotionSpec):
 
     def head_rotation(self, motion: HeadMotion) -> Float[Array, "n 3 3"]:
         """See `MotionSpec.head_rotation`."""
-        if self.axes is None:
-            return super().head_rotation(motion)
-        return _with_axes(jnp.asarray(motion.rotation), self.axes, IMAGE_AXES)
+        return jnp.asarray(motion.rotation) if self.turns else super().head_rotation(motion)
 
     def turn(
         self,
@@ -186,36 +175,29 @@ class HeadSpec(MotionSpec):
         limit: Any = None,
     ) -> Turned:
         """See `MotionSpec.turn`: R ← R_u R and t ← t + t_u (section 3 of the paper); the head is scaled about its
-        translation, canonical keypoints and expression alike."""
-        if self.axes is None:
+        translation."""
+        if not self.turns:
             return super().turn(source, moved, change)
         limit = self.max_turn if limit is None else limit
-        return Turned(*_turn(source, moved, source if rest is None else rest, change, limit, absolute, self.axes))
+        return Turned(*_turn(source, moved, source if rest is None else rest, change, limit, absolute))
 
 
-def _with_axes(rotation: Float[Array, "n 3 3"], old: Axes, new: Axes) -> Float[Array, "n 3 3"]:
-    """Rotations by the same angles about other axes."""
-    return rotation if old == new else rotation_of(angles_of(rotation, old), new)
-
-
-@partial(jax.jit, static_argnums=(5, 6))
+@partial(jax.jit, static_argnums=5)
 def _turn(
-    source: HeadMotion, moved: HeadMotion, rest: HeadMotion, change: PoseChange, limit: Any, absolute: bool, axes: Axes
+    source: HeadMotion, moved: HeadMotion, rest: HeadMotion, change: PoseChange, limit: Any, absolute: bool
 ) -> tuple[HeadMotion, Bool[Array, " n"]]:
     rotation, limited = moved.rotation, jnp.zeros(moved.rotation.shape[0], bool)
     if change.rotation is not None:
-        before, picture = (_with_axes(x.rotation, axes, IMAGE_AXES) for x in (moved, source))
-        rotation, limited = turned_rotation(before, picture, change.rotation, limit, absolute)
-        rotation = _with_axes(rotation, IMAGE_AXES, axes)
+        rotation, limited = turned_rotation(rotation, source.rotation, change.rotation, limit, absolute)
     if change.translation is None:
         return dataclasses.replace(moved, rotation=rotation), limited
     place = jnp.broadcast_to(rest.translation, moved.translation.shape) if absolute else moved.translation
+    # A model takes the canonical keypoints from the source: the change of size is in the expression.
     scale = change.translation[2]
+    canonical = jnp.einsum("nij,nkj->nki", rotation, moved.canonical)
+    expression = scale * moved.expression + (scale - 1) * canonical
     place = place.at[:, :2].add(change.translation[:2])
-    canonical, expression = scale * moved.canonical, scale * moved.expression
-    turned = dataclasses.replace(
-        moved, canonical=canonical, rotation=rotation, translation=place, expression=expression
-    )
+    turned = dataclasses.replace(moved, rotation=rotation, translation=place, expression=expression)
     return turned, limited
 
 

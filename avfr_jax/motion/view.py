@@ -18,11 +18,6 @@ from avfr_jax.ops.rotations import euler_to_matrix, matrix_to_euler
 from avfr_jax.typing import Array, Bool, Float
 
 ViewMode = Literal["relative", "absolute"]
-Axes = tuple[int, int, int]
-"""Axes (1 x, 2 y, 3 z) about which R = R_x R_y R_z turns by a viewer's yaw, pitch and roll; negative where it turns
-the other way."""
-IMAGE_AXES: Axes = (-2, -1, 3)
-"""For x to the image's right, y down, z away from the camera."""
 FrameNumbers = Sequence[int] | np.ndarray
 LARGEST_TURN = 60.0
 """Degrees about each axis; poses further from the front are clamped to it."""
@@ -148,25 +143,20 @@ def _triple(values: Any, name: str, meaning: str) -> tuple[float, float, float] 
     raise ConfigError(f"{name} must be three numbers, {meaning}, not {values!r:.60}.")
 
 
-def rotation_of(angles: Float[np.ndarray | Array, "n 3"], axes: Axes = IMAGE_AXES) -> Float[Array, "n 3 3"]:
-    """Rotations of yaw, pitch and roll in degrees with the signs of `faces.HeadPose`.
-
-    Args:
-      angles: as the viewer sees them.
-      axes: of the rotations, see `Axes`.
-    """
-    about = {abs(axis): np.sign(axis) * angles[:, i] for i, axis in enumerate(axes)}
-    return euler_to_matrix(about[2], about[1], about[3])
+def rotation_of(angles: Float[np.ndarray | Array, "n 3"]) -> Float[Array, "n 3 3"]:
+    """Rotations in axes x to the image's right, y down, z away from the camera, of yaw, pitch and roll in degrees with
+    the signs of `faces.HeadPose`."""
+    return euler_to_matrix(-angles[:, 0], -angles[:, 1], angles[:, 2])
 
 
-def angles_of(rotation: Float[np.ndarray | Array, "n 3 3"], axes: Axes = IMAGE_AXES) -> Float[Array, "n 3"]:
-    """The inverse of `rotation_of`. Of the two triples of angles that give a rotation the one with less about x and z:
+def angles_of(rotation: Float[np.ndarray | Array, "n 3 3"]) -> Float[Array, "n 3"]:
+    """The inverse of `rotation_of`. Of the two triples of angles that give a rotation the one with less pitch and roll:
     a yaw beyond 90° is no head upside down."""
-    y, x, z = matrix_to_euler(jnp.asarray(rotation))
-    other = jnp.abs(x) + jnp.abs(z) > 180
-    y = jnp.where(other, jnp.where(y < 0, -180 - y, 180 - y), y)
-    x, z = (jnp.where(other, _wrapped(angle + 180), angle) for angle in (x, z))
-    return jnp.stack([np.sign(axis) * (x, y, z)[abs(axis) - 1] for axis in axes], -1)
+    yaw, pitch, roll = matrix_to_euler(jnp.asarray(rotation))
+    other = jnp.abs(pitch) + jnp.abs(roll) > 180
+    yaw = jnp.where(other, jnp.where(yaw < 0, -180 - yaw, 180 - yaw), yaw)
+    pitch, roll = (jnp.where(other, _wrapped(angle + 180), angle) for angle in (pitch, roll))
+    return jnp.stack([-yaw, -pitch, roll], -1)
 
 
 def _wrapped(angle: Array) -> Array:
