@@ -147,6 +147,7 @@ FAMILIES: dict[str, Family] = {
             "animator",
             f"{_MODELS}.face_vid2vid:FaceVid2VidConfig",
             f"{_MODELS}.face_vid2vid_animator:FaceVid2VidAnimator",
+            f"{_OBJECTIVES}.face_vid2vid:TASK",
             advice="fetch a checkpoint of One-Shot_Free-View_Neural_Talking_Head_Synthesis (non-commercial) and run: "
             "avfr import face-vid2vid FILE OUT_DIR",
             data=lambda config: {"priors": False},

@@ -10,6 +10,7 @@ from avfr_jax.config import TAG, to_dict
 from avfr_jax.errors import ConfigError
 from avfr_jax.families import Family, find_family, resolve
 from avfr_jax.models.avfr import AvfrConfig
+from avfr_jax.models.face_vid2vid import FaceVid2VidConfig
 from avfr_jax.models.fomm import FommConfig
 from avfr_jax.models.interpolation import InterpolationConfig
 from avfr_jax.models.mesh_fomm import MeshFommConfig
@@ -130,9 +131,15 @@ class Experiment:
     }
     name: str = "experiment"
     family: str = "fomm"
-    model: FommConfig | MeshFommConfig | AvfrConfig | InterpolationConfig | SuperResolutionConfig | ResidualConfig = (
-        FommConfig()
-    )
+    model: (
+        FommConfig
+        | MeshFommConfig
+        | AvfrConfig
+        | FaceVid2VidConfig
+        | InterpolationConfig
+        | SuperResolutionConfig
+        | ResidualConfig
+    ) = FommConfig()
     losses: tuple[Term, ...] = FOMM_TERMS
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()

@@ -24,7 +24,7 @@ from avfr_jax.motion import HeadMotion, HeadSpec
 from avfr_jax.ops.resize import resize_linear
 from avfr_jax.ops.rotations import euler_to_matrix
 from avfr_jax.ops.sampling import grid_sample_2d, grid_sample_3d
-from avfr_jax.typing import Array, Float
+from avfr_jax.typing import Array, Float, Int
 
 Compatibility = Literal["none", "unofficial", "unofficial-beta"]
 
@@ -163,10 +163,9 @@ def motion_spec(config: FaceVid2VidConfig) -> HeadSpec:
     return HeadSpec(config.num_keypoints, config.min_keypoints if config.keypoint_dropout else None, turns)
 
 
-def drop_keypoints(config: FaceVid2VidConfig, heads: HeadMotion, key: Array) -> HeadMotion:
-    """Ordered keypoint dropout of N driving frames in training (appendix C.2): of each frame the last keypoints are
-    left out, from an index on that is drawn from `config.min_keypoints` to K."""
-    count = jax.random.randint(key, heads.expression.shape[:1], config.min_keypoints, config.num_keypoints + 1)
+def drop_keypoints(heads: HeadMotion, count: Int[Array, " n"]) -> HeadMotion:
+    """Ordered keypoint dropout of N driving frames in training (appendix C.2): of each frame the keypoints from index
+    `count` on are left out; it is drawn from `config.min_keypoints` to K."""
     heads = dataclasses.replace(heads, count=count)
     return dataclasses.replace(heads, expression=jnp.where(heads.in_use[..., None], heads.expression, 0))
 

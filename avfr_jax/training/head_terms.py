@@ -6,13 +6,14 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from avfr_jax import losses
 from avfr_jax.backbones import hopenet
 from avfr_jax.backbones.hopenet import PoseNetwork
 from avfr_jax.backbones.weights import is_imported
 from avfr_jax.faces.mesh_head import MeshHead, mesh_head, mesh_rotations
-from avfr_jax.landmarks import HEAD_KEYPOINTS
+from avfr_jax.landmarks import HEAD_KEYPOINTS, RIGID
 from avfr_jax.ops.rotations import matrix_to_euler
 from avfr_jax.training.forward import Forward, Frozen, Heads, Reads
 
@@ -120,7 +121,7 @@ class MeshKeypoints:
     clips alone do not. Needs no more keypoints than `landmarks.HEAD_KEYPOINTS` has points."""
 
     NAME: ClassVar[str] = "mesh_keypoints"
-    READS: ClassVar[Reads] = ("keypoints", "heads", "landmarks")
+    READS: ClassVar[Reads] = ("keypoints", "mesh_points", "landmarks")
     weight: float = 10.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
@@ -131,14 +132,17 @@ class MeshKeypoints:
 
 @dataclasses.dataclass(frozen=True)
 class MeshCanonical:
-    """Distance of the canonical keypoints from points of the source's face mesh, turned to the front."""
+    """Distance of the canonical keypoints from points of the source's face mesh, turned to the front. Only points that
+    move with the skull count: the source's expression is no part of the canonical keypoints."""
 
     NAME: ClassVar[str] = "mesh_canonical"
-    READS: ClassVar[Reads] = ("heads", "landmarks")
+    READS: ClassVar[Reads] = ("mesh_points", "landmarks")
     weight: float = 10.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
-        return losses.known_l1(forward.outputs["heads"].source.canonical, _mesh_heads(forward)[0].canonical)
+        canonical = forward.outputs["heads"].source.canonical
+        rigid = np.array([i for i, point in enumerate(HEAD_KEYPOINTS[: canonical.shape[1]]) if point in RIGID])
+        return losses.known_l1(canonical[:, rigid], _mesh_heads(forward)[0].canonical[:, rigid])
 
 
 @dataclasses.dataclass(frozen=True)

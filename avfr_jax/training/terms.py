@@ -1,8 +1,9 @@
 """Loss terms: frozen dataclasses of a weight and settings, each with one pure function; an objective is a list of them.
 
 `NAME` is a term's name in metrics (`loss/NAME`) and settings (`--losses.NAME.weight`). `READS` names the parts of
-`Forward` beyond prediction and target that it needs: `landmarks`, `keypoints`, `jacobians`, `heads` (those of
-face-vid2vid), `warped`, `mouth_opening`, or `judgement`, for the terms that read the discriminator's output instead.
+`Forward` beyond prediction and target that it needs: `landmarks`, `keypoints`, `jacobians`, `heads` (face-vid2vid's),
+`mesh_points` (a point of the face mesh for each of its keypoints), `warped`, `mouth_opening`, or `judgement`, for the
+terms that read the discriminator's output instead.
 """
 
 import dataclasses

@@ -108,8 +108,8 @@ def show(forward: Forward) -> dict[str, Any]:
     motion, shape = forward.outputs["motion"], forward.target.shape[1:3]
     maps = {"occlusion": motion.occlusion_map, "attention": forward.outputs.get("attention")}
     return {
-        "source": panels.render_keypoints(forward.batch["source"][..., :3], forward.source.value),
-        "driving": panels.render_keypoints(forward.target, forward.driving.value),
+        "source": panels.render_keypoints(forward.batch["source"][..., :3], forward.source.value[..., :2]),
+        "driving": panels.render_keypoints(forward.target, forward.driving.value[..., :2]),
         "output": forward.prediction,
         "flow": panels.render_displacement(motion.displacement, shape),
         **{name: panels.render_occlusion(x, shape) for name, x in maps.items() if x is not None},

@@ -1,0 +1,152 @@
+"""Training of face-vid2vid (Wang et al. 2021, section 3.3 and appendix A).
+
+The canonical keypoints come from the source alone; pose and expression are estimated in both frames, and in the driving
+frame under a random warp for the equivariance loss, which compares the composed keypoints on the image plane.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from avfr_jax.landmarks import HEAD_KEYPOINTS
+from avfr_jax.models import face_vid2vid
+from avfr_jax.motion import HeadMotion, Keypoints
+from avfr_jax.ops.tps import RandomWarp, control_grid, warp_frames
+from avfr_jax.training.composed import Mode
+from avfr_jax.training.forward import Forward, Heads
+from avfr_jax.training.objective import Variables
+from avfr_jax.training.objectives import animation
+from avfr_jax.typing import Array
+
+
+class _Detector:
+    """Keypoints and heads of one pass, whose running statistics go from one frame to the next.
+
+    Attributes:
+      collections: `{network: collections}` so far, parameters included.
+    """
+
+    def __init__(self, config: face_vid2vid.FaceVid2VidConfig, variables: Variables, mode: Mode) -> None:
+        self.config, self.mode = config, mode
+        options = {"axis_name": mode.axis_name, "dtype": mode.dtype}
+        self.modules = {"keypoint_detector": face_vid2vid.keypoint_detector(config, **options)}
+        if config.keypoints == "composed":
+            self.modules["head_pose"] = face_vid2vid.head_pose(config, **options)
+        self.collections = {name: variables[name] for name in self.modules}
+
+    def _apply(self, name: str, frames: Any) -> Any:
+        out, new = self.mode.apply(self.modules[name], self.collections[name], frames)
+        self.collections[name] = {**self.collections[name], **new}
+        return out
+
+    def canonical(self, frames: Any) -> Keypoints:
+        """Canonical keypoints; those of the frame itself where they are detected directly."""
+        keypoints: Keypoints = self._apply("keypoint_detector", frames)[0]
+        return keypoints
+
+    def head(self, frames: Any, canonical: Keypoints) -> tuple[HeadMotion, Any]:
+        """The head in a frame with a source's canonical keypoints, and its angles; the canonical keypoints are the
+        frame's own where they are detected directly."""
+        if self.config.keypoints == "direct":
+            head = face_vid2vid.detected(canonical.value)
+            return head, jnp.zeros((len(canonical.value), 3), jnp.float32)
+        pose = self._apply("head_pose", frames)
+        head = face_vid2vid.composed(self.config, canonical.value, pose)
+        return head, pose.angles
+
+    def statistics(self) -> Variables:
+        """Updated running statistics."""
+        return {
+            network: {name: tree for name, tree in collections.items() if name != "params"}
+            for network, collections in self.collections.items()
+        }
+
+
+def _keypoints(head: HeadMotion, canonical: Keypoints) -> Keypoints:
+    """Composed keypoints as the loss terms read them, Jacobians turned with the head."""
+    if canonical.jacobian is None:
+        return Keypoints(head.positions)
+    jacobian = jnp.einsum("nij,nkjl->nkil", head.rotation.astype(canonical.jacobian.dtype), canonical.jacobian)
+    return Keypoints(head.positions, jacobian)
+
+
+def forward(
+    config: face_vid2vid.FaceVid2VidConfig, variables: Variables, batch: Mapping[str, Any], random: Any, mode: Mode
+) -> Forward:
+    """See `Task.forward`."""
+    frames = {name: batch[name][..., : config.num_channels] for name in ("source", "driving")}
+    detector = _Detector(config, variables, mode)
+    canonical = {"source": detector.canonical(frames["source"])}
+    warp = None
+    if mode.transform:
+        theta = random["theta"]
+        warp = RandomWarp(theta, control_grid().astype(theta.dtype), random["bend"])
+        frames["transformed"] = warp_frames(warp, frames["driving"])
+    for name in list(frames)[1:]:
+        direct = config.keypoints == "direct"
+        canonical[name] = detector.canonical(frames[name]) if direct else canonical["source"]
+    heads, angles = {}, {}
+    for name, images in frames.items():
+        heads[name], angles[name] = detector.head(images, canonical[name])
+
+    module = face_vid2vid.generator(config, axis_name=mode.axis_name, dtype=mode.dtype)
+    driving = heads["driving"]
+    if random is not None and "kept" in random:
+        driving = face_vid2vid.drop_keypoints(driving, random["kept"])
+    given = (frames["source"], heads["source"], driving)
+    generated, new = mode.apply(module, variables["generator"], *given, remat=mode.remat)
+    keypoints = {name: _keypoints(head, canonical[name]) for name, head in heads.items()}
+    outputs = {
+        "motion": generated.motion,
+        "warped": generated.skip,
+        "heads": Heads(heads["source"], heads["driving"], angles["source"], angles["driving"]),
+    }
+    return Forward(
+        generated.prediction,
+        frames["driving"],
+        detector.statistics() | {"generator": new},
+        batch,
+        **{name: keypoints[name] for name in frames},
+        warp=warp,
+        outputs=outputs,
+    )
+
+
+def sample(config: face_vid2vid.FaceVid2VidConfig, key: Array, size: int) -> dict[str, Any]:
+    """Random warps and, with keypoint dropout, the keypoints that each driving frame keeps."""
+    warps, dropout = jax.random.split(key)
+    drawn = animation.sample_warps(config, warps, size)
+    if config.keypoint_dropout:
+        drawn["kept"] = jax.random.randint(dropout, (size,), config.min_keypoints, config.num_keypoints + 1)
+    return drawn
+
+
+def networks(config: face_vid2vid.FaceVid2VidConfig) -> tuple[str, ...]:
+    """See `Task.networks`."""
+    if config.keypoints == "direct":
+        return animation.NETWORKS
+    return ("keypoint_detector", "head_pose", "generator")
+
+
+def provides(config: face_vid2vid.FaceVid2VidConfig) -> tuple[str, ...]:
+    """See `Task.provides`."""
+    composed = config.keypoints == "composed"
+    return (
+        *animation.provides(config),
+        *(("heads",) if composed else ()),
+        *(("mesh_points",) if composed and config.num_keypoints <= len(HEAD_KEYPOINTS) else ()),
+        *(("warped",) if config.generator.source_skip else ()),
+    )
+
+
+TASK = animation.animation_task(
+    forward,
+    init=face_vid2vid.init,
+    discriminator=face_vid2vid.discriminator,
+    example_batch=lambda config, size, landmarks: animation.example_batch(config, config.num_channels, size, landmarks),
+    sample=sample,
+    networks=networks,
+    provides=provides,
+)
