@@ -28,7 +28,7 @@ from avfr_jax.motion import FaceMeshSpec, HeadMotion, HeadSpec, Keypoints, Keypo
 CLIP = pathlib.Path(avfr_jax.__file__).with_name("assets") / "driver.mp4"
 SIZE = 64
 _FRAMES = 24
-SPECS: dict[str, MotionSpec] = {"mesh": FaceMeshSpec(), "keypoints": KeypointSpec(2, False), "head": HeadSpec(2)}
+SPECS: dict[str, MotionSpec] = {"mesh": FaceMeshSpec(), "keypoints": KeypointSpec(2, False), "head": HeadSpec(2, 1)}
 
 
 class StandIn:
@@ -115,7 +115,8 @@ def bases() -> list[Base]:
     residual = dataclasses.replace(short, quality=0, pivots=pivots)
     inter = dataclasses.replace(residual, quality=short.quality, inter_coding=True)
     made = []
-    settings = [("keypoints", one) for one in intra] + [("head", intra[1])]
+    counted = dataclasses.replace(intra[1], keypoint_threshold=5.0)
+    settings = [("keypoints", one) for one in intra] + [("head", counted)]
     for motion, one in [*settings, *(("mesh", one) for one in [*intra, inter, residual])]:
         model: Any = StandIn(motion)
         codec: Any = StandInResidualCodec() if one is residual else None
