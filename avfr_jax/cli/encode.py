@@ -126,6 +126,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(arguments.output)
     kinds = ", ".join(f"{kind.name.lower()} {size}" for kind, size in done.bytes.items() if size)
     print(f"{done.frames} frames, {done.kilobits:.2f} kbit/s; bytes: {kinds}; {done.pivots} pivot(s)", file=sys.stderr)
+    if done.keypoints is not None:
+        print(f"{done.keypoints:.1f} keypoints a frame", file=sys.stderr)
     if done.missing:
         print(f"No face was found in {done.missing} frames; they hold the pose before them.", file=sys.stderr)
 

@@ -48,6 +48,7 @@ class Encoded:
       bytes: by kind of packet.
       pivots: that were sent.
       missing: frames without a face, which hold the pose before them.
+      keypoints: see `Sender.keypoints`.
     """
 
     frames: int
@@ -55,6 +56,7 @@ class Encoded:
     bytes: dict[Kind, int]
     pivots: int
     missing: int
+    keypoints: float | None = None
 
     @property
     def kilobits(self) -> float:
@@ -129,7 +131,7 @@ def encode_file(
     audio = iter(()) if sound is None else encode_sound(sound, Fraction(25), bitrate, settings.packet / 25)
     with atomic_file(target, overwrite) as scratch, open(scratch, "wb") as file:
         written = write_stream(file, _interleaved(packets(), audio), lambda: frames)
-    return Encoded(frames, frames / 25, written, sender.pivot_count, missing)
+    return Encoded(frames, frames / 25, written, sender.pivot_count, missing, sender.keypoints)
 
 
 def _interleaved(packets: Iterator[Packet], audio: Iterator[Packet]) -> Iterator[Packet]:

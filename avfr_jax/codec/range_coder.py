@@ -148,7 +148,7 @@ def get_even(registers: Any, data: Any, bits: int) -> int:
 
 
 @njit
-def put_interval(registers: Any, out: Any, start: int, size: int) -> None:
+def put_interval(registers: Any, out: Any, start: Any, size: Any) -> None:
     """Encode a symbol of a fixed table: the interval of `size` / 65536 from `start` / 65536."""
     registers[_RANGE] >>= PRECISION
     registers[_LOW] += registers[_RANGE] * start

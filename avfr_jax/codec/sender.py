@@ -77,6 +77,7 @@ class Sender:
         sound = whole_number(sound, "sound", 0)
         self.model, self.settings, self.space = model, settings, space_of(model.motion_spec, settings.components)
         threshold = settings.keypoint_threshold
+        self._rows = [0.0, 0]  # keypoints sent, and frames, where the number changes
         self._counted = None if threshold is None else counted_component(model.motion_spec, model.name)
         fps = rate[0] / rate[1]
         embed = None if settings.pivots.background is None else background
@@ -114,6 +115,11 @@ class Sender:
     def pivot_count(self) -> int:
         """Pivots sent so far."""
         return self._policy.count
+
+    @property
+    def keypoints(self) -> float | None:
+        """Mean number of keypoints a frame that was sent; None without `SenderSettings.keypoint_threshold`."""
+        return self._rows[0] / self._rows[1] if self._rows[1] else None
 
     @property
     def last(self) -> Any:
@@ -163,6 +169,7 @@ class Sender:
             assert self._motion.pivot is not None
             if self._counted is not None:
                 pose = reduced(self._counted, pose, self.settings.keypoint_threshold or 0.0)
+                self._rows = [self._rows[0] + float(pose[self._counted.counted_by][0]), self._rows[1] + 1]
             vector = self.space.vector(pose, self.pivots[self._motion.pivot].pose)
             packets += self._motion.push(self._at, vector, self._to_skip)
         self._at += 1

@@ -32,6 +32,15 @@ def call():
     return _call(SETTINGS)
 
 
+def test_the_sender_states_the_mean_number():
+    sender = Sender(CountedHead(), SETTINGS)
+    assert sender.keypoints is None
+    for frame in grey_frames(10):
+        sender.push(frame, None)
+    assert sender.keypoints == _wanted()[:10].mean()
+    assert 3 < sender.keypoints < 8
+
+
 def _wanted() -> np.ndarray:
     return 3 + np.round(4 * (grey_frames(COUNT)[:, 0, 0, 0] / 255))
 
