@@ -14,7 +14,7 @@ def check_turns(spec: MotionSpec, name: str) -> None:
     """Raises ConfigError where a model of this motion cannot turn a head; `name` is the model's."""
     if not spec.max_turn:
         raise ConfigError(
-            f"{name} cannot turn a head, since its keypoints know no head pose; use landmark-warp or mesh-fomm."
+            f"{name} cannot turn a head, since its motion has no head pose to change; use landmark-warp or mesh-fomm."
         )
 
 

@@ -22,7 +22,7 @@ FrameNumbers = Sequence[int] | np.ndarray
 LARGEST_TURN = 60.0
 """Degrees about each axis; poses further from the front are clamped to it."""
 _LARGEST_SHIFT, _LARGEST_SCALE = 2.0, 4.0
-_TOLERANCE = 0.05  # degrees of a clamp that is not reported
+_TOLERANCE = 2.0  # degrees of a clamp that is not reported: a driver who hardly moves passes a limit that is asked for
 
 
 class PoseChange(NamedTuple):
@@ -38,7 +38,8 @@ class PoseChange(NamedTuple):
 
 
 class Turned(NamedTuple):
-    """Motion of N frames after `MotionSpec.turn`, and which of them, bool `[N]`, were turned less than asked."""
+    """Motion of N frames after `MotionSpec.turn`, and which of them, bool `[N]`, were turned less than asked, by more
+    than two degrees."""
 
     motion: Any
     limited: Any
@@ -183,12 +184,12 @@ def turned_rotation(
       absolute: see `View.mode`.
 
     Returns:
-      Rotations, and which of them were clamped.
+      Rotations, and which of them were clamped by more than two degrees.
     """
     target = jnp.broadcast_to(asked, rotation.shape) if absolute else asked @ rotation
     back = jnp.swapaxes(source, -1, -2)
     wanted = angles_of(target @ back)
     own = jnp.zeros_like(wanted) if absolute else angles_of(rotation @ back)
     kept = jnp.clip(wanted, jnp.minimum(own, -limit), jnp.maximum(own, limit))
-    limited = (jnp.abs(kept - wanted) > _TOLERANCE).any(-1)
-    return jnp.where(limited[:, None, None], rotation_of(kept) @ source, target), limited
+    excess = jnp.abs(kept - wanted).max(-1)
+    return jnp.where(excess[:, None, None] > 0, rotation_of(kept) @ source, target), excess > _TOLERANCE

@@ -185,7 +185,7 @@ def test_a_mesh_is_turned_by_twenty_degrees_from_the_picture_and_a_head_by_sixty
 
 def test_the_limit_leaves_the_drivers_own_motion():
     """A driver who turns further than the limit does so as without a view, and a view adds nothing to that side."""
-    spec, source, driver = FaceMeshSpec(), _meshes([0.0]), _meshes([0.0, 12.0, 19.0, 28.0])
+    spec, source, driver = FaceMeshSpec(), _meshes([0.0]), _meshes([0.0, 15.0, 19.0, 28.0])
     turned, limited = spec.turn(source, driver, View((10.0, 0.0, 0.0)).change([0]))
     before, after = _angles(spec, driver)[:, 0], _angles(spec, turned)[:, 0]
     np.testing.assert_allclose(after, np.maximum(np.minimum(before + 10, 20), before), atol=0.3)
