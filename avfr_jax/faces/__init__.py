@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from avfr_jax.packages import lazy_names
 
 if TYPE_CHECKING:
+    from avfr_jax.faces.analyser import FaceAnalyser, FaceFacts
     from avfr_jax.faces.backend import open_face_backend
     from avfr_jax.faces.choose import SMALLEST_FACE, choose_face
     from avfr_jax.faces.crop import Crop, crop_for_clip, crop_for_face, face_boxes, share_in_view
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from avfr_jax.faces.mesh import mesh_image, structural_prior
     from avfr_jax.faces.paste import open_sides, paste_back
     from avfr_jax.faces.pose import HeadPose, head_pose
+    from avfr_jax.faces.pose68 import head_pose68
     from avfr_jax.faces.seam import SeamAligner
     from avfr_jax.faces.smoothing import LandmarkFilter
 
@@ -27,7 +29,9 @@ __all__ = [
     "Crop",
     "CropFollower",
     "Face",
+    "FaceAnalyser",
     "FaceBackend",
+    "FaceFacts",
     "HeadPose",
     "LandmarkFilter",
     "SeamAligner",
@@ -39,6 +43,7 @@ __all__ = [
     "faces_outside",
     "following_crops",
     "head_pose",
+    "head_pose68",
     "holds",
     "mesh_image",
     "open_face_backend",
@@ -51,6 +56,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "analyser": ("FaceAnalyser", "FaceFacts"),
         "backend": ("open_face_backend",),
         "choose": ("SMALLEST_FACE", "choose_face"),
         "face": ("Face", "FaceBackend"),
@@ -61,6 +67,7 @@ __getattr__ = lazy_names(
         "mesh": ("mesh_image", "structural_prior"),
         "paste": ("open_sides", "paste_back"),
         "pose": ("HeadPose", "head_pose"),
+        "pose68": ("head_pose68",),
         "seam": ("SeamAligner",),
         "smoothing": ("LandmarkFilter",),
     },

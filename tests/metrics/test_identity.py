@@ -1,6 +1,6 @@
 import numpy as np
 
-from avfr_jax.metrics.identity import centred_cosine, identity_distance, mean_descriptor
+from avfr_jax.metrics.identity import centred_cosine, cosine_distance, identity_distance, mean_descriptor
 
 
 def test_distance_and_cosine_by_hand():
@@ -20,3 +20,11 @@ def test_mean_descriptor_is_what_raw_cosines_saturate_on():
     assert mean.shape == (128,)
     assert 1.0 < np.linalg.norm(mean) < 1.6  # a descriptor's own length is about 1.4
     np.testing.assert_allclose(centred_cosine(mean[None] + 1, mean[None] - 1), [-1], atol=1e-5)
+
+
+def test_cosine_distance_and_distance_of_equally_long_descriptors():
+    a, b = np.zeros((2, 128), np.float32), np.zeros((2, 128), np.float32)
+    a[:, 0] = b[0, 0] = 1.4
+    b[1, :2] = 1.4 * np.cos(0.3), 1.4 * np.sin(0.3)
+    np.testing.assert_allclose(cosine_distance(a, b), [0, 1 - np.cos(0.3)], atol=1e-6)
+    np.testing.assert_allclose(identity_distance(a, b)[1] ** 2 / (2 * 1.4**2), cosine_distance(a, b)[1], atol=1e-6)
