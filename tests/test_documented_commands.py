@@ -234,6 +234,7 @@ NOT_RUN_AT_ALL = {
     "experiments.frontalisation": _CLIPS + "tests/experiments/test_free_view.py",
     "experiments.motion_rates": "measures on prepared clips; tests/experiments/test_motion_rates.py",
     "experiments.packet_loss": _CLIPS + "tests/experiments/test_packet_loss.py",
+    "experiments.pose_accuracy": _CLIPS + "tests/experiments/test_pose_accuracy.py",
     "experiments.rate_distortion": _CLIPS + "tests/experiments/test_rate_distortion.py",
     "experiments.rotation": _CLIPS + "tests/experiments/test_free_view.py",
     "experiments.train --config avfr128": _TRAINS + "tests/experiments/test_avfr_training.py",
