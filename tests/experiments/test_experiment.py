@@ -14,6 +14,7 @@ import pytest
 import data.clip_folder
 from avfr_jax.config import from_dict, to_dict
 from avfr_jax.errors import ConfigError, InputError, OutputError
+from avfr_jax.families import find_family, resolve
 from avfr_jax.model_store import describe_model, load_model
 from avfr_jax.training.logging import read_metrics
 from avfr_jax.training.optimisers import learning_rate
@@ -63,6 +64,31 @@ def test_published_schedules(name, steps, milestones, batch):
     assert ("adversarial" in terms) == ("feature_matching" in terms) == ("adv" in name)
     assert config.model.estimate_jacobian == ("equivariance_jacobian" in terms) == ("nojac" not in name)
     assert Perceptual() in config.losses
+
+
+def test_face_vid2vid_goes_from_coarse_to_fine():
+    """The paper's epochs, with a pair of each of VoxCeleb2's 280,000 clips in each; its weights of the losses."""
+    coarse, fine = (load_config(f"face_vid2vid_vox{side}", Experiment) for side in (256, 512))
+    assert with_schedule(coarse, 280_000).loop.steps == 100 * 8_750
+    assert with_schedule(fine, 280_000).loop.steps == 10 * 17_500
+    assert fine.init_from == f"runs/{coarse.name}/model"
+    assert (coarse.losses, coarse.optimiser) == (fine.losses, fine.optimiser)
+    task = resolve(find_family("face-vid2vid").objective)
+    shapes = [jax.eval_shape(task.init, config.model, jax.random.key(0)) for config in (coarse, fine)]
+    assert all(shapes[0][name] == shapes[1][name] for name in task.networks(coarse.model))
+    assert set(shapes[1]["discriminator"]["params"]) == {"discs_1", "discs_0-5"}
+
+
+def test_rows_of_face_vid2vids_ablation_change_one_thing():
+    whole = load_config("face_vid2vid_talking256", Experiment)
+    changes = {"direct": {"keypoints": "direct"}, "2d": {"warp": "2d"}}
+    changes |= {f"{count}kp": {"num_keypoints": count} for count in (10, 15)}
+    for name, change in changes.items():
+        row = load_config(f"face_vid2vid_talking256_{name}", Experiment)
+        assert row.model == dataclasses.replace(whole.model, **change)
+        left_out = {"head_pose", "deformation"} if name == "direct" else set()
+        assert {t.NAME for t in row.losses} == {t.NAME for t in whole.losses} - left_out
+        assert (row.data, row.schedule, row.optimiser) == (whole.data, whole.schedule, whole.optimiser)
 
 
 def test_rows_of_the_ablation_switch_their_parts():
