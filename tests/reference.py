@@ -45,11 +45,13 @@ def rule_weight(key: str, shape: list[int], seed: int = 0, jacobian_side: int = 
 
 
 def rule_states(manifest: pathlib.Path) -> dict[str, dict[str, np.ndarray]]:
-    """State dictionaries of every network in a manifest, each checked against its sums."""
+    """State dictionaries of every network in a manifest, each checked against its sums; without anti-alias kernels and
+    the vectors of spectral normalisation, which the rule does not draw."""
+    stored = ("down.weight", "weight_u", "weight_v")
     content = json.loads(manifest.read_text())
     states = {}
     for network in [n for n in content if not n.endswith("_checks")]:
-        states[network] = {k: rule_weight(k, s) for k, s in content[network] if not k.endswith("down.weight")}
+        states[network] = {k: rule_weight(k, s) for k, s in content[network] if not k.endswith(stored)}
         for key, (total, squares) in content[f"{network}_checks"].items():
             if key in states[network]:
                 x = states[network][key].astype(np.float64)

@@ -7,6 +7,7 @@
 
 * batch normalisation directly behind a convolution of the same parent module is folded into it; elsewhere its fixed
   statistics become a gain and an offset;
+* spectrally normalised kernels are divided by their largest singular values once;
 * convolutions with large kernels and few outputs of the same input become one;
 * on a CPU, kernels are transformed for the algorithms of `nn.fast` where these are quicker.
 
@@ -54,7 +55,7 @@ class _Plan:
         module, out = context.module, layer(*arguments, **named)
         if context.method_name == "__call__" and isinstance(module, BatchNorm):
             self.norms[module.path] = module, self._before(module.path, arguments[0])
-        elif context.method_name == "__call__" and isinstance(module, Conv) and not module.spectral:
+        elif context.method_name == "__call__" and isinstance(module, Conv):
             self.convolutions[module.path] = module.clone(parent=None), arguments[0], out
         return out
 
@@ -132,35 +133,43 @@ def prepare(
         for path in group:
             conv, _, _ = plan.convolutions[path]
             kernel = take("params", *path, "kernel")
+            if conv.spectral:
+                kernel = kernel / _largest(kernel, take("spectral", *path, "u"), take("spectral", *path, "v"))
             bias = take("params", *path, "bias") if conv.use_bias else np.zeros(kernel.shape[-1])
             gain, offset = folded.get(path, (1.0, 0.0))
             kernels.append(kernel * gain)
             biases.append(bias * gain + offset)
         first = plan.convolutions[group[0]][0]
-        taken[*group[0], "kernel"] = _transformed(first, np.concatenate(kernels, axis=-1), reduce)
+        places = int(np.prod(plan.convolutions[group[0]][1].shape[1:-1]))
+        taken[*group[0], "kernel"] = _transformed(first, np.concatenate(kernels, axis=-1), reduce, places)
         taken[*group[0], "bias"] = np.concatenate(biases)
     rest = {name: unflatten_dict(tree) for name, tree in flat.items() if tree}
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), {**rest, COLLECTION: unflatten_dict(taken)})
 
 
-def _transformed(conv: Conv, kernel: np.ndarray, reduce: bool) -> Any:
-    """A kernel for the quickest algorithm: a plain array or one of the kernels of `nn.fast`."""
+def _largest(kernel: np.ndarray, u: np.ndarray, v: np.ndarray) -> Any:
+    """The largest singular value of a kernel by its vectors, see `Conv`."""
+    return u @ np.moveaxis(kernel, (-1, -2), (0, 1)).reshape(len(u), -1) @ v
+
+
+def _transformed(conv: Conv, kernel: np.ndarray, reduce: bool, places: int) -> Any:
+    """A kernel for the quickest algorithm on that many pixels: a plain array or one of the kernels of `nn.fast`."""
     sides, (inputs, outputs) = kernel.shape[:-2], kernel.shape[-2:]
     if not reduce or len(sides) != 2 or conv.strides != 1:
         return kernel
     if sides == (3, 3) and conv.padding in (1, (1, 1)):
         if conv.upsample:
             return fast.upsample_kernel(kernel)
-        return fast.winograd_kernel(kernel) if worth_winograd(inputs, outputs) else kernel
+        return fast.winograd_kernel(kernel) if worth_winograd(inputs, outputs, places) else kernel
     if min(sides) >= 5 and 4 <= outputs <= _MOST_OUTPUTS and isinstance(conv.padding, int):
         return fast.tap_kernel(kernel)
     return kernel
 
 
-def worth_winograd(inputs: int, outputs: int) -> bool:
-    """Whether the transform pays: its cost is a channel's, its gain a pair of channels'. Kernels of more than 512
-    channels work at 8 × 8 pixels and less, where reading four times the weights costs more than the products."""
-    return min(inputs, outputs) >= 64 and max(inputs, outputs) <= 256
+def worth_winograd(inputs: int, outputs: int, places: int) -> bool:
+    """Whether the transform pays: its cost is a channel's, its gain a pair of channels'. On few pixels reading four
+    times the weights costs more than the products, which matters for kernels of many channels."""
+    return min(inputs, outputs) >= 64 and (max(inputs, outputs) <= 256 or places >= 1024)
 
 
 def apply(module: nn.Module, variables: Variables, *arguments: Any, method: Any = None, **named: Any) -> Any:

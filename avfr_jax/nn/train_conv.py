@@ -11,6 +11,9 @@ product of the block's shifted copies with the other side.
 
 All this where a network is traced with kernels for training (`ops.platform`), in float32 and with stride 1; elsewhere,
 on accelerators and for small images, convolution is the plain operation.
+
+A convolution of volumes is there, and in networks for inference on a CPU, the sum of one convolution of planes a depth
+tap, which XLA computes three to five times as quickly as its own convolution of volumes.
 """
 
 from collections.abc import Sequence
@@ -52,6 +55,11 @@ def convolution(
     inside = all(p < size for p, size in zip(padding, kernel.shape, strict=False))
     if strides == (1, 1) and inside and kernels_wanted("training", x, kernel):
         return _convolution2d(padding, x, kernel)
+    if strides == (1, 1, 1) and _folding_pays(padding, x, kernel):
+        if kernels_wanted("training", x, kernel):
+            return _convolution3d(padding, x, kernel)
+        if kernels_wanted("inference", x, kernel):
+            return _depth_folded(padding, x, kernel)
     return _plain(x, kernel, strides, padding)
 
 
@@ -133,6 +141,60 @@ def _winograd_pays(padding: _Padding, x: Array, kernel: Array) -> bool:
 def _winograd_pays_for_kernel(padding: _Padding, x: Array, kernel: Array) -> bool:
     channels = kernel.shape[2:]
     return min(channels) >= 128 and 2 * _tiles(padding, x, kernel) >= max(channels)
+
+
+# --- three axes, stride 1 -----------------------------------------------------------------------------------------
+
+
+def _folding_pays(padding: _Padding, x: Array, kernel: Array) -> bool:
+    """A third to a fifth of the time of XLA's own on planes of 16 × 16 and more, the same at 8 × 8, longer below, where
+    reading the weights costs most."""
+    deep = kernel.shape[0] == 2 * padding[0] + 1 <= 2 * x.shape[1]
+    return deep and x.shape[2] * x.shape[3] > 64 and all(2 * p < k for p, k in zip(padding, kernel.shape, strict=False))
+
+
+def _depth_folded(padding: _Padding, x: Array, kernel: Array) -> Array:
+    """A convolution of volumes, depth in the batch: the sum of one convolution of the planes a depth tap."""
+    n, depth = x.shape[:2]
+    total: Array | None = None
+    for tap in range(kernel.shape[0]):
+        shift = tap - padding[0]  # output plane d takes input plane d + shift
+        planes = x[:, max(shift, 0) : depth + min(shift, 0)]
+        y = _planes(padding[1:], planes.reshape(-1, *x.shape[2:]), kernel[tap])
+        y = y.reshape(n, -1, *y.shape[1:])
+        y = jnp.pad(y, ((0, 0), (max(-shift, 0), max(shift, 0)), *((0, 0),) * 3))
+        total = y if total is None else total + y
+    assert total is not None
+    return total
+
+
+def _planes(padding: _Padding, x: Array, kernel: Array) -> Array:
+    side, outputs = min(kernel.shape[:2]), kernel.shape[-1]
+    if kernels_wanted("inference", x, kernel) and side >= 5 and 4 <= outputs <= 32 and len(set(padding)) == 1:
+        return fast.conv_few_outputs(x, fast.TapKernel(jnp.moveaxis(kernel, 2, 1)), padding[0])
+    return convolution(x, kernel, (1, 1), padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _convolution3d(padding: _Padding, x: Array, kernel: Array) -> Array:
+    plain = partial(_plain, strides=(1, 1, 1), padding=padding)
+    return by_platform(x, kernel, cpu=partial(_depth_folded, padding), default=plain)
+
+
+def _forward_3d(padding: _Padding, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _convolution3d(padding, x, kernel), (x, kernel)
+
+
+def _backward_3d(padding: _Padding, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    def gradients(function: Any, x: Array, kernel: Array, g: Array) -> tuple[Array, Array]:
+        by_x, by_kernel = jax.vjp(function, x, kernel)[1](g)
+        return by_x, by_kernel
+
+    folded, plain = partial(_depth_folded, padding), partial(_plain, strides=(1, 1, 1), padding=padding)
+    return by_platform(*saved, g, cpu=partial(gradients, folded), default=partial(gradients, plain))
+
+
+_convolution3d.defvjp(_forward_3d, _backward_3d)
 
 
 # --- gradients of kernels in blocks of rows -----------------------------------------------------------------------

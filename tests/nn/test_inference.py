@@ -70,9 +70,10 @@ def test_on_an_accelerator_normalisations_are_folded_and_kernels_stay():
     assert set(prepared["prepared"]) == {"norm1", "conv1", "conv2"}
 
 
-def test_spectral_normalisation_is_left_alone():
+def test_spectrally_normalised_kernels_are_divided_once():
     prepared = _compared(Conv(64, (3, 3), 1, spectral=True), _image())
-    assert "kernel" in prepared["params"]
+    assert set(prepared) == {"prepared"}
+    assert isinstance(prepared["prepared"]["kernel"], fast.WinogradKernel)
 
 
 def test_a_normalisation_of_an_output_that_others_read_too_is_not_folded():

@@ -123,3 +123,44 @@ def test_upsampling_in_one_equals_the_two_steps(shape):
 
     for a, b in zip(run(train_conv.upsampled_convolution), run(two_steps), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max()))
+
+
+VOLUMES = {  # batch, depth and side, channels in and out, kernel, padding
+    "planes": (2, (5, 9), 3, 4, (3, 3, 3), (1, 1, 1)),
+    "large kernel, few outputs": (1, (6, 9), 3, 5, (7, 7, 7), (3, 3, 3)),
+    "shallow volume": (1, (2, 9), 2, 3, (3, 3, 3), (1, 1, 1)),
+    "one tap": (2, (3, 9), 4, 2, (1, 1, 1), (0, 0, 0)),
+    "small planes": (1, (4, 4), 3, 4, (3, 3, 3), (1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "purpose"),
+    [*((case, "inference") for case in VOLUMES), *((case, "training") for case in ("planes", "small planes"))],
+)
+def test_volumes_equal_the_plain_operation(case, purpose):
+    n, (depth, side), c, o, size, padding = VOLUMES[case]
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(n, depth, side, side + 2, c)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(*size, c, o)), jnp.float32)
+
+    def ours(x, kernel):
+        return train_conv.convolution(x, kernel, (1, 1, 1), padding)
+
+    def plain(x, kernel):
+        pads = [(p, p) for p in padding]
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1, 1), pads, dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
+
+    def everything(f):
+        def run(x, kernel):
+            y, pull = jax.vjp(f, x, kernel)
+            return y, *(pull(jnp.cos(y)) if purpose == "training" else ())
+
+        with kernels_for(purpose):
+            program = jax.jit(run)
+            return program(x, kernel), str(program.lower(x, kernel).as_text())
+
+    (got, program), (want, other) = everything(ours), everything(plain)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max()))
+    assert (program != other) == (case != "small planes")
