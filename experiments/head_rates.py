@@ -8,8 +8,9 @@ predicts. Payloads alone: no packet headers, and as in the paper the number of k
 CLIPS is a folder of `python -m data.clip_folder`, and so is that of `--fit`, for the tables. Without `--fit` the people
 of CLIPS are divided into two halves, and each half is coded with the tables of the other. Without `--model` the motion
 is a stand-in derived from the face mesh: rotation by perspective-n-point, K points of the mesh as keypoints, ordered by
-the share of the expression that they explain, and what rotation and translation leave as expression. Expected: 54
-people, six minutes of clips, two minutes on one core.
+the share of the expression that they explain, and what rotation and translation leave as expression. With a model that
+was trained with ordered keypoint dropout, also what leaving keypoints out does to the frames. Expected: 54 people, six
+minutes of clips, two minutes on one core; with `--model` as long as its keypoints take.
 """
 
 from avfr_jax.interrupts import exit_on_signals
@@ -23,8 +24,10 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.codec.byte_tables import ByteTables, half_bytes, half_numbers
@@ -34,72 +37,22 @@ from avfr_jax.codec.motion import MotionWriter
 from avfr_jax.codec.motion_space import space_of
 from avfr_jax.codec.settings import FOR_CALLS, FOR_FILES, SenderSettings
 from avfr_jax.errors import ConfigError
-from avfr_jax.faces.pose import head_pose
-from avfr_jax.landmarks import RIGID, landmarks_to_pixels
+from avfr_jax.metrics.image import psnr
 from avfr_jax.model_store import load_model
-from avfr_jax.models.base import Animator, Priors
+from avfr_jax.models.base import Animator
 from avfr_jax.motion import HeadMotion, HeadSpec
 from avfr_jax.streams import standard_streams
 from avfr_jax.typing import Float, Int
 from experiments.harness import markdown, run_program
+from experiments.head_tracks import choose_points, mesh_heads, model_tracks, read_heads, split
 from pipelines.sources import ClipDataset, open_dataset
 
 _POSE = 6  # angles and translations, before the expression
-_FRAME = 256  # side of the frames in whose pixels the head pose is solved
 _SHOWN = 512 * 512  # pixels a frame of the paper's bits a pixel
 _FINE = -16  # a step of 1/16 pixel: near the precision of a half at 1
-_EXAMPLES = 2000  # frames among which the mesh's points are chosen
+_RENDERED = 8  # frames of each clip
 
 Tracks = Sequence[Float[np.ndarray, "_ d"]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Head:
-    """A tracked clip of one person before the keypoints of the stand-in are chosen.
-
-    Attributes:
-      identity: the person.
-      pose: `[T, 6]`, angles in degrees, then translations in the units of [-1, 1].
-      rest: `[T, 478, 3]`, what they leave of the mesh's motion since the first frame.
-    """
-
-    identity: str
-    pose: Float[np.ndarray, "t 6"]
-    rest: Float[np.ndarray, "t 478 3"]
-
-    def numbers(self, points: Sequence[int]) -> Float[np.ndarray, "t d"]:
-        """Laid out as `HeadSpec.flatten` with these points of the mesh as keypoints."""
-        return np.concatenate([self.pose, self.rest[:, list(points)].reshape(len(self.pose), -1)], 1)
-
-
-def head_of(identity: str, place: Float[np.ndarray, "t 478 3"]) -> Head:
-    """Divide a mesh's motion, in the units of [-1, 1], into pose and expression.
-
-    The canonical mesh is the first frame's, turned to the front about the middle of its rigid points.
-    """
-    poses = [head_pose(pixels, _FRAME, _FRAME) for pixels in landmarks_to_pixels(place, _FRAME)]
-    turns = np.stack([pose.rotation for pose in poses]).astype(np.float64)
-    middle = place[:, list(RIGID)].mean(1)
-    front = (place[0] - middle[0]) @ turns[0]  # the transpose undoes the turn
-    rest = place - middle[:, None] - np.einsum("tij,kj->tki", turns, front)
-    angles = [(-pose.yaw, -pose.pitch, pose.roll) for pose in poses]  # the signs of `ops.rotations`
-    return Head(identity, np.concatenate([np.array(angles), middle], 1), rest)
-
-
-def choose_points(heads: Sequence[Head], count: int) -> list[int]:
-    """Points of the mesh by the share of the expression that each explains after those before it."""
-    frames = np.concatenate([head.rest for head in heads])
-    left = frames[:: max(1, len(frames) // _EXAMPLES)].reshape(-1, frames.shape[1] * 3)
-    left = left - left.mean(0)
-    chosen: list[int] = []
-    for _ in range(count):
-        energy = (left**2).sum(0).reshape(-1, 3).sum(1)
-        energy[chosen] = -1
-        point = int(energy.argmax())
-        chosen.append(point)
-        basis = np.linalg.qr(left[:, 3 * point : 3 * point + 3])[0]
-        left = left - basis @ (basis.T @ left)
-    return chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,79 +173,45 @@ def rows(spec: HeadSpec, folds: Sequence[Fold], thresholds: Sequence[float]) -> 
     yield by_codec(spec, folds, FOR_FILES, FOR_FILES.packet).row("ours, file")
 
 
-# --- motion of clips --------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Track:
-    """The numbers `[T, D]` of a clip of one person, as `HeadSpec.flatten` lays them out without a count."""
-
-    identity: str
-    numbers: Float[np.ndarray, "t d"]
-
-
-Clips = TypeVar("Clips", Head, Track)
-
-
-def mesh_heads(dataset: ClipDataset) -> list[Head]:
-    """The clips with a face in every frame, of two frames or more.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    heads = []
+def quality_rows(model: Animator, dataset: ClipDataset, thresholds: Sequence[float]) -> Iterator[list[str]]:
+    """PSNR of frames that are rendered from the first one with all keypoints, then with those that each threshold
+    leaves; motion is not quantised."""
+    spec: Any = model.motion_spec
+    counted, batch = counted_component(spec), model.batch_size
+    found: dict[float | None, list[Any]] = {threshold: [] for threshold in (None, *thresholds)}
     for clip in dataset.clips:
-        if not clip.missing_faces and clip.frames > 1:
-            read = [dataset.read_frame(clip, i, ("landmarks",))["landmarks"] for i in range(clip.frames)]
-            heads.append(head_of(clip.identity, np.stack(read).astype(np.float64)))
-    if not heads:
-        raise ConfigError(f"no clip of {dataset.path} shows a face from its first frame to its last")
-    return heads
-
-
-def model_tracks(model: Animator, dataset: ClipDataset, frames: int) -> list[Track]:
-    """The motion of the first frames of each clip, of a model whose motion is a head's."""
-    plain, tracks = HeadSpec(model.motion_spec.num_keypoints), []  # type: ignore[attr-defined]
-    dataset = dataset.shrunk(model.image_size)
-    for clip in dataset.clips:
-        parts, total = [], min(frames, clip.frames)
-        for start in range(0, total, model.batch_size):
-            at = np.minimum(np.arange(start, start + model.batch_size), total - 1)  # one shape compiles once
-            read = [dataset.read_frame(clip, int(i), ("image", "landmarks")) for i in at]
-            priors = Priors(np.stack([one["landmarks"] for one in read])) if model.capabilities.landmarks else None
-            pixels = np.stack([one["image"] for one in read])[..., :3].astype(np.float32) / 255
-            parts.append(np.asarray(plain.flatten(model.keypoints(pixels, priors)))[: total - start])
-        tracks.append(Track(clip.identity, np.concatenate(parts)))
-    return tracks
-
-
-def split(tested: Sequence[Clips], fitted: Sequence[Clips]) -> list[tuple[Sequence[Clips], Sequence[Clips]]]:
-    """Of each fold the clips that the tables are counted on, and those that are coded: `fitted` and `tested`; without
-    `fitted`, one half of the people of `tested` and the other, both ways.
-
-    Raises:
-      ConfigError: there is one person alone.
-    """
-    if fitted:
-        return [(fitted, tested)]
-    people = sorted({clip.identity for clip in tested})
-    if len(people) < 2:
-        raise ConfigError("the tables are counted on other people: give clips of two or more, or --fit")
-    halves = [[clip for clip in tested if people.index(clip.identity) % 2 == half] for half in (0, 1)]
-    return [(halves[0], halves[1]), (halves[1], halves[0])]
+        frames = np.linspace(min(1, clip.frames - 1), clip.frames - 1, _RENDERED).astype(int)
+        pixels, source = read_heads(model, dataset, clip, np.zeros(1, int), source=True)
+        encoded = model.encode_source(pixels[0], source)
+        true, heads = read_heads(model, dataset, clip, frames)
+        numbers = np.array(spec.flatten(heads))
+        for threshold, values in found.items():
+            if threshold is not None:
+                rows = numbers[:, _POSE + 1 :].reshape(len(frames), -1, 3)
+                numbers[:, _POSE] = count_rows(counted, rows, threshold)
+            moved = jax.tree.map(np.asarray, spec.unflatten(numbers, source))
+            for start in range(0, len(frames), batch):
+                at = np.minimum(np.arange(start, start + batch), len(frames) - 1)
+                shown = jnp.clip(model.animate(encoded, source, moved[at]), 0, 1)
+                values += np.asarray(psnr(shown, jnp.asarray(true[at])))[: len(frames) - start].tolist()
+    whole = np.mean(found[None])
+    for threshold, values in found.items():
+        name = "all" if threshold is None else f"count by {threshold:g} px"
+        yield [name, f"{np.mean(values):.2f}", f"{whole - np.mean(values):.2f}"]
 
 
 def _mesh_folds(options: argparse.Namespace, datasets: Sequence[ClipDataset]) -> tuple[HeadSpec, list[Fold]]:
     tested, *fitted = (mesh_heads(dataset) for dataset in datasets)
-    folds = []
+    folds: list[Fold] = []
     for own, others in split(tested, fitted[0] if fitted else []):
         points = choose_points(own, options.keypoints)
         folds.append(([head.numbers(points) for head in own], [head.numbers(points) for head in others]))
     return HeadSpec(options.keypoints, -(-options.keypoints // 4)), folds
 
 
-def _model_folds(options: argparse.Namespace, datasets: Sequence[ClipDataset]) -> tuple[HeadSpec, list[Fold]]:
-    model = load_model(options.model)
+def _model_folds(
+    options: argparse.Namespace, model: Animator, datasets: Sequence[ClipDataset]
+) -> tuple[HeadSpec, list[Fold]]:
     spec = model.motion_spec
     if not isinstance(spec, HeadSpec):
         raise ConfigError(f"the motion of {model.name} is not a head's; give a face-vid2vid model")
@@ -338,11 +257,19 @@ def run(options: argparse.Namespace) -> None:
       AvfrError: bad clips, or a model without a head's motion.
     """
     datasets = [open_dataset(path) for path in (options.dataset, options.fit) if path is not None]
-    spec, folds = (_model_folds if options.model else _mesh_folds)(options, datasets)
+    model = load_model(options.model) if options.model else None
+    if model is None:
+        spec, folds = _mesh_folds(options, datasets)
+    else:
+        datasets = [dataset.shrunk(model.image_size) for dataset in datasets]
+        spec, folds = _model_folds(options, model, datasets)
     coded = [track for _, tested in folds for track in tested]
     source = options.model or f"stand-in from the face mesh, {spec.num_keypoints} points"
     print(f"{source}; {len(coded)} clips, {sum(map(len, coded))} frames\n", flush=True)
-    print(markdown(HEADS, list(rows(spec, folds, options.thresholds))))
+    print(markdown(HEADS, list(rows(spec, folds, options.thresholds))), flush=True)
+    if model is not None and spec.min_keypoints is not None:
+        lost = list(quality_rows(model, datasets[0], options.thresholds))
+        print("\n" + markdown(("keypoints", "PSNR", "dB lost"), lost))
 
 
 @standard_streams("experiments.head_rates")

@@ -13,7 +13,8 @@ from avfr_jax.landmarks import canonical_face
 from avfr_jax.motion import HeadMotion, HeadSpec
 from avfr_jax.ops.rotations import euler_to_matrix
 from experiments import head_rates
-from experiments.head_rates import Track, by_codec, by_tables, choose_points, head_of, main, split
+from experiments.head_rates import by_codec, by_tables, main
+from experiments.head_tracks import Track, choose_points, head_of, split
 from tests.codec.stubs import CountedHead, Mover
 
 
@@ -138,7 +139,11 @@ def test_the_command(prepared, monkeypatch, capsys):
 
     monkeypatch.setattr(head_rates, "load_model", lambda name: CountedHead())
     assert main([str(prepared), "--model", "counted-head", "--frames", "7", "--fit", str(prepared)]) == 0
-    assert capsys.readouterr().out.startswith("counted-head; 2 clips, 14 frames")
+    out = capsys.readouterr().out
+    assert out.startswith("counted-head; 2 clips, 14 frames")
+    lost = [float(row[2]) for row in re.findall(r"^\| (all|count by \d+ px) \| ([\d.]+) \| ([\d.-]+) \|$", out, re.M)]
+    assert (len(lost), lost[0]) == (4, 0)
+    assert lost[1] != 0  # the stub shows the number of keypoints
     monkeypatch.setattr(head_rates, "load_model", lambda name: Mover())
     assert main([str(prepared), "--model", "mover"]) == 2
     assert "motion of mover is not a head's" in capsys.readouterr().err
