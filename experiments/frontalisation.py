@@ -19,6 +19,7 @@ if __name__ == "__main__":  # before the imports, which take a while
 
 import argparse
 import json
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -112,6 +113,8 @@ def run(options: argparse.Namespace) -> None:
     Raises:
       AvfrError: bad pictures or models.
     """
+    from avfr_jax.media.image import read_image
+
     models = [TurnableModel(name) for name in options.models]
     if options.sheet is not None:
         check_output(options.sheet, overwrite=True)
@@ -125,17 +128,16 @@ def run(options: argparse.Namespace) -> None:
         if not subjects:
             raise InputError(f"Nobody's head is turned by {options.least:g} to {options.most:g} degrees.")
         for count, subject in enumerate(subjects):
-            pictures: list[np.ndarray] = []
             for model in models:
                 try:
-                    row = _row(results, model, subject, limit, analyser, pictures, options.sheet is not None)
+                    row, picture = _row(results, model, subject, limit, analyser)
                 except FaceError as error:
                     progress("")
                     print(f"{subject.name} is left out of {model.name}: {error}", file=sys.stderr)
                     continue
                 rows[COPY][subject.name] = row["original"]
                 rows[model.name][subject.name] = row["result"]
-            strips += [np.concatenate(pictures, axis=1)] if pictures else []
+                strips.append(picture)
             progress(f"{count + 1}/{len(subjects)} {subject.name}")
         networks = analyser.description
     progress("")
@@ -146,29 +148,23 @@ def run(options: argparse.Namespace) -> None:
     write_text(options.output / "frontalisation.md", text + "\n")
     write_text(options.output / "frontalisation.json", json.dumps({"summary": figures, "rows": rows}, indent=1))
     if options.sheet is not None:
-        write_sheet(options.sheet, strips)
+        write_sheet(options.sheet, [read_image(path) for path in strips])
     print(text)
 
 
 def _row(
-    results: Results,
-    model: TurnableModel,
-    subject: Subject,
-    limit: float | None,
-    analyser: FaceAnalyser,
-    pictures: list[np.ndarray],
-    shown: bool,
-) -> dict[str, Any]:
-    """A row from the folder, else measured; with `shown` the pictures are wanted in any case."""
+    results: Results, model: TurnableModel, subject: Subject, limit: float | None, analyser: FaceAnalyser
+) -> tuple[dict[str, Any], pathlib.Path]:
+    """A row from the folder, else measured, and the file of its pictures: source and result."""
+    from avfr_jax.media.image import write_image
+
     key = (f"{subject.name}-{model.name}-front", facts_of(subject, analyser, *model.facts, limit))
-    row = results.find(*key)
-    if row is None or shown:
-        measured = measure(model, subject, limit, analyser)
-        source, output = measured.pop("pictures")
-        pictures += [output] if pictures else [source, output]
-        row = measured
+    row, picture = results.find(*key), results.path(*key, ".png")
+    if row is None or not picture.is_file():
+        row = measure(model, subject, limit, analyser)
+        write_image(picture, np.concatenate(row.pop("pictures"), axis=1), overwrite=True)
         results.add(*key, row)
-    return row
+    return row, picture
 
 
 @standard_streams("experiments.frontalisation")

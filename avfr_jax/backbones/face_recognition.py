@@ -5,6 +5,7 @@ white faces prevail, and separates others worse (see `avfr_jax.metrics.identity`
 """
 
 import dataclasses
+import functools
 from functools import partial
 from typing import Any
 
@@ -78,10 +79,11 @@ class FaceRecognition:
 
     def __call__(self, chips: Float[Array, "n 150 150 3"]) -> Float[Array, "n 128"]:
         """Descriptors of aligned faces, RGB in [0, 1]; differentiable."""
-        descriptors: jax.Array = self.network.apply(self.variables, chips)
+        descriptors: Any = self.network.apply(self.variables, chips)
         return descriptors
 
 
+@functools.cache
 def shapes() -> Any:
     """Shapes of the variables."""
     image = jax.ShapeDtypeStruct((1, CHIP_SIZE, CHIP_SIZE, 3), jnp.float32)

@@ -2,6 +2,7 @@
 2018, MIT), 112 × 112 pixels. It shares nothing with the face mesh that the models are driven by and trained with."""
 
 import dataclasses
+import functools
 from functools import partial
 from typing import Any
 
@@ -78,10 +79,11 @@ class Landmarks68:
     def __call__(self, crops: Float[Array, "n 112 112 3"]) -> Float[Array, "n 68 2"]:
         """Landmarks (x, y) of square crops around a face, RGB in [0, 1], as shares of the crop's side from its upper
         left corner; differentiable."""
-        points: jax.Array = self.network.apply(self.variables, crops)
+        points: Any = self.network.apply(self.variables, crops)
         return points
 
 
+@functools.cache
 def shapes() -> Any:
     """Shapes of the variables."""
     image = jax.ShapeDtypeStruct((1, INPUT_SIZE, INPUT_SIZE, 3), jnp.float32)

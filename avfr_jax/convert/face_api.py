@@ -8,7 +8,7 @@ import numpy as np
 
 from avfr_jax.backbones import face_recognition, landmarks68
 from avfr_jax.backbones.weights import save_weights
-from avfr_jax.checkpoints import unflatten
+from avfr_jax.checkpoints import flatten, unflatten
 from avfr_jax.convert.tree import check
 from avfr_jax.convert.weights_manifest import read_manifest_weights
 from avfr_jax.errors import CheckpointError, shortened
@@ -33,14 +33,14 @@ def to_descriptor_variables(tensors: Tensors, what: str) -> dict[str, Any]:
         f"{name}_{i}": f"{name}/conv{i}" for name, _, _ in face_recognition.BLOCKS for i in (1, 2)
     }
     for ours, theirs in names.items():
-        parts = [tensors.get(f"{theirs}/{part}") for part in ("conv/filters", "conv/bias", "scale/weights")]
-        if not any(part is None for part in (*parts, tensors.get(f"{theirs}/scale/biases"))):
-            kernel, bias, scale = parts
-            try:
-                arrays[f"params/{ours}/kernel"] = kernel * scale
-                arrays[f"params/{ours}/bias"] = bias * scale + tensors[f"{theirs}/scale/biases"]
-            except ValueError:
-                raise CheckpointError(f"{shortened(what)} has sizes in {theirs} that do not match.") from None
+        parts = [f"{theirs}/{part}" for part in ("conv/filters", "conv/bias", "scale/weights", "scale/biases")]
+        if not all(part in tensors for part in parts):
+            continue  # `check` lists what is missing
+        kernel, bias, scale, shift = (tensors[part] for part in parts)
+        try:
+            arrays[f"params/{ours}/kernel"], arrays[f"params/{ours}/bias"] = kernel * scale, bias * scale + shift
+        except ValueError:
+            raise CheckpointError(f"{shortened(what)} has sizes in {theirs} that do not match.") from None
     if "fc" in tensors:
         arrays["params/fc/kernel"] = tensors["fc"]
     variables = unflatten(arrays)
@@ -59,15 +59,16 @@ def to_landmark_variables(tensors: Tensors, what: str) -> dict[str, Any]:
         module, _, leaf = name.rpartition("/")
         path = "params/" + module.replace("/", "_")
         if leaf == "depthwise_filter":
-            arrays[f"{path}/depthwise"] = value.reshape(value.shape[:3])
+            arrays[f"{path}/depthwise"] = value[..., 0] if value.ndim == 4 and value.shape[3] == 1 else value
         elif leaf == "pointwise_filter":
             arrays[f"{path}/pointwise/kernel"] = value
         elif leaf == "bias" and f"{module}/pointwise_filter" in tensors:
             arrays[f"{path}/pointwise/bias"] = value
         else:
             arrays[f"{path}/{'bias' if leaf == 'bias' else 'kernel'}"] = value
-    variables = unflatten(arrays)
-    check(variables, landmarks68.shapes(), what)
+    expected = landmarks68.shapes()
+    variables = unflatten({path: arrays[path] for path in flatten(expected) if path in arrays})
+    check(variables, expected, what)
     return variables
 
 

@@ -131,6 +131,12 @@ def test_landmarks_are_imported(tmp_path, folder, home, capsys):
 
     assert main(["import", "face-recognition", str(path)]) == 2
     assert "is not of the network face-recognition; avfr import landmarks68 takes it." in capsys.readouterr().err
+    wide = [entry | {"shape": [*entry["shape"][:2], 1, entry["shape"][2]]} if "depth" in entry["name"] else entry
+            for entry in entries]  # fmt: skip
+    other = [{"name": "fc", "shape": [1], "dtype": "float32"}, *wide]
+    content = bytes(4) + b"".join(t.tobytes() for _, t in tensors.values())
+    assert main(["import", "landmarks68", str(_write(folder, other, content))]) == 2
+    assert "15 misshapen, e.g." in capsys.readouterr().err
     del entries[-1]
     content = b"".join(tensors[entry["name"]][1].tobytes() for entry in entries)
     assert main(["import", "landmarks68", str(_write(folder, entries, content))]) == 2

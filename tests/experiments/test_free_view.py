@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from avfr_jax.errors import ConfigError
 from avfr_jax.faces.analyser import FaceFacts
@@ -104,8 +105,6 @@ def stubs(monkeypatch):
 @pytest.fixture
 def people(tmp_path):
     """Three portraits, whose heads are turned by 0, 10 and -20 degrees of yaw."""
-    from PIL import Image
-
     folder = tmp_path / "people"
     folder.mkdir()
     for name, yaw in (("a", 0), ("b", 10), ("c", -20)):
@@ -164,7 +163,8 @@ def test_a_lost_face_is_counted():
 def test_frontalisation(people, tmp_path, capsys):
     out = tmp_path / "out"
     words = [str(people), "--models", "head", "lazy", "--output", str(out), "--least", "5", "--no-limit"]
-    assert frontalisation.main(words) == 0
+    assert frontalisation.main([*words, "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert Image.open(tmp_path / "sheet.png").size == (SIDE, 4 * SIDE // 2)  # two people by two models, at half size
     summary = json.loads((out / "frontalisation.json").read_text())["summary"]
     assert list(summary) == ["copy", "head", "lazy"]
     assert "2 people" in capsys.readouterr().out  # one looks ahead already
