@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.errors import FaceError, InputError
@@ -166,7 +167,7 @@ def relative_angles(face: FaceFacts, rest: FaceFacts) -> Angles:
 
 def likeness(face: FaceFacts, original: FaceFacts) -> dict[str, float]:
     """Distance, cosine distance and centred cosine of the descriptors of two pictures (`metrics.identity`)."""
-    a, b = face.descriptor[None], original.descriptor[None]
+    a, b = (jnp.asarray(one.descriptor)[None] for one in (face, original))
     return {
         "identity": float(identity_distance(a, b)[0]),
         "cosine_distance": float(cosine_distance(a, b)[0]),
