@@ -19,9 +19,10 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)
 	$(BIN)/avfr demo --output demo --overwrite
 
-# A process a core, four at most (each compiles programs of its own). The last line of the report is the coverage of avfr_jax.
+# A process a core, four at most (each compiles programs of its own); the longest files first, as tests/conftest.py
+# orders them. The last line of the report is the coverage of avfr_jax.
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	@$(BIN)/python -m coverage report --format=total | sed 's/.*/line coverage of avfr_jax: & %/'
 
 test-heavy: $(STAMP)

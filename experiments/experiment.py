@@ -226,7 +226,10 @@ def with_schedule(experiment: Experiment, identities: int) -> Experiment:
         return _with_decay(experiment)
     epoch = identities * data.repeats // data.batch_size
     if not epoch:
-        raise ConfigError(f"An epoch of {identities * data.repeats} pairs fills no batch of {data.batch_size}.")
+        raise ConfigError(
+            f"An epoch of {identities * data.repeats} pairs fills no batch of {data.batch_size}: raise --data.repeats "
+            "or lower --data.batch_size."
+        )
     milestones = experiment.optimiser.milestones or tuple(m * epoch for m in schedule.milestones)
     return _with_decay(
         dataclasses.replace(

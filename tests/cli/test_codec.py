@@ -2,6 +2,7 @@ import json
 import shutil
 
 import av
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -50,6 +51,19 @@ def test_a_clip_round_trips(stream, driving, tmp_path, capsys):
         assert abs(float(sound.duration * sound.time_base) - float(picture.duration * picture.time_base)) < 0.06
         blocks = [f.to_ndarray()[0] for f in container.decode(sound)]
         assert np.abs(np.concatenate(blocks)).max() > 0.1  # the tone is heard
+
+
+def test_float64_as_the_default_changes_nothing(stream, driving, tmp_path):
+    """As with `JAX_ENABLE_X64=1` in the environment."""
+    again, out = tmp_path / "again.avfr", tmp_path / "out.mp4"
+    for words in (["encode", str(driving), str(again), "--crop", "none"], ["decode", str(again), str(out)]):
+        jax.config.update("jax_enable_x64", True)
+        try:
+            assert main(words) == 0
+        finally:
+            jax.config.update("jax_enable_x64", False)
+    assert again.read_bytes() == stream.read_bytes()
+    assert VideoReader(out).info.frames == 20
 
 
 def test_the_file_decodes_as_a_call_does(stream):
@@ -171,14 +185,14 @@ def test_residual_coded_pivots(driving, tmp_path, capsys):
     )
 
 
-def test_a_stream_finds_its_model_by_fingerprint(driving, tmp_path, capsys, monkeypatch):
+def test_a_stream_finds_its_model_by_fingerprint(short, tmp_path, capsys, monkeypatch):
     """A model of a folder is found by no name, but passed to decode; under another name it is found as well."""
     monkeypatch.setenv("AVFR_MODELS", str(tmp_path / "models"))
     folder = tmp_path / "mine"
     save_model(folder, "avfr", CONFIG, amplified_weights(CONFIG))
     stream, out = tmp_path / "clip.avfr", tmp_path / "out.mp4"
     words = ["--model", str(folder), "--crop", "none", "--audio", "none"]
-    assert main(["encode", str(driving), str(stream), *words]) == 0
+    assert main(["encode", str(short), str(stream), *words]) == 0
     header = Header.from_packet(next(read_stream(stream.read_bytes())))
     assert header.fingerprint == load_model(folder).fingerprint
     assert f"'mine' of fingerprint {header.fingerprint.hex()}" in refused(capsys, "decode", stream, out)

@@ -131,7 +131,7 @@ def test_explicit_settings_precede_the_schedule():
         optimiser=dataclasses.replace(config.optimiser, milestones=(3,)),
     )
     assert with_schedule(own, VOXCELEB) == own
-    with pytest.raises(ConfigError, match="fills no batch"):
+    with pytest.raises(ConfigError, match=r"fills no batch of 40: raise --data\.repeats"):
         with_schedule(dataclasses.replace(config, data=dataclasses.replace(config.data, repeats=1)), 3)
 
 

@@ -8,10 +8,9 @@ Exits with 0 when done, and with 143 or 130 when stopped by a signal.
 import pathlib
 import sys
 
-import jax
-
 from avfr_jax.checkpoints import save_tree
 from avfr_jax.training.loop import LoopConfig, fit
+from experiments.train import join_processes
 from tests.training.small import small_run
 
 BATCH = 8
@@ -28,8 +27,7 @@ def main(words: list[str]) -> int:
     """One run."""
     workdir, steps, every, seconds = pathlib.Path(words[0]), int(words[1]), int(words[2]), float(words[3])
     if len(words) > 4:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(f"localhost:{words[4]}", num_processes=2, process_id=int(words[5]))
+        join_processes(f"localhost:{words[4]},2,{words[5]}")
 
     def export(variables, about, quality) -> pathlib.Path:  # process 0 alone is asked to
         save_tree(workdir / "model", variables)
