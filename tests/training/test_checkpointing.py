@@ -42,7 +42,7 @@ def start(workdir, *words, **variables):
 def wait_for_step(workdir, step, *workers):
     """Wait until the figures of `step` are written."""
     path = workdir / "metrics.jsonl"
-    for _ in range(3000):
+    for _ in range(12_000):  # a process may take a minute to start on a busy machine
         if path.exists() and any(line["step"] >= step for line in read_metrics(path)):
             return
         for worker in workers:
