@@ -36,13 +36,17 @@ class Forward(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """`Forward.outputs["heads"]` of face-vid2vid: the `HeadMotion` of the frames, and `[N, 3]` yaw, pitch and roll in
-    degrees as `ops.rotations` takes them; of the source and of the driving frames."""
+    """`Forward.outputs["heads"]` of face-vid2vid, each of the source and of the driving frames.
 
-    source: Any
-    driving: Any
-    source_angles: Any
-    driving_angles: Any
+    Attributes:
+      motion: `HeadMotion`.
+      angles: `[N, 3]` yaw, pitch and roll in degrees as `ops.rotations` takes them.
+      meshes: `MeshHead` of the face meshes, with a point for each keypoint; None in a batch without landmarks.
+    """
+
+    motion: tuple[Any, Any]
+    angles: tuple[Any, Any]
+    meshes: tuple[Any, Any] | None = None
 
 
 class Judgement(NamedTuple):

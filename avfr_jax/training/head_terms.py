@@ -12,7 +12,6 @@ from avfr_jax import losses
 from avfr_jax.backbones import hopenet
 from avfr_jax.backbones.hopenet import PoseNetwork
 from avfr_jax.backbones.weights import is_imported
-from avfr_jax.faces.mesh_head import MeshHead, mesh_head, mesh_rotations
 from avfr_jax.landmarks import HEAD_KEYPOINTS, RIGID
 from avfr_jax.ops.rotations import matrix_to_euler
 from avfr_jax.training.forward import Forward, Frozen, Heads, Reads
@@ -48,7 +47,7 @@ class Deformation:
     weight: float = 5.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
-        return losses.deformation(forward.outputs["heads"].driving.expression)
+        return losses.deformation(forward.outputs["heads"].motion[1].expression)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,27 +90,17 @@ class HeadPose:
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
         heads: Heads = forward.outputs["heads"]
-        angles = {"driving": heads.driving_angles, "source": heads.source_angles}
-        names = ("driving",) if self.frames == "driving" else ("driving", "source")
-        terms = [losses.head_pose(angles[name], self._wanted(forward, frozen, name)) for name in names]
+        which = (1,) if self.frames == "driving" else (0, 1)
+        terms = [losses.head_pose(heads.angles[i], self._wanted(forward, frozen, i)) for i in which]
         return sum(terms, jnp.zeros(())) / len(terms)
 
-    def _wanted(self, forward: Forward, frozen: Frozen, which: str) -> jax.Array:
+    def _wanted(self, forward: Forward, frozen: Frozen, which: int) -> jax.Array:
         network: PoseNetwork = frozen[self.NAME]
         if network.variables is None:
-            rotations = mesh_rotations(forward.batch[f"{which}_landmarks"])
-            return jnp.stack(matrix_to_euler(rotations), axis=-1)
-        angles = network(forward.batch[which][..., :3])
+            rotation = forward.outputs["heads"].meshes[which].rotation
+            return jnp.stack(matrix_to_euler(rotation), axis=-1)
+        angles = network(forward.batch[("source", "driving")[which]][..., :3])
         return angles if self.as_published else angles * jnp.asarray([1, -1, 1], angles.dtype)
-
-
-def _mesh_heads(forward: Forward) -> tuple[MeshHead, MeshHead]:
-    """Heads of the source's and the driving frames' face meshes, with as many points as there are keypoints."""
-    count = forward.driving.value.shape[1]
-    source, driving = (
-        mesh_head(forward.batch[f"{name}_landmarks"], HEAD_KEYPOINTS[:count]) for name in ("source", "driving")
-    )
-    return source, driving
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +114,7 @@ class MeshKeypoints:
     weight: float = 10.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
-        source, driving = _mesh_heads(forward)
+        source, driving = forward.outputs["heads"].meshes
         value = losses.known_l1(forward.source.value, source.positions)
         return (value + losses.known_l1(forward.driving.value, driving.positions)) / 2
 
@@ -140,9 +129,11 @@ class MeshCanonical:
     weight: float = 10.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
-        canonical = forward.outputs["heads"].source.canonical
+        heads: Heads = forward.outputs["heads"]
+        assert heads.meshes is not None
+        canonical = heads.motion[0].canonical
         rigid = np.array([i for i, point in enumerate(HEAD_KEYPOINTS[: canonical.shape[1]]) if point in RIGID])
-        return losses.known_l1(canonical[:, rigid], _mesh_heads(forward)[0].canonical[:, rigid])
+        return losses.known_l1(canonical[:, rigid], heads.meshes[0].canonical[:, rigid])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,5 +146,6 @@ class MeshTranslation:
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
         heads: Heads = forward.outputs["heads"]
-        pairs = zip((heads.source, heads.driving), _mesh_heads(forward), strict=True)
+        assert heads.meshes is not None
+        pairs = zip(heads.motion, heads.meshes, strict=True)
         return sum((losses.known_l1(a.translation, b.translation) / 2 for a, b in pairs), jnp.zeros(()))

@@ -46,9 +46,14 @@ def _heads(count=20):
     head = HeadMotion(known.canonical + 0.1, known.rotation, known.translation - 0.2, 0.01 * known.positions)
     off = known.positions + jnp.asarray([0.3, 0.0, 0.0])
     angles = jnp.asarray(ANGLES) + jnp.asarray([1.0, -2.0, 3.0])
-    batch = {"source_landmarks": _landmarks(), "driving_landmarks": _landmarks()}
     return Forward(
-        None, None, {}, batch, Keypoints(off), Keypoints(off), outputs={"heads": Heads(head, head, angles, angles)}
+        None,
+        None,
+        {},
+        {},
+        Keypoints(off),
+        Keypoints(off),
+        outputs={"heads": Heads((head, head), (angles, angles), (mesh, mesh))},
     )
 
 
@@ -120,7 +125,7 @@ def test_keypoint_prior():
 
 
 def test_deformation(forward):
-    expected = np.abs(forward.outputs["heads"].driving.expression).sum() / 3
+    expected = np.abs(forward.outputs["heads"].motion[1].expression).sum() / 3
     np.testing.assert_allclose(Deformation()(forward, {}), expected, rtol=1e-5)
 
 

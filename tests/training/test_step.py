@@ -11,12 +11,13 @@ import pytest
 from avfr_jax.errors import ConfigError
 from avfr_jax.models.mouth_masking import mouth_opening
 from avfr_jax.training.forward import Forward
+from avfr_jax.training.head_terms import KeypointPrior
 from avfr_jax.training.objectives import avfr as avfr_training
 from avfr_jax.training.optimisers import OptimiserConfig, learning_rate, make_optimisers
 from avfr_jax.training.sharding import make_mesh, put_batch
 from avfr_jax.training.step import StepConfig, init_state, make_step
-from avfr_jax.training.terms import Adversarial, FeatureMatching, MouthOpening, PyramidL1
-from tests.training.networks import AVFR, avfr_objective, face, fomm_objective
+from avfr_jax.training.terms import Adversarial, EquivarianceValue, FeatureMatching, MouthOpening, PyramidL1
+from tests.training.networks import AVFR, FACE_VID2VID, avfr_objective, face, face_vid2vid_objective, fomm_objective
 from tests.training.small import LinearObjective
 
 BATCH = 8
@@ -75,6 +76,46 @@ def _avfr_batch(i):
 def test_dividing_the_batch_changes_nothing_for_avfr():
     objective = avfr_objective()
     _same(*(_run(n, steps=1, objective=objective, batch=_avfr_batch) for n in (8, 1)))
+
+
+def _heads_batch(i):
+    """Faces of several sizes, one of which was not tracked."""
+    faces = face() * np.linspace(0.7, 1.1, BATCH, dtype=np.float32)[:, None, None]
+    faces[3] = np.nan
+    return {**_batch(i), "source_landmarks": faces, "driving_landmarks": np.roll(faces, 1, axis=0)}
+
+
+@pytest.fixture(scope="module")
+def heads_alone():
+    return _run(1, objective=face_vid2vid_objective(), batch=_heads_batch)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("view", [{"devices": 8, "fsdp": 2}, {"devices": 8, "per_device": True}])
+def test_dividing_the_batch_changes_nothing_for_face_vid2vid(heads_alone, view):
+    """Spectral normalisation, batch statistics, keypoint dropout and frames without a face included."""
+    _same(_run(objective=face_vid2vid_objective(), batch=_heads_batch, **view), heads_alone)
+
+
+@pytest.mark.heavy
+def test_every_network_of_face_vid2vid_moves(heads_alone):
+    state, losses = heads_alone
+    names = ("keypoint_detector", "head_pose", "generator", "discriminator")
+    assert all(losses[0][f"grad_norm/{name}"] > 0 for name in names)
+    assert all(np.isfinite(v) for one in losses for v in one.values())
+    assert set(state.ema) == set(names[:3])
+
+
+def test_keypoints_of_face_vid2vid_detected_directly():
+    config = dataclasses.replace(FACE_VID2VID, keypoints="direct", keypoint_dropout=0.0)
+    with pytest.raises(ConfigError, match=r"losses\.head_pose reads heads, which this FaceVid2VidConfig has none of"):
+        face_vid2vid_objective(config)
+    objective = face_vid2vid_objective(config, (PyramidL1(), EquivarianceValue(), KeypointPrior()))
+    assert objective.networks == ("keypoint_detector", "generator")
+    variables = jax.eval_shape(objective.init, jax.random.key(0))
+    random = jax.eval_shape(lambda key: objective.sample(key, BATCH), jax.random.key(0))
+    result = jax.eval_shape(lambda *x: objective.gradients(*x)[:3], variables, objective.frozen, _batch(0), random)
+    assert set(result[0]) == {"keypoint_detector", "generator"}
 
 
 def test_every_network_of_avfr_has_its_gradients():

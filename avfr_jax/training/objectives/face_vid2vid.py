@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.faces.mesh_head import MeshHead, mesh_head
 from avfr_jax.landmarks import HEAD_KEYPOINTS
 from avfr_jax.models import face_vid2vid
 from avfr_jax.motion import HeadMotion, Keypoints
@@ -31,7 +32,7 @@ class _Detector:
     def __init__(self, config: face_vid2vid.FaceVid2VidConfig, variables: Variables, mode: Mode) -> None:
         self.config, self.mode = config, mode
         options = {"axis_name": mode.axis_name, "dtype": mode.dtype}
-        self.modules = {"keypoint_detector": face_vid2vid.keypoint_detector(config, **options)}
+        self.modules: dict[str, Any] = {"keypoint_detector": face_vid2vid.keypoint_detector(config, **options)}
         if config.keypoints == "composed":
             self.modules["head_pose"] = face_vid2vid.head_pose(config, **options)
         self.collections = {name: variables[name] for name in self.modules}
@@ -72,6 +73,20 @@ def _keypoints(head: HeadMotion, canonical: Keypoints) -> Keypoints:
     return Keypoints(head.positions, jacobian)
 
 
+def _pair(parts: Mapping[str, Any]) -> tuple[Any, Any]:
+    return parts["source"], parts["driving"]
+
+
+def _meshes(config: face_vid2vid.FaceVid2VidConfig, batch: Mapping[str, Any]) -> tuple[MeshHead, MeshHead] | None:
+    """Heads of both frames' face meshes, solved together."""
+    if "source_landmarks" not in batch:
+        return None
+    size = len(batch["source_landmarks"])
+    both = jnp.concatenate([batch["source_landmarks"], batch["driving_landmarks"]])
+    head = mesh_head(both, HEAD_KEYPOINTS[: config.num_keypoints])
+    return jax.tree.map(lambda x: x[:size], head), jax.tree.map(lambda x: x[size:], head)
+
+
 def forward(
     config: face_vid2vid.FaceVid2VidConfig, variables: Variables, batch: Mapping[str, Any], random: Any, mode: Mode
 ) -> Forward:
@@ -101,14 +116,16 @@ def forward(
     outputs = {
         "motion": generated.motion,
         "warped": generated.skip,
-        "heads": Heads(heads["source"], heads["driving"], angles["source"], angles["driving"]),
+        "heads": Heads(_pair(heads), _pair(angles), _meshes(config, batch)),
     }
     return Forward(
         generated.prediction,
         frames["driving"],
         detector.statistics() | {"generator": new},
         batch,
-        **{name: keypoints[name] for name in frames},
+        source=keypoints["source"],
+        driving=keypoints["driving"],
+        transformed=keypoints.get("transformed"),
         warp=warp,
         outputs=outputs,
     )
