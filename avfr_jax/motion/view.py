@@ -147,7 +147,8 @@ def _triple(values: Any, name: str, meaning: str) -> tuple[float, float, float] 
 def rotation_of(angles: Float[np.ndarray | Array, "n 3"]) -> Float[Array, "n 3 3"]:
     """Rotations in axes x to the image's right, y down, z away from the camera, of yaw, pitch and roll in degrees with
     the signs of `faces.HeadPose`."""
-    return euler_to_matrix(-angles[:, 0], -angles[:, 1], angles[:, 2])
+    yaw, pitch, roll = jnp.asarray(angles, jnp.float32).T
+    return euler_to_matrix(-yaw, -pitch, roll)
 
 
 def angles_of(rotation: Float[np.ndarray | Array, "n 3 3"]) -> Float[Array, "n 3"]:
