@@ -13,12 +13,9 @@ def test_record_resolves(family):
     config = family.config()
     assert dataclasses.is_dataclass(config)
     assert resolve(family.model_path).family == family.name
-    if family.objective:
-        assert resolve(family.objective).networks(config)
-    else:
-        assert family.name in ("landmark-warp", "face-vid2vid")
+    assert resolve(family.objective).networks(family.config()) if family.objective else family.name == "landmark-warp"
     assert set(family.data(config)) <= {"priors", "landmarks", "mel"}
-    assert family.size(config) > 0 if family.weights else not family.objective
+    assert family.size(config) > 0 if family.objective else not family.weights
     assert not family.weights or callable(resolve(f"{family.config_path.partition(':')[0]}:init"))
 
 

@@ -30,7 +30,9 @@ def test_front_door_gives_the_reference_prediction(golden, tmp_path, capsys):
     assert main([*words, *more]) == 0
     assert "6 keypoints" in capsys.readouterr().err
     model = load_model(tmp_path / "tiny")
-    k_source, k_driving = model.keypoints(source), model.keypoints(driving)
+    k_source, k_driving = model.keypoints(source), model.driving_keypoints(driving)
+    assert np.asarray(k_source.canonical).any()
+    assert not np.asarray(k_driving.canonical).any()  # the source's count
     for b in range(2):
         frames = model.animate(source[b], k_source[b], k_driving)
         want = channels_last(z["eval/original/prediction_NCHW"])[b]

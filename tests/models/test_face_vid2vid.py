@@ -14,11 +14,11 @@ from avfr_jax.models.discriminators import DiscriminatorConfig
 from avfr_jax.models.face_vid2vid import FaceVid2VidConfig, VolumeGeneratorConfig
 from avfr_jax.models.face_vid2vid_animator import FaceVid2VidAnimator
 from avfr_jax.models.head_pose import HeadPoseConfig, expected_degrees
-from avfr_jax.motion import HeadMotion
+from avfr_jax.motion import HeadMotion, concatenate
 from avfr_jax.ops.rotations import euler_to_matrix, matrix_to_euler
 from avfr_jax.ops.volumes import to_image, to_volume
 from tests.models.test_fomm import weights
-from tests.reference import channels_last
+from tests.reference import channels_last, rule_states
 
 # Full checkpoint, the one of the other generator, their numbers; the kind of generator in each.
 GOLDEN = {
@@ -132,6 +132,34 @@ def test_angles_equal_the_reference(shared_dir):
     assert np.abs(np.asarray(face_vid2vid.rotation(FaceVid2VidConfig(), angles)) - z["pose/rotation_N33"]).max() > 1e-4
 
 
+@pytest.mark.heavy
+@pytest.mark.shared
+@pytest.mark.parametrize("kind", ["original", "spade"])
+def test_full_size_equals_the_reference(kind, shared_dir):
+    """On the prepared weights that `avfr reenact` runs on."""
+    drawn = rule_states(shared_dir / "golden" / "rule_manifest_fv2v_full.json")
+    z = np.load(shared_dir / "golden" / "fv2v_full_rule_io.npz")
+    states = {name: drawn[name] for name in ("kp_detector", "he_estimator", "discriminator")}
+    states["generator"] = drawn.pop(f"generator_{kind}")
+    states["kp_detector"]["down.weight"] = np.zeros((3, 1, 13, 13), np.float32)
+    for name in z.files:
+        if name.startswith("sn/"):
+            _, network, key = name.split("/")
+            network = network.removesuffix(f"_{kind}")
+            if network in states:
+                states[network][key] = z[name]
+    config = convert.config_of(states)
+    model = FaceVid2VidAnimator(config, convert.to_tree(states, config))
+    source, driving = (channels_last(z[f"{w}_NCHW_uint8"]).astype(np.float32) / 255 for w in ("source", "driving"))
+    k_source, k_driving = model.keypoints(source), model.driving_keypoints(driving)
+    _near(k_source.canonical, z["kp_canonical_value"], 1e-3)
+    _near(k_source.positions, z["kp_source_value"], 1e-3)
+    _near(k_driving.rotation, z["rot_driving_N33"], 1e-3)
+    out = model.explain(model.encode_source(source[0], k_source), k_source, k_driving)
+    _near(out.occlusion, channels_last(z[f"{kind}/dm_occlusion_map_NCHW"]), 1e-3)
+    _near(out.frames, channels_last(z[f"{kind}/prediction_NCHW"]), 1e-3)
+
+
 def test_beta_release_turns_about_other_axes():
     turned = face_vid2vid.rotation(face_vid2vid.vox_256_beta(), jnp.array([[30.0, 20.0, 10.0]]))
     _near(jnp.stack(matrix_to_euler(turned))[:, 0] / 3.14 * np.pi, [20, 10, 30], 1e-3)
@@ -168,13 +196,6 @@ def test_variants_have_frames_of_their_size(name):
     assert (out.skip is not None) == config.generator.source_skip
 
 
-@pytest.fixture(scope="module")
-def skipping():
-    """A generator that mixes the source in, and random weights."""
-    config = small(spectral=False, generator=dataclasses.replace(_GENERATOR, source_skip=True))
-    return config, weights(config, init=face_vid2vid.init)
-
-
 def _head(key, count=1):
     keys = jax.random.split(jax.random.key(key), 3)
     return HeadMotion(
@@ -185,49 +206,23 @@ def _head(key, count=1):
     )
 
 
-def test_frames_have_gradients_for_heads_and_weights(skipping):
-    config, variables = skipping
-    frames = jax.random.uniform(jax.random.key(1), (2, 32, 32, 3))
-
-    @jax.jit
-    def loss(params, head):
-        given = {**variables["generator"], "params": params}
-        out, _ = face_vid2vid.generator(config).apply(
-            given, frames, _head(5, 2), head, train=True, mutable=["batch_stats"]
-        )
-        return jnp.abs(out.prediction - frames[::-1]).mean(), out.prediction
-
-    given = variables["generator"]["params"], _head(6, 2)
-    (value, prediction), gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(*given)
-    assert np.isfinite(value)
-    assert 0 <= float(prediction.min()) <= float(prediction.max()) <= 1
-    assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
-    for part in (gradient[1].rotation, gradient[1].canonical, gradient[0]["dense_motion"]["depth"]["kernel"]):
-        assert float(jnp.abs(part).max()) > 0
-
-
-def test_a_still_head_shows_the_source(skipping):
-    """Source and driving head alike: the composite flow is the identity, and the skip is the source itself."""
-    config, variables = skipping
-    source, head = jax.random.uniform(jax.random.key(2), (1, 32, 32, 3)), _head(3)
-    out = run(face_vid2vid.generator(config), variables["generator"], source, head, head)
-    _near(out.motion.displacement, 0 * out.motion.displacement, 1e-5)
-    _near(out.skip, source, 1e-4)
-
-
-def test_animation_equals_the_networks(skipping):
-    """Prepared weights, one source for several frames, and driving heads without canonical keypoints."""
-    config, variables = skipping
+def test_animation_equals_the_networks_and_a_still_head_shows_the_source():
+    """Prepared weights, one source for several frames, and driving heads without canonical keypoints. The first driving
+    head is the source's: the composite flow is the identity, and the skip is the source itself."""
+    config = small(spectral=False, generator=dataclasses.replace(_GENERATOR, source_skip=True))
+    variables = weights(config, init=face_vid2vid.init)
     model = FaceVid2VidAnimator(config, variables)
-    frames = jax.random.uniform(jax.random.key(4), (2, 32, 32, 3))
-    head, driving = model.keypoints(frames[:1]), model.driving_keypoints(frames)
-    assert not np.asarray(driving.canonical).any()
-    got = model.explain(model.encode_source(frames[0], head), head, driving)
-    whole = dataclasses.replace(driving, canonical=jnp.repeat(head.canonical, 2, axis=0))
-    want = run(face_vid2vid.generator(config), variables["generator"], frames[:1], head, whole)
+    source, head = jax.random.uniform(jax.random.key(4), (32, 32, 3)), _head(3)
+    driving = concatenate([head, _head(5)])
+    got = model.explain(model.encode_source(source, head), head, driving)
+    driving = dataclasses.replace(driving, canonical=jnp.repeat(head.canonical, 2, axis=0))
+    want = run(face_vid2vid.generator(config), variables["generator"], source[None], head, driving)
     _near(got.frames, want.prediction)
     _near(got.displacement, want.motion.displacement)
     _near(got.occlusion, want.motion.occlusion_map)
+    assert float(jnp.abs(got.displacement[1]).max()) > 0.01
+    _near(got.displacement[0], 0 * got.displacement[0], 1e-5)
+    _near(want.skip[0], source)
     assert model.capabilities.free_view
 
 
