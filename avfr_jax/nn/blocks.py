@@ -63,7 +63,7 @@ class UpBlock(SameBlock):
     def setup(self) -> None:
         size, pad = (self.kernel,) * self.dims, self.kernel // 2
         self.conv = Conv(
-            self.features, size, pad, spectral=self.spectral, upsample=self._in_one, dtype=self.dtype
+            self.features, size, pad, spectral=self.spectral, upsample=2 if self._in_one else 1, dtype=self.dtype
         )  # fmt: skip
         self.norm = BatchNorm(self.axis_name)
 

@@ -3,8 +3,9 @@
 * Batch normalisation with fixed statistics is an affine map of each channel; behind a convolution it folds into it.
 * A 3 × 3 convolution of stride 1 by Winograd's minimal filtering, F(4 × 4, 3 × 3): 2.25 multiplications an output
   instead of 9 (Winograd 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016).
-* Nearest-neighbour upsampling by 2 then a 3 × 3 convolution: an upsampled image is constant over 2 × 2 blocks, so each
-  output needs the block under it and its differences from the neighbouring blocks; 2.25 multiplications instead of 9.
+* Nearest-neighbour upsampling then a 3 × 3 convolution: an upsampled image is constant over blocks, so each output
+  needs the block under it and its differences from the neighbouring blocks; 2.25 multiplications instead of 9 where it
+  is upsampled by 2.
 * A large kernel with few output channels as one matrix product with every tap's weights side by side and shifted
   sums, because a product with 12 columns leaves most of the processor idle.
 * A convolution that is only read as weighted sums over its output (Jacobians under heatmaps): sum first, convolve the
@@ -193,9 +194,9 @@ def _matmul(x: Array, kernel: Array, groups: int) -> Array:
     return y.reshape(*x.shape[:-1], groups, -1)
 
 
-def upsample_conv3x3_phases(x: Float[Array, "n h w c"], kernel: UpsampleKernel) -> list[list[Any]]:
+def upsample_conv3x3_phases(x: Float[Array, "n h w c"], kernel: UpsampleKernel, factor: int = 2) -> list[list[Any]]:
     """`upsample_conv3x3` before its outputs are put in order: pixel (i, j) of `phases[p][q]`, `[n, h, w, o]`, is output
-    (2i + p, 2j + q)."""
+    (factor · i + p, factor · j + q)."""
     h, w = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     vertical = padded[:, 1:] - padded[:, :-1]
@@ -203,34 +204,46 @@ def upsample_conv3x3_phases(x: Float[Array, "n h w c"], kernel: UpsampleKernel) 
     across = _matmul(padded[:, 1:-1, 1:] - padded[:, 1:-1, :-1], kernel.across, 2)
     down = _matmul(vertical[:, :, 1:-1], kernel.down, 2)
     mixed = _matmul(vertical[:, :, 1:] - vertical[:, :, :-1], kernel.mixed, 4)
-    return [
-        [
-            level + across[:, :, q : q + w, q] + down[:, p : p + h, :, p] + mixed[:, p : p + h, q : q + w, 2 * p + q]
-            for q in range(2)
-        ]
-        for p in range(2)
-    ]
+    edges = {0: 0, factor - 1: 1}  # the others of a block's pixels have no neighbour in another block
+
+    def phase(row: int | None, column: int | None) -> Any:
+        y = level
+        if column is not None:
+            y = y + across[:, :, column : column + w, column]
+        if row is not None:
+            y = y + down[:, row : row + h, :, row]
+        if row is not None and column is not None:
+            y = y + mixed[:, row : row + h, column : column + w, 2 * row + column]
+        return y
+
+    return [[phase(edges.get(p), edges.get(q)) for q in range(factor)] for p in range(factor)]
 
 
 def interleave_phases(phases: list[list[Any]]) -> Float[Array, "n h2 w2 o"]:
-    """`phases[p][q]` -> the image whose pixel (2i + p, 2j + q) is pixel (i, j) of that phase."""
+    """`phases[p][q]`, f × f of them -> the image whose pixel (f i + p, f j + q) is pixel (i, j) of that phase."""
     n, h, w, o = phases[0][0].shape
     rows = [jnp.stack(row, axis=3) for row in phases]
-    return jnp.stack(rows, axis=2).reshape(n, 2 * h, 2 * w, o)
+    return jnp.stack(rows, axis=2).reshape(n, len(phases) * h, len(phases) * w, o)
 
 
 def upsample_conv3x3(
-    x: Float[Array, "n h w c"], kernel: UpsampleKernel, bias: Float[Array, " o"] | None = None, *, relu: bool = False
+    x: Float[Array, "n h w c"],
+    kernel: UpsampleKernel,
+    bias: Float[Array, " o"] | None = None,
+    *,
+    relu: bool = False,
+    factor: int = 2,
 ) -> Float[Array, "n h2 w2 o"]:
-    """Nearest upsampling by 2, then a 3 × 3 convolution with zero padding of 1: `[n, 2h, 2w, o]`.
+    """Nearest upsampling, then a 3 × 3 convolution with zero padding of 1: `[n, factor h, factor w, o]`.
 
     Args:
       x: float32, at the low resolution.
       kernel: from `upsample_kernel`.
       bias: added if given.
       relu: cut off below zero at the end (before the outputs are put in order, which is cheaper).
+      factor: 2 or more.
     """
-    phases = upsample_conv3x3_phases(x, kernel)
+    phases = upsample_conv3x3_phases(x, kernel, factor)
     if bias is not None:
         phases = [[phase + bias for phase in row] for row in phases]
     if relu:

@@ -158,7 +158,7 @@ def _transformed(conv: Conv, kernel: np.ndarray, reduce: bool, places: int) -> A
     if not reduce or len(sides) != 2 or conv.strides != 1:
         return kernel
     if sides == (3, 3) and conv.padding in (1, (1, 1)):
-        if conv.upsample:
+        if conv.upsample > 1:
             return fast.upsample_kernel(kernel)
         return fast.winograd_kernel(kernel) if worth_winograd(inputs, outputs, places) else kernel
     if min(sides) >= 5 and 4 <= outputs <= _MOST_OUTPUTS and isinstance(conv.padding, int):
@@ -235,7 +235,7 @@ def _convolved(module: Conv, x: Array, kernel: Any) -> Any:
         assert isinstance(module.padding, int)
         return fast.conv_few_outputs(x, kernel, module.padding)
     if isinstance(kernel, fast.UpsampleKernel):
-        return fast.upsample_conv3x3(x, kernel)
+        return fast.upsample_conv3x3(x, kernel, factor=module.upsample)
     return module.convolve(x, kernel)
 
 

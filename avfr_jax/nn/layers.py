@@ -43,7 +43,8 @@ class Conv(nn.Module):
       padding: zeros added on either side of every axis, or one number an axis.
       strides: step along every axis.
       spectral: normalise the kernel.
-      upsample: enlarge the image by 2, pixels repeated, before the convolution: 3 × 3 with padding 1 and stride 1.
+      upsample: enlarge the image by this factor, pixels repeated, before the convolution; above 1 only for 3 × 3 with
+        padding 1 and stride 1.
       dtype: dtype of the computation; parameters stay float32.
     """
 
@@ -53,7 +54,7 @@ class Conv(nn.Module):
     strides: int = 1
     use_bias: bool = True
     spectral: bool = False
-    upsample: bool = False
+    upsample: int = 1
     kernel_init: Initialiser | None = None
     bias_init: Initialiser | None = None
     dtype: Any = None
@@ -76,9 +77,9 @@ class Conv(nn.Module):
         """The convolution alone, with a given kernel."""
         dims = len(self.kernel_size)
         padding = self.padding if isinstance(self.padding, tuple) else (self.padding,) * dims
-        if self.upsample and kernels_wanted("training"):
+        if self.upsample == 2 and kernels_wanted("training"):
             return upsampled_convolution(x, kernel)
-        x = upsample_nearest(x, (2,) * dims) if self.upsample else x
+        x = upsample_nearest(x, (self.upsample,) * dims)
         return convolution(x, kernel, (self.strides,) * dims, padding)
 
     def _normalised(self, kernel: Array, train: bool) -> Array:

@@ -41,14 +41,19 @@ class Spade(nn.Module):
           train: use and update the batch's own statistics.
         """
 
-        def conv(features: int, name: str) -> Conv:
-            return Conv(features, (3, 3), 1, spectral=self.spectral, dtype=self.dtype, name=name)
+        def conv(features: int, name: str, upsample: int = 1) -> Conv:
+            settings: dict[str, Any] = {"spectral": self.spectral, "upsample": upsample, "dtype": self.dtype}
+            return Conv(features, (3, 3), 1, **settings, name=name)
 
         if self.norm == "batch":
             plain = BatchNorm(self.axis_name, affine=False, name="norm")(x, train)
         else:
             plain = InstanceNorm(affine=False, name="norm")(x)
-        hidden = nn.relu(conv(self.hidden, "shared")(resize_nearest(condition, (x.shape[1], x.shape[2])), train))
+        (h, w), (height, width) = condition.shape[1:3], x.shape[1:3]
+        factor = height // h
+        if (height, width) != (factor * h, factor * w):
+            condition, factor = resize_nearest(condition, (height, width)), 1
+        hidden = nn.relu(conv(self.hidden, "shared", factor)(condition, train))
         gain, bias = conv(x.shape[-1], "gain")(hidden, train), conv(x.shape[-1], "bias")(hidden, train)
         return plain * (1 + gain) + bias
 

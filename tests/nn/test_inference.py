@@ -47,7 +47,8 @@ def _image(channels=64, n=2):
         (DownBlock(64), ("conv",), fast.WinogradKernel),
         (ResBlock(64), ("conv1",), fast.WinogradKernel),
         (UpBlock(16), ("conv",), fast.UpsampleKernel),
-        (Conv(16, (3, 3), 1, upsample=True), (), fast.UpsampleKernel),
+        (Conv(16, (3, 3), 1, upsample=2), (), fast.UpsampleKernel),
+        (Conv(8, (3, 3), 1, upsample=4), (), fast.UpsampleKernel),
         (Conv(8, (7, 7), 0), (), fast.TapKernel),
         (Conv(24, (3, 3), 1), (), jax.Array),  # too narrow to pay
         (Conv(64, (3, 3), 1, 2), (), jax.Array),  # stride 2

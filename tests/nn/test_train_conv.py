@@ -94,7 +94,7 @@ def _plain_checks(module, variables, x):
     assert "custom_vjp" not in text
     assert "platform_index" not in text
     jax.jvp(lambda x: module.apply(variables, x), (x,), (x,))
-    up = Conv(2, (3, 3), 1, upsample=True)
+    up = Conv(2, (3, 3), 1, upsample=2)
     weights, small = up.init(jax.random.key(0), x[:, :4, :4, :3]), x[:, :4, :4, :3]
     assert jax.jacfwd(lambda x: up.apply(weights, x))(small).shape == (1, 8, 8, 2, 1, 4, 4, 3)
     jax.export.export(jax.jit(module.apply), platforms=("cpu", "cuda", "tpu"))(variables, x)
