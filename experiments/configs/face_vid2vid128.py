@@ -11,7 +11,7 @@ translation to be the mesh's; `--losses.mesh_keypoints 0` and its neighbours swi
 first few of them enough for a call.
 
 Expected: the validation L1 falls below that of copying the first frame; not known yet how far.
-Time: not known yet.
+Time: a step of eight pairs costs 5 seconds of a core (on a busy machine), so 3 pairs a second on two cores.
 """
 
 import dataclasses
