@@ -5,16 +5,14 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from avfr_jax.nn.blocks import BottleneckBlock, SameBlock
 from avfr_jax.nn.layers import Conv
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import antialias_downsample
+from avfr_jax.ops.rotations import binned_angles
 from avfr_jax.typing import Array, Float
-
-_BIN = 3.0  # degrees
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +48,6 @@ class HeadPose(NamedTuple):
     translation: Any
     expression: Any
     logits: Any
-
-
-def expected_degrees(logits: Float[Array, "*batch bins"]) -> Float[Array, "*batch"]:
-    """Σ softmax(logits)_i · 3 i - 3 · bins / 2 degrees: -99 … 96 for 66 bins."""
-    bins = logits.shape[-1]
-    share = jax.nn.softmax(widen(logits), axis=-1)
-    return share @ jnp.arange(bins, dtype=share.dtype) * _BIN - _BIN * bins / 2
 
 
 class HeadPoseEstimator(nn.Module):
@@ -99,4 +90,4 @@ class HeadPoseEstimator(nn.Module):
 
         logits = jnp.stack([head(c.num_bins, name) for name in ("yaw", "pitch", "roll")], axis=1)
         expression = head(3 * self.num_keypoints, "expression").reshape(-1, self.num_keypoints, 3)
-        return HeadPose(expected_degrees(logits), head(3, "translation"), expression, logits)
+        return HeadPose(binned_angles(logits), head(3, "translation"), expression, logits)

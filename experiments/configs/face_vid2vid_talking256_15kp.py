@@ -13,9 +13,10 @@ Time: as `face_vid2vid_talking256`.
 import dataclasses
 
 from experiments.configs.face_vid2vid_talking256 import CONFIG as WHOLE
+from experiments.configs.face_vid2vid_vox256 import MODEL
 
 CONFIG = dataclasses.replace(
     WHOLE,
     name="face_vid2vid_talking256_15kp",
-    model=dataclasses.replace(WHOLE.model, num_keypoints=15),
+    model=dataclasses.replace(MODEL, num_keypoints=15),
 )

@@ -14,9 +14,10 @@ Time: as `face_vid2vid_talking256`.
 import dataclasses
 
 from experiments.configs.face_vid2vid_talking256 import CONFIG as WHOLE
+from experiments.configs.face_vid2vid_vox256 import MODEL
 
 CONFIG = dataclasses.replace(
     WHOLE,
     name="face_vid2vid_talking256_2d",
-    model=dataclasses.replace(WHOLE.model, warp="2d"),
+    model=dataclasses.replace(MODEL, warp="2d"),
 )

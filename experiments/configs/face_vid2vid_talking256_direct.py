@@ -14,10 +14,11 @@ Time: as `face_vid2vid_talking256`.
 import dataclasses
 
 from experiments.configs.face_vid2vid_talking256 import CONFIG as WHOLE
+from experiments.configs.face_vid2vid_vox256 import MODEL
 
 CONFIG = dataclasses.replace(
     WHOLE,
     name="face_vid2vid_talking256_direct",
-    model=dataclasses.replace(WHOLE.model, keypoints="direct"),
+    model=dataclasses.replace(MODEL, keypoints="direct"),
     losses=tuple(term for term in WHOLE.losses if "heads" not in term.READS),
 )

@@ -15,12 +15,13 @@ Time: as `face_vid2vid_vox512`, with fewer steps an epoch (`--identities 180000`
 import dataclasses
 
 from experiments.configs.face_vid2vid_vox512 import CONFIG as VOX
+from experiments.configs.face_vid2vid_vox512 import MODEL
 from experiments.experiment import HeldOutConfig
 
 CONFIG = dataclasses.replace(
     VOX,
     name="face_vid2vid_talking512",
-    model=dataclasses.replace(VOX.model, keypoint_dropout=0.75),
+    model=dataclasses.replace(MODEL, keypoint_dropout=0.75),
     data=dataclasses.replace(VOX.data, path="talking_512/train"),
     held_out=HeldOutConfig(path="talking_512/test"),
     init_from="runs/face_vid2vid_talking256/model",

@@ -24,10 +24,11 @@ from experiments.experiment import Experiment, HeldOutConfig, ScheduleConfig
 from pipelines.augment import AugmentConfig
 from pipelines.config import DataConfig
 
+MODEL = FaceVid2VidConfig()
 CONFIG = Experiment(
     name="face_vid2vid_vox256",
     family="face-vid2vid",
-    model=FaceVid2VidConfig(),
+    model=MODEL,
     losses=FACE_VID2VID_TERMS,
     optimiser=OptimiserConfig(learning_rate=2e-4, b1=0.5, b2=0.999),
     schedule=ScheduleConfig(epochs=100),

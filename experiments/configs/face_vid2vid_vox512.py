@@ -16,12 +16,14 @@ import dataclasses
 
 from avfr_jax.models.face_vid2vid import at_size
 from experiments.configs.face_vid2vid_vox256 import CONFIG as COARSE
+from experiments.configs.face_vid2vid_vox256 import MODEL as COARSE_MODEL
 from experiments.experiment import HeldOutConfig, ScheduleConfig
 
+MODEL = at_size(COARSE_MODEL, 512)
 CONFIG = dataclasses.replace(
     COARSE,
     name="face_vid2vid_vox512",
-    model=at_size(COARSE.model, 512),
+    model=MODEL,
     schedule=ScheduleConfig(epochs=10),
     data=dataclasses.replace(COARSE.data, path="vox2_512/train", size=512, batch_size=16),
     held_out=HeldOutConfig(path="vox2_512/test"),

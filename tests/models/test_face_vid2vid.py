@@ -13,9 +13,9 @@ from avfr_jax.models.dense_motion_3d import VolumeMotionConfig
 from avfr_jax.models.discriminators import DiscriminatorConfig
 from avfr_jax.models.face_vid2vid import FaceVid2VidConfig, VolumeGeneratorConfig
 from avfr_jax.models.face_vid2vid_animator import FaceVid2VidAnimator
-from avfr_jax.models.head_pose import HeadPoseConfig, expected_degrees
+from avfr_jax.models.head_pose import HeadPoseConfig
 from avfr_jax.motion import HeadMotion, concatenate
-from avfr_jax.ops.rotations import euler_to_matrix, matrix_to_euler
+from avfr_jax.ops.rotations import binned_angles, euler_to_matrix, matrix_to_euler
 from avfr_jax.ops.volumes import to_image, to_volume
 from tests.models.test_fomm import weights
 from tests.reference import channels_last, rule_states
@@ -125,7 +125,7 @@ def test_generators_equal_the_reference(variant, shared_dir):
 @pytest.mark.shared
 def test_angles_equal_the_reference(shared_dir):
     z = np.load(shared_dir / "golden" / "fv2v_tiny_io.npz")
-    _near(expected_degrees(jnp.asarray(z["pose/logits_N66"])), z["pose/degree"])
+    _near(binned_angles(jnp.asarray(z["pose/logits_N66"])), z["pose/degree"])
     angles = np.stack([z[f"pose/{name}_deg"] for name in ("yaw", "pitch", "roll")], axis=1)
     config = face_vid2vid.vox_256()
     _near(face_vid2vid.rotation(config, angles), z["pose/rotation_N33"])
