@@ -40,7 +40,8 @@ def test_front_door_gives_the_reference_prediction(golden, tmp_path, capsys):
 
 
 def test_widths_are_read_from_the_tensors(golden):
-    config, _ = convert.import_checkpoint(golden / "fv2v_tiny_spade.pth.tar", golden / "fv2v_tiny.yaml")
+    states = convert.find_states(read_torch_file(golden / "fv2v_tiny_spade.pth.tar"), "file")
+    config = convert.with_yaml(convert.config_of(states), golden / "fv2v_tiny.yaml")
     assert (config.generator.kind, config.generator.spade_hidden, config.generator.volume_depth) == ("spade", 16, 4)
     assert config.head_pose.stage_blocks == (3, 4, 6, 3)
     assert (config.compatibility, config.align_corners, config.image_size) == ("unofficial", False, 256)
