@@ -106,6 +106,17 @@ def test_every_network_of_face_vid2vid_moves(heads_alone):
     assert set(state.ema) == set(names[:3])
 
 
+def test_every_network_of_face_vid2vid_has_its_gradients():
+    objective = face_vid2vid_objective()
+    batch = objective.example_batch(2)
+    assert batch["source_landmarks"].shape == (2, 478, 3)
+    variables = jax.eval_shape(objective.init, jax.random.key(0))
+    random = jax.eval_shape(lambda key: objective.sample(key, 2), jax.random.key(0))
+    result = jax.eval_shape(lambda *x: objective.gradients(*x)[:3], variables, objective.frozen, batch, random)
+    assert jax.tree.structure(result[0]) == jax.tree.structure({k: v["params"] for k, v in variables.items()})
+    assert {f"loss/{term.NAME}" for term in objective.terms} <= result[2].keys()
+
+
 def test_keypoints_of_face_vid2vid_detected_directly():
     config = dataclasses.replace(FACE_VID2VID, keypoints="direct", keypoint_dropout=0.0)
     with pytest.raises(ConfigError, match=r"losses\.head_pose reads heads, which this FaceVid2VidConfig has none of"):
