@@ -87,14 +87,15 @@ def _heads_batch(i):
 
 @pytest.fixture(scope="module")
 def heads_alone():
-    return _run(1, objective=face_vid2vid_objective(), batch=_heads_batch)
+    return _run(1, steps=1, objective=face_vid2vid_objective(), batch=_heads_batch)
 
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("view", [{"devices": 8, "fsdp": 2}, {"devices": 8, "per_device": True}])
 def test_dividing_the_batch_changes_nothing_for_face_vid2vid(heads_alone, view):
-    """Spectral normalisation, batch statistics, keypoint dropout and frames without a face included."""
-    _same(_run(objective=face_vid2vid_objective(), batch=_heads_batch, **view), heads_alone)
+    """Spectral normalisation, batch statistics, keypoint dropout and frames without a face included. One step: the
+    angles' gradients are so large that rounding noise goes past ReLUs' kinks in the next."""
+    _same(_run(steps=1, objective=face_vid2vid_objective(), batch=_heads_batch, **view), heads_alone)
 
 
 @pytest.mark.heavy
