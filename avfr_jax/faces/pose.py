@@ -46,17 +46,18 @@ def angles_from_rotation(rotation: Float[np.ndarray, "3 3"]) -> tuple[float, flo
     return float(np.degrees(yaw)), float(np.degrees(pitch)), float(np.degrees(roll))
 
 
-def camera_matrix(width: int, height: int) -> Float[np.ndarray, "3 3"]:
-    """A pinhole camera with its axis through the image's middle and a focal length of the longer side (53°)."""
-    focal = max(width, height)
+def camera_matrix(width: int, height: int, focal: float = 1.0) -> Float[np.ndarray, "3 3"]:
+    """A pinhole camera with its axis through the image's middle and a focal length in longer sides (1 is 53°)."""
+    focal *= max(width, height)
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], np.float64)
 
 
-def head_pose(landmarks: Float[np.ndarray, "478 3"], width: int, height: int) -> HeadPose:
+def head_pose(landmarks: Float[np.ndarray, "478 3"], width: int, height: int, focal: float = 1.0) -> HeadPose:
     """The head pose of landmarks in pixels of an image of this size.
 
     Solved on the points that move with the skull (`landmarks.RIGID`): SQPnP (Terzakis and Lourakis, ECCV 2020),
-    refined by Levenberg-Marquardt. The focal length is taken as the longer side of the image.
+    refined by Levenberg-Marquardt. The focal length is in longer sides of the image; in crops around a face 1 measures
+    about a fifth too little of a turn (see `faces.mesh_head.FOCAL`).
 
     Angles are relative to the camera's axis: for the pose as it appears, give landmarks in pixels of a crop around the
     face (`Crop.to_crop`). Raises FaceError for landmarks that are not finite.
@@ -65,7 +66,7 @@ def head_pose(landmarks: Float[np.ndarray, "478 3"], width: int, height: int) ->
     if not np.isfinite(points).all():
         raise FaceError("a head pose needs finite landmarks; these are of a frame without a face")
     model = canonical_face()[list(RIGID)].astype(np.float64)
-    camera, distortion = camera_matrix(width, height), np.zeros(4)
+    camera, distortion = camera_matrix(width, height, focal), np.zeros(4)
     _, turn, shift = cv2.solvePnP(model, points, camera, distortion, flags=cv2.SOLVEPNP_SQPNP)
     turn, shift = cv2.solvePnPRefineLM(model, points, camera, distortion, turn, shift)
     rotation = cv2.Rodrigues(turn)[0]

@@ -25,14 +25,15 @@ ANGLES = np.array([[20.0, -10.0, 5.0], [-30.0, 12.0, -8.0], [0.0, 0.0, 0.0]], np
 
 
 def _landmarks():
-    """Normalised landmarks of average faces turned by `ANGLES`, seen by `faces.pose`'s camera; the last one has no
+    """Normalised landmarks of average faces turned by `ANGLES`, seen by `faces.mesh_head`'s camera; the last one has no
     face."""
+    from avfr_jax.faces.mesh_head import FOCAL
     from avfr_jax.landmarks import canonical_face
 
     turns = np.asarray(euler_to_matrix(*ANGLES.T))
-    points = np.einsum("nij,kj->nki", turns, canonical_face()) + np.array([1.5, -2.0, 40.0])
-    z = points[..., 2:]
-    seen = np.concatenate([2 * points[..., :2] / z, 2 * (z - 40) / 40], -1).astype(np.float32)
+    points = np.einsum("nij,kj->nki", turns, canonical_face()) + np.array([1.5, -2.0, 100.0])
+    z, lens = points[..., 2:], 2 * FOCAL
+    seen = np.concatenate([lens * points[..., :2] / z, lens * (z - 100) / 100], -1).astype(np.float32)
     seen[2] = np.nan
     return seen
 
@@ -63,7 +64,7 @@ def forward():
 
 
 def test_mesh_rotations_are_those_of_the_solver():
-    from avfr_jax.faces.mesh_head import mesh_rotations
+    from avfr_jax.faces.mesh_head import FOCAL, mesh_rotations
     from avfr_jax.faces.pose import head_pose
     from avfr_jax.landmarks import landmarks_to_pixels
 
@@ -71,9 +72,8 @@ def test_mesh_rotations_are_those_of_the_solver():
     rotations = np.asarray(mesh_rotations(seen))
     np.testing.assert_allclose(rotations[:2], euler_to_matrix(*ANGLES[:2].T), atol=1e-4)
     for i in range(2):
-        np.testing.assert_allclose(
-            rotations[i], head_pose(landmarks_to_pixels(seen[i], 256), 256, 256).rotation, atol=1e-4
-        )
+        solved = head_pose(landmarks_to_pixels(seen[i], 256), 256, 256, FOCAL).rotation
+        np.testing.assert_allclose(rotations[i], solved, atol=1e-4)
     assert np.isnan(rotations[2]).all()
 
 
