@@ -10,7 +10,20 @@ import numpy as np
 import pytest
 
 from avfr_jax import ops
-from avfr_jax.ops import flow, grids, heatmaps, linear, matching, matrices, precision, resize, rotations, sampling, tps
+from avfr_jax.ops import (
+    flow,
+    grids,
+    heatmaps,
+    linear,
+    matching,
+    matrices,
+    precision,
+    resize,
+    rotations,
+    sampling,
+    tps,
+    volumes,
+)
 from avfr_jax.ops import windows as windows_module
 
 rng = np.random.default_rng(0)
@@ -105,6 +118,8 @@ CASES = {
     "tps.warp_points": _both(lambda d: (tps.warp_points, _warp(d), _floats(2, 5, d))),
     "tps.warp_jacobian": _both(lambda d: (tps.warp_jacobian, _warp(d), _floats(2, 5, d))),
     "tps.warp_frames": _both(lambda d: (tps.warp_frames, _warp(d), _floats(2, *_space(d), 3))),
+    "volumes.to_image": [(volumes.to_image, _floats(2, 4, 5, 6, 3))],
+    "volumes.to_volume": [(lambda x: volumes.to_volume(x, 4), _floats(2, 5, 6, 12))],
     "windows.over_windows": [(lambda x: windows_module.over_windows(jnp.tanh, x, 4, 2, 3), _floats(2, 6, 9, 3))],
 }
 # Functions of sizes, settings and keys, computed on the host or once; and the choice of kernels.
