@@ -18,7 +18,7 @@ TREES = st.dictionaries(NAMES, st.recursive(ARRAYS, lambda inner: st.dictionarie
 CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=CHECKS)
+@settings(max_examples=15, deadline=None, database=None, derandomize=True, suppress_health_check=CHECKS)
 @given(TREES, st.dictionaries(NAMES, st.text(max_size=6), max_size=2))
 def test_arrays_round_trip(tmp_path, tree, metadata):
     path = tmp_path / "a.safetensors"

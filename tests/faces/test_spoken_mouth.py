@@ -90,6 +90,7 @@ def test_save_and_load(tmp_path):
     assert isinstance(again, SpokenMouth)
 
 
+@pytest.mark.heavy
 def test_a_mouth_is_fitted_on_clips(tmp_path):
     from experiments.fit_spoken_mouth import Track, correlations, fit
 
