@@ -8,8 +8,10 @@ import tempfile
 
 import pytest
 
-# Programs that mostly run once are compiled in half the time; and there are eight simulated devices.
-QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+# Programs that mostly run once are compiled in a third of the time; and there are eight simulated devices.
+QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+)
 os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {QUICK_COMPILATION}")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Several processes test at once, and BLAS threads without a core each spin: seconds become minutes.
