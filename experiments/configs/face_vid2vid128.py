@@ -10,8 +10,8 @@ by themselves: they are trained to lie on twenty points of the face mesh in thre
 translation to be the mesh's; `--losses.mesh_keypoints 0` and its neighbours switch that off. Keypoint dropout makes the
 first few of them enough for a call.
 
-Expected: the validation L1 falls below that of copying the first frame; not known yet how far.
-Time: a step of eight pairs costs 5 seconds of a core (on a busy machine), so 3 pairs a second on two cores.
+Expected: not known yet, no run was long enough; the training L1 falls from 0.094 to 0.060 in the first 150 steps.
+Time: 94 GFLOP a step of eight pairs, 5 seconds of one core; not measured on an idle machine.
 """
 
 import dataclasses
