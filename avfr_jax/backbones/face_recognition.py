@@ -13,8 +13,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avfr_jax.backbones.weights import describe, load_weights
+from avfr_jax.backbones.weights import load_weights, origin
 from avfr_jax.nn.layers import Conv
+from avfr_jax.ops.resize import average_pool
 from avfr_jax.typing import Array, Float
 
 NAME = "face-recognition"
@@ -45,14 +46,8 @@ class DescriptorNet(nn.Module):
         for name, channels, halved in BLOCKS:
             y = Conv(channels, (3, 3), 0 if halved else 1, 2 if halved else 1, name=f"{name}_1")(x)
             y = Conv(channels, (3, 3), 1, name=f"{name}_2")(nn.relu(y))
-            x = nn.relu(_sum_padded(_means(x) if halved else x, y))
+            x = nn.relu(_sum_padded(average_pool(x, (2, 2)) if halved else x, y))
         return nn.Dense(DESCRIPTOR_SIZE, use_bias=False, precision="highest", name="fc")(x.mean((1, 2)))
-
-
-def _means(x: Array) -> jax.Array:
-    """Means of 2 × 2 pixels; an odd last row or column is left out."""
-    n, h, w, c = x.shape
-    return x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
 def _sum_padded(a: Array, b: Array) -> jax.Array:
@@ -97,6 +92,4 @@ def load_face_recognition() -> FaceRecognition:
       MissingBackendError: the weights are absent; names the file to fetch.
       CheckpointError: they are damaged.
     """
-    facts = describe(NAME)
-    origin = f"dlib's face descriptor from {facts['source']} (SHA-256 {facts['source_sha256'][:12]})"
-    return FaceRecognition(DescriptorNet(), load_weights(NAME), origin)
+    return FaceRecognition(DescriptorNet(), load_weights(NAME), f"dlib's face descriptor from {origin(NAME)}")

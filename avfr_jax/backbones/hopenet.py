@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.backbones.stack import MEAN, STD
-from avfr_jax.backbones.weights import SOURCES, describe, load_weights
+from avfr_jax.backbones.weights import SOURCES, load_weights, origin
 from avfr_jax.nn.layers import BatchNorm, Conv
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.rotations import ANGLE_BINS, binned_angles
@@ -122,6 +122,4 @@ def load_hopenet(dtype: Any = None) -> PoseNetwork:
       MissingBackendError: its weights are absent; names the file to fetch and the command that imports it.
       CheckpointError: they are damaged.
     """
-    facts = describe(NAME)
-    origin = f"Hopenet from {facts['source']} (SHA-256 {facts['source_sha256'][:12]})"
-    return PoseNetwork(load_weights(NAME), dtype, origin)
+    return PoseNetwork(load_weights(NAME), dtype, f"Hopenet from {origin(NAME)}")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from avfr_jax.backbones.depthwise import depthwise
 from avfr_jax.backbones.face_recognition import MEAN_PIXEL
-from avfr_jax.backbones.weights import describe, load_weights
+from avfr_jax.backbones.weights import load_weights, origin
 from avfr_jax.nn.layers import Conv
 from avfr_jax.typing import Array, Float
 
@@ -97,6 +97,4 @@ def load_landmarks68() -> Landmarks68:
       MissingBackendError: the weights are absent; names the file to fetch.
       CheckpointError: they are damaged.
     """
-    facts = describe(NAME)
-    origin = f"face-api's 68 landmarks from {facts['source']} (SHA-256 {facts['source_sha256'][:12]})"
-    return Landmarks68(Landmarks68Net(), load_weights(NAME), origin)
+    return Landmarks68(Landmarks68Net(), load_weights(NAME), f"face-api's 68 landmarks from {origin(NAME)}")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from avfr_jax.backbones.alexnet import alexnet
 from avfr_jax.backbones.stack import Stack
 from avfr_jax.backbones.vgg import vgg16
-from avfr_jax.backbones.weights import describe, load_weights
+from avfr_jax.backbones.weights import load_weights, origin
 from avfr_jax.ops.precision import widen
 from avfr_jax.typing import Array, Float
 
@@ -81,7 +81,6 @@ def load_lpips(kind: LpipsKind = "alex", dtype: Any = None) -> Lpips:
     """
     backbone = BACKBONES[kind]
     variables, heads = load_weights(backbone), load_weights(f"lpips-{kind}")
-    origin = [describe(name) for name in (backbone, f"lpips-{kind}")]
-    files = " and ".join(f"{d['source']} (SHA-256 {d['source_sha256'][:12]})" for d in origin)
+    files = " and ".join(origin(name) for name in (backbone, f"lpips-{kind}"))
     ordered = [heads[f"lin{i}"] for i in range(len(CHANNELS[kind]))]
     return Lpips(lpips_stack(kind, dtype), variables, ordered, f"LPIPS 0.1 ({kind}) from {files}")

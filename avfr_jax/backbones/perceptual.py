@@ -74,8 +74,7 @@ def _face(network: Any, images: Any) -> list[Any]:
 
 def _imported(name: str, title: str) -> tuple[Any, str]:
     """Imported weights and their description."""
-    variables, facts = weights.load_weights(name), weights.describe(name)
-    return variables, f"{title} from {facts['source']} (SHA-256 {facts['source_sha256'][:12]})"
+    return weights.load_weights(name), f"{title} from {weights.origin(name)}"
 
 
 def perceptual_network(name: PerceptualName = "auto", dtype: Any = None, seed: int = 0) -> PerceptualNetwork:

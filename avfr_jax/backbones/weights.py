@@ -127,6 +127,17 @@ def describe(name: str) -> dict[str, str]:
         raise CheckpointError(f"{path.with_name('about.json')} is missing or damaged; {_again(name)}.") from None
 
 
+def origin(name: str) -> str:
+    """The source of a network's imported weights, for logs and model cards: the file's name and the first twelve
+    hexadecimal digits of its SHA-256.
+
+    Raises:
+      MissingBackendError, CheckpointError: as for `describe`.
+    """
+    facts = describe(name)
+    return f"{facts['source']} (SHA-256 {facts['source_sha256'][:12]})"
+
+
 def load_weights(name: str) -> dict[str, Any]:
     """A network's weights as nested dictionaries of float32 arrays.
 

@@ -50,6 +50,7 @@ def test_weights_round_trip(home, source):
     facts = weights.describe("vgg19")
     assert facts["source"] == source.name
     assert facts["source_sha256"] == weights.sha256(source)
+    assert weights.origin("vgg19") == f"{source.name} (SHA-256 {weights.sha256(source)[:12]})"
 
 
 def test_saving_replaces(source):
