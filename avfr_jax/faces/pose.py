@@ -52,12 +52,31 @@ def camera_matrix(width: int, height: int, focal: float = 1.0) -> Float[np.ndarr
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]], np.float64)
 
 
+def solve_pose(
+    model: Float[np.ndarray, "k 3"], points: Float[np.ndarray, "k 2"], camera: Float[np.ndarray, "3 3"]
+) -> HeadPose:
+    """The head pose with which points of a head appear at points of an image: SQPnP (Terzakis and Lourakis, ECCV 2020),
+    refined by Levenberg-Marquardt.
+
+    Args:
+      model: points in the head's own frame, in centimetres, float64.
+      points: (x, y) of the same points in pixels, float64, finite.
+      camera: see `camera_matrix`.
+    """
+    undistorted = np.zeros(4)
+    _, turn, shift = cv2.solvePnP(model, points, camera, undistorted, flags=cv2.SOLVEPNP_SQPNP)
+    turn, shift = cv2.solvePnPRefineLM(model, points, camera, undistorted, turn, shift)
+    rotation = cv2.Rodrigues(turn)[0]
+    yaw, pitch, roll = angles_from_rotation(rotation)
+    return HeadPose(yaw, pitch, roll, rotation.astype(np.float32), shift.reshape(3).astype(np.float32))
+
+
 def head_pose(landmarks: Float[np.ndarray, "478 3"], width: int, height: int, focal: float = 1.0) -> HeadPose:
     """The head pose of landmarks in pixels of an image of this size.
 
-    Solved on the points that move with the skull (`landmarks.RIGID`): SQPnP (Terzakis and Lourakis, ECCV 2020),
-    refined by Levenberg-Marquardt. The focal length is in longer sides of the image; in crops around a face 1 measures
-    about a fifth too little of a turn (see `faces.mesh_head.FOCAL`).
+    Solved (`solve_pose`) on the points that move with the skull (`landmarks.RIGID`). The focal length is in longer
+    sides of the image; in crops around a face 1 measures about a fifth too little of a turn (see
+    `faces.mesh_head.FOCAL`).
 
     Angles are relative to the camera's axis: for the pose as it appears, give landmarks in pixels of a crop around the
     face (`Crop.to_crop`). Raises FaceError for landmarks that are not finite.
@@ -66,9 +85,4 @@ def head_pose(landmarks: Float[np.ndarray, "478 3"], width: int, height: int, fo
     if not np.isfinite(points).all():
         raise FaceError("a head pose needs finite landmarks; these are of a frame without a face")
     model = canonical_face()[list(RIGID)].astype(np.float64)
-    camera, distortion = camera_matrix(width, height, focal), np.zeros(4)
-    _, turn, shift = cv2.solvePnP(model, points, camera, distortion, flags=cv2.SOLVEPNP_SQPNP)
-    turn, shift = cv2.solvePnPRefineLM(model, points, camera, distortion, turn, shift)
-    rotation = cv2.Rodrigues(turn)[0]
-    yaw, pitch, roll = angles_from_rotation(rotation)
-    return HeadPose(yaw, pitch, roll, rotation.astype(np.float32), shift.reshape(3).astype(np.float32))
+    return solve_pose(model, points, camera_matrix(width, height, focal))

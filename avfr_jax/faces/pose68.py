@@ -4,11 +4,10 @@ A second opinion beside `faces.pose`, for measuring what a model that is driven 
 pose, does with a head. Its error is of the order of two degrees.
 """
 
-import cv2
 import numpy as np
 
 from avfr_jax.errors import FaceError
-from avfr_jax.faces.pose import HeadPose, angles_from_rotation
+from avfr_jax.faces.pose import HeadPose, solve_pose
 from avfr_jax.typing import Float
 
 # Positions (x to the image's right, y down, z away from the camera) of the landmarks that move with the skull, in
@@ -37,9 +36,9 @@ CAMERA_DISTANCE = 75.0  # cm: a webcam's, and about that of portraits
 def head_pose68(points: Float[np.ndarray, "68 2"], axis: tuple[float, float] | None = None) -> HeadPose:
     """The head pose of 68 landmarks in pixels, independent of the scale of the image.
 
-    SQPnP (Terzakis and Lourakis, ECCV 2020), refined by Levenberg-Marquardt. The focal length is such that a head of
-    average size is 75 cm away. On rendered heads at known angles (`experiments.pose_accuracy`) the slope of measured
-    against true angle is 1.00 in yaw and 1.02 in pitch, the mean error 2.2 degrees up to 40.
+    Solved by `faces.pose.solve_pose`. The focal length is such that a head of average size is 75 cm away. On rendered
+    heads at known angles (`experiments.pose_accuracy`) the slope of measured against true angle is 1.00 in yaw and 1.02
+    in pitch, the mean error 2.2 degrees up to 40.
 
     Args:
       points: (x, y), in the order of 300-W.
@@ -56,13 +55,9 @@ def head_pose68(points: Float[np.ndarray, "68 2"], axis: tuple[float, float] | N
     if not (np.isfinite(spread) and spread > 1e-6):
         raise FaceError("a head pose needs finite landmarks that do not coincide; these are of a frame without a face")
     centred = chosen - (middle if axis is None else np.asarray(axis))
-    model, none = SHAPE68 * EYE_DISTANCE, np.zeros(4)
+    model = SHAPE68 * EYE_DISTANCE
     focal = CAMERA_DISTANCE * spread / float(np.sqrt(((model - model.mean(0)) ** 2).sum()))
     for _ in range(3):  # the scale seen depends on the pose: settle the distance
-        camera = np.diag([focal, focal, 1.0])
-        _, turn, shift = cv2.solvePnP(model, centred, camera, none, flags=cv2.SOLVEPNP_SQPNP)
-        turn, shift = cv2.solvePnPRefineLM(model, centred, camera, none, turn, shift)
-        focal *= CAMERA_DISTANCE / float(shift[2, 0])
-    rotation = cv2.Rodrigues(turn)[0]
-    yaw, pitch, roll = angles_from_rotation(rotation)
-    return HeadPose(yaw, pitch, roll, rotation.astype(np.float32), shift.reshape(3).astype(np.float32))
+        pose = solve_pose(model, centred, np.diag([focal, focal, 1.0]))
+        focal *= CAMERA_DISTANCE / float(pose.translation[2])
+    return pose

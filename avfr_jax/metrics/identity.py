@@ -39,10 +39,7 @@ def identity_distance(a: Float[Array, "n 128"], b: Float[Array, "n 128"]) -> Flo
 def cosine_distance(a: Float[Array, "n 128"], b: Float[Array, "n 128"]) -> Float[Array, " n"]:
     """1 − cosine of descriptors as they are. Descriptors being about 1.4 long, 0.05 corresponds to a distance of 0.44:
     about the 95th percentile of one person's, and the threshold of face-vid2vid's table 3."""
-    x, y = jnp.asarray(a), jnp.asarray(b)
-    length = jnp.linalg.norm(x, axis=-1) * jnp.linalg.norm(y, axis=-1)
-    distance: jax.Array = 1 - (x * y).sum(-1) / jnp.maximum(length, 1e-9)
-    return distance
+    return 1 - _cosine(jnp.asarray(a), jnp.asarray(b))
 
 
 def centred_cosine(
@@ -55,6 +52,10 @@ def centred_cosine(
       mean: what is taken off; None is `mean_descriptor()`.
     """
     centre = jnp.asarray(mean_descriptor() if mean is None else mean)
-    x, y = jnp.asarray(a) - centre, jnp.asarray(b) - centre
+    return _cosine(jnp.asarray(a) - centre, jnp.asarray(b) - centre)
+
+
+def _cosine(x: Float[Array, "n 128"], y: Float[Array, "n 128"]) -> jax.Array:
     length = jnp.linalg.norm(x, axis=-1) * jnp.linalg.norm(y, axis=-1)
-    return (x * y).sum(-1) / jnp.maximum(length, 1e-9)
+    cosine: jax.Array = (x * y).sum(-1) / jnp.maximum(length, 1e-9)
+    return cosine
