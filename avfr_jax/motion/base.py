@@ -200,7 +200,14 @@ class MotionSpec(abc.ABC):
         Raises:
           ValueError: this type of motion knows no head pose.
         """
-        raise ValueError(f"{type(self).__name__} knows no head pose")
+        if not self.max_turn:
+            raise ValueError(f"{type(self).__name__} knows no head pose")
+        rest, limit = source if rest is None else rest, self.max_turn if limit is None else limit
+        return self._turned(source, moved, rest, change, limit, absolute)
+
+    def _turned(self, source: Any, moved: Any, rest: Any, change: PoseChange, limit: Any, absolute: bool) -> Turned:
+        """`turn` with its defaults filled in: what motion types with a `max_turn` implement."""
+        raise NotImplementedError
 
     @property
     def size(self) -> int:

@@ -158,19 +158,11 @@ class FaceMeshSpec(MotionSpec):
         """See `MotionSpec.head_rotation`."""
         return jnp.asarray(motion.rotation)
 
-    def turn(
-        self,
-        source: FaceMesh,
-        moved: FaceMesh,
-        change: PoseChange,
-        *,
-        absolute: bool = False,
-        rest: FaceMesh | None = None,
-        limit: Any = None,
+    def _turned(
+        self, source: FaceMesh, moved: FaceMesh, rest: FaceMesh, change: PoseChange, limit: Any, absolute: bool
     ) -> Turned:
         """See `MotionSpec.turn`: the mesh turns about the centre of the skull, which stays in its place."""
-        limit = self.max_turn if limit is None else limit
-        return Turned(*_turn(source, moved, source if rest is None else rest, change, limit, absolute))
+        return Turned(*_turn(source, moved, rest, change, limit, absolute))
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -214,9 +206,7 @@ def skull_centre(mesh: FaceMesh) -> Float[Array, "n 2"]:
 def _turn(
     source: FaceMesh, moved: FaceMesh, rest: FaceMesh, change: PoseChange, limit: Any, absolute: bool
 ) -> tuple[FaceMesh, Bool[Array, " n"]]:
-    rotation, limited = moved.rotation, jnp.zeros(moved.rotation.shape[0], bool)
-    if change.rotation is not None:
-        rotation, limited = turned_rotation(rotation, source.rotation, change.rotation, limit, absolute)
+    rotation, limited = turned_rotation(moved.rotation, source.rotation, change.rotation, limit, absolute)
     centre, size = skull_centre(moved), moved.translation[:, 2:]
     if change.translation is not None:
         if absolute:

@@ -164,31 +164,19 @@ class HeadSpec(MotionSpec):
         """See `MotionSpec.head_rotation`."""
         return jnp.asarray(motion.rotation) if self.turns else super().head_rotation(motion)
 
-    def turn(
-        self,
-        source: HeadMotion,
-        moved: HeadMotion,
-        change: PoseChange,
-        *,
-        absolute: bool = False,
-        rest: HeadMotion | None = None,
-        limit: Any = None,
+    def _turned(
+        self, source: HeadMotion, moved: HeadMotion, rest: HeadMotion, change: PoseChange, limit: Any, absolute: bool
     ) -> Turned:
         """See `MotionSpec.turn`: R ← R_u R and t ← t + t_u (section 3 of the paper); the head is scaled about its
         translation."""
-        if not self.turns:
-            return super().turn(source, moved, change)
-        limit = self.max_turn if limit is None else limit
-        return Turned(*_turn(source, moved, source if rest is None else rest, change, limit, absolute))
+        return Turned(*_turn(source, moved, rest, change, limit, absolute))
 
 
 @partial(jax.jit, static_argnums=5)
 def _turn(
     source: HeadMotion, moved: HeadMotion, rest: HeadMotion, change: PoseChange, limit: Any, absolute: bool
 ) -> tuple[HeadMotion, Bool[Array, " n"]]:
-    rotation, limited = moved.rotation, jnp.zeros(moved.rotation.shape[0], bool)
-    if change.rotation is not None:
-        rotation, limited = turned_rotation(rotation, source.rotation, change.rotation, limit, absolute)
+    rotation, limited = turned_rotation(moved.rotation, source.rotation, change.rotation, limit, absolute)
     if change.translation is None:
         return dataclasses.replace(moved, rotation=rotation), limited
     place = jnp.broadcast_to(rest.translation, moved.translation.shape) if absolute else moved.translation

@@ -105,20 +105,20 @@ class MeshKeypointSpec(MotionSpec):
         """See `MotionSpec.head_rotation`."""
         return FaceMeshSpec().head_rotation(motion.mesh)
 
-    def turn(
+    def _turned(
         self,
         source: MeshKeypoints,
         moved: MeshKeypoints,
+        rest: MeshKeypoints,
         change: PoseChange,
-        *,
-        absolute: bool = False,
-        rest: MeshKeypoints | None = None,
-        limit: Any = None,
+        limit: Any,
+        absolute: bool,
     ) -> Turned:
         """See `MotionSpec.turn`: the mesh as `FaceMesh`; learned keypoints on the head, hair included, move as the
         head's outline does, those of shoulders and background stay."""
-        place = None if rest is None else rest.mesh
-        mesh, limited = FaceMeshSpec().turn(source.mesh, moved.mesh, change, absolute=absolute, rest=place, limit=limit)
+        mesh, limited = FaceMeshSpec().turn(
+            source.mesh, moved.mesh, change, absolute=absolute, rest=rest.mesh, limit=limit
+        )
         return Turned(MeshKeypoints(_follow(moved.learned, moved.mesh, mesh), mesh), limited)
 
 

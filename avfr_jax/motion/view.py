@@ -168,7 +168,7 @@ def _wrapped(angle: Array) -> Array:
 def turned_rotation(
     rotation: Float[Array, "n 3 3"],
     source: Float[Array, "1 3 3"],
-    asked: Float[Array, "m 3 3"],
+    asked: Float[Array, "m 3 3"] | None,
     limit: float | Array,
     absolute: bool,
 ) -> tuple[Float[Array, "n 3 3"], Bool[Array, " n"]]:
@@ -180,13 +180,15 @@ def turned_rotation(
     Args:
       rotation: of the heads before, as the driver has them.
       source: of the head in the picture.
-      asked: of the view, for all frames or each.
+      asked: of the view, for all frames or each; None leaves the heads as they are.
       limit: degrees.
       absolute: see `View.mode`.
 
     Returns:
       Rotations, and which of them were clamped by more than two degrees.
     """
+    if asked is None:
+        return rotation, jnp.zeros(len(rotation), bool)
     target = jnp.broadcast_to(asked, rotation.shape) if absolute else asked @ rotation
     back = jnp.swapaxes(source, -1, -2)
     wanted = angles_of(target @ back)

@@ -236,3 +236,5 @@ def test_what_makes_no_view():
             Turner(spec, View(), "fomm", print)
         with pytest.raises(ValueError, match="no head pose"):
             spec.head_rotation(None)
+        with pytest.raises(ValueError, match="no head pose"):
+            spec.turn(None, None, View((0.0, 0.0, 0.0)).change([0]))
