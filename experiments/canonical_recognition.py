@@ -149,6 +149,11 @@ def read_identities(path: pathlib.Path) -> dict[str, str]:
         ) from None
 
 
+def person_of(clip: Clip, people: Mapping[str, str]) -> str:
+    """Who a clip is of: as `people` says by the clip's name, else as its dataset says, else by its name."""
+    return people.get(clip.name, clip.entry.identity if clip.entry is not None else clip.name)
+
+
 def collect(
     clips: Sequence[Clip], people: Mapping[str, str], features: Features, options: Any, results: Results, key: Any
 ) -> dict[str, list[np.ndarray]]:
@@ -173,8 +178,7 @@ def collect(
             results.add(*name, row)
         vectors = np.array(row["vectors"])
         if len(vectors) >= 2:
-            own = clip.entry.identity if clip.entry is not None else clip.name
-            found.setdefault(people.get(clip.name, own), []).append(vectors)
+            found.setdefault(person_of(clip, people), []).append(vectors)
         progress(f"{count + 1}/{len(clips)} {clip.name}")
     progress("")
     return found
@@ -205,7 +209,7 @@ def run(options: argparse.Namespace) -> None:
     people = read_identities(options.identities) if options.identities else {}
     models = [load_model(name) for name in options.models]
     clips, results = find_clips(options.clips), Results(options.output)
-    known = [people.get(clip.name, clip.entry.identity if clip.entry is not None else clip.name) for clip in clips]
+    known = [person_of(clip, people) for clip in clips]
     one_clip = options.one_clip or len(set(known)) == len(known)
     lines = []
     for model in models:

@@ -49,6 +49,11 @@ def pipes_as_files(arguments: argparse.Namespace) -> Iterator[None]:
         yield
 
 
+def face_choice(text: str) -> str | int:
+    """Which face of several, for `faces.choose`: the type of --source-face and --driving-face."""
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
 def _three_numbers(text: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(part) for part in text.split(","))

@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 from avfr_jax.cli.audio import chosen_audio
+from avfr_jax.cli.options import face_choice
 from avfr_jax.cli.writing import chosen_model, print_report, write_picture, write_video
 
 
@@ -19,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     crops = "crop to the face; or take face crops as they are"
     add("--crop", choices=("auto", "fixed", "none"), default="auto", help=f"{crops} {default}")
     which = "of several faces: largest, left, right, center, or a number from the left"
-    add("--source-face", metavar="WHICH", default=None, help=f"{which} (default: largest)")
+    add("--source-face", type=face_choice, metavar="WHICH", default=None, help=f"{which} (default: largest)")
     add("--paste-back", action="store_true", help="put the result back into the whole picture")
     marks = ("both", "visible", "invisible", "none")
     add("--watermark", choices=marks, default="both", help=f"mark the result as generated {default}")
@@ -46,12 +47,11 @@ def run_view(arguments: argparse.Namespace, view: Any, *, as_picture: bool) -> N
     if driving is not None and not as_picture:
         audio = "driving" if is_stream(driving) else chosen_audio("driving", "driving", driving)
     start_jax()
-    face = arguments.source_face
     reenactor = Reenactor(
         model,
         view=view,
         crop=arguments.crop,
-        source_face=int(face) if face is not None and face.lstrip("-").isdigit() else face,
+        source_face=arguments.source_face,
         paste_back=arguments.paste_back,
     )
     keep_freed_memory()

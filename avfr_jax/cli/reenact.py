@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 from avfr_jax.cli.audio import chosen_audio
-from avfr_jax.cli.options import add_view, chosen_view
+from avfr_jax.cli.options import add_view, chosen_view, face_choice
 from avfr_jax.cli.writing import chosen_model, print_report, write_picture, write_video
 from avfr_jax.errors import ConfigError
 
@@ -19,10 +19,6 @@ examples:
 or with a picture, the sound moves the mouth, and head and eyes move by themselves. The result is square, at the model's
 size, unless --paste-back puts it into the whole source picture.
 """
-
-
-def _face(text: str) -> Any:
-    return int(text) if text.lstrip("-").isdigit() else text
 
 
 def _best(text: str) -> Any:
@@ -76,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     missing = "driving frames without a face hold the last pose, are skipped, or end the run"
     add("--missing-face", choices=("hold", "skip", "fail"), default="hold", help=f"{missing} {default}")
     which = "of several faces: largest, left, right, center, or a number from the left"
-    add("--source-face", type=_face, metavar="WHICH", default=None, help=f"{which} (default: largest)")
-    add("--driving-face", type=_face, metavar="WHICH", default=None, help="the same for the driving clip")
+    add("--source-face", type=face_choice, metavar="WHICH", default=None, help=f"{which} (default: largest)")
+    add("--driving-face", type=face_choice, metavar="WHICH", default=None, help="the same for the driving clip")
     mouths = "the mouth follows the driving face or the sound; auto: the sound, where it is not the clip's own"
     add("--mouth", choices=("auto", "driver", "sound"), default="auto", help=f"{mouths} {default}")
     add("--smooth", action="store_true", help="low-pass the driving landmarks over time, for noisy clips")

@@ -217,6 +217,7 @@ def test_views_that_are_refused(portrait, driving, tmp_path, capsys):
     Image.fromarray(np.full((256, 256, 3), 200, np.uint8)).save(blank)
     view = ["--model", "landmark-warp"]
     assert "no face" in refused(capsys, "frontalize", blank, tmp_path / "f.png", *view)
+    assert "there is no 5" in refused(capsys, "frontalize", portrait, tmp_path / "f.png", *view, "--source-face", "5")
     assert "f.mp4" in refused(capsys, "frontalize", portrait, tmp_path / "f.mp4", *view)
     assert "--driving is a video" in refused(
         capsys, "frontalize", portrait, tmp_path / "f.png", *view, "--driving", driving
