@@ -28,7 +28,7 @@ from avfr_jax.models.volume_generators import VolumeGeneratorConfig
 from avfr_jax.motion import HeadMotion
 from avfr_jax.nn import inference
 from avfr_jax.nn.allocator import keep_freed_memory
-from benchmarks.fomm_inference import peer_seconds, processor, random_weights, timed
+from benchmarks.fomm_inference import interleaved, processor, random_weights, timed
 from benchmarks.peer import PeerProcess
 
 CASES = {
@@ -113,25 +113,11 @@ def measure(
     """Interleaved rounds of every case.
 
     Returns:
-      `seconds[(case, batch)][program]`: the seconds of every call, with programs `ours`, `eager` and `compiled`; the
-      seconds of encoding a source, and the peak memory of each process in bytes.
+      `seconds`, see `interleaved`; the seconds of encoding a source, and the peak memory of each process in bytes.
     """
     ours = Ours(config)
-    grid = [(case, batch) for case in CASES for batch in batches]
-    calls = {key: ours.case(*key) for key in grid}
-    programs = {"eager": False, **({"compiled": True} if compiled else {})} if peer else {}
-    seconds: dict[Any, dict[str, list[float]]] = {key: {name: [] for name in ("ours", *programs)} for key in grid}
-    for key in grid:
-        for variant in programs.values():
-            assert peer is not None
-            peer_seconds(peer, *key, variant, 1)  # compiles and warms up outside the rounds
-    for _ in range(rounds):
-        for key in grid:
-            count = 3 if key[1] == 1 else 1
-            seconds[key]["ours"] += timed(calls[key], count)
-            for name, variant in programs.items():
-                assert peer is not None
-                seconds[key][name] += peer_seconds(peer, *key, variant, count)
+    calls = {(case, batch): ours.case(case, batch) for case in CASES for batch in batches}
+    seconds = interleaved(calls, rounds, 3, peer, ("eager", "compiled") if compiled else ("eager",))
     memory = {"ours": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     if peer:
         memory["peer"] = peer.ask(case="peak")["bytes"]

@@ -14,8 +14,8 @@ import os
 import pathlib
 import platform
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,8 +26,11 @@ from avfr_jax.models import fomm
 from avfr_jax.models.fomm_animator import detect, encode_source, generate, prepare
 from avfr_jax.nn.allocator import keep_freed_memory
 from benchmarks.peer import PeerProcess
+from benchmarks.peer_worker import seconds_of
 
 CASES = {"keypoints": "keypoints", "animate": "generation, source encoded", "frame": "animated frame"}
+PROGRAMS = {"eager": False, "compiled": True}
+"""The peer's forms, and whether they are under `torch.compile`."""
 DRIVER = pathlib.Path(__file__).with_name("peer_fomm.py")
 CONFIG = fomm.vox_adv_256()
 
@@ -87,17 +90,47 @@ class Ours:
 
 def timed(call: Callable[[], Any], calls: int) -> list[float]:
     """Seconds of each of several calls."""
-    seconds = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - start)
-    return seconds
+    return seconds_of(lambda: jax.block_until_ready(call()), calls)
 
 
 def peer_seconds(peer: PeerProcess, case: str, batch: int, compiled: bool, calls: int) -> list[float]:
     """Seconds of each of several calls of the official program."""
     return peer.ask(case=case, batch=batch, compiled=compiled, calls=calls)["seconds"]
+
+
+def interleaved(
+    calls: Mapping[tuple[str, int], Callable[[], Any]],
+    rounds: int,
+    singles: int,
+    peer: PeerProcess | None,
+    programs: Sequence[str] = tuple(PROGRAMS),
+) -> dict[tuple[str, int], dict[str, list[float]]]:
+    """Every case measured in turn within each round.
+
+    Args:
+      calls: ours, by case and batch, called already.
+      rounds: how many.
+      singles: calls a round of cases with a batch of 1; others are called once.
+      peer: the other program, if it is measured too.
+      programs: its forms, of `PROGRAMS`.
+
+    Returns:
+      `seconds[(case, batch)][program]`: the seconds of every call, with programs `ours` and the peer's.
+    """
+    theirs = {} if peer is None else {name: partial(peer_seconds, peer, compiled=PROGRAMS[name]) for name in programs}
+    seconds: dict[tuple[str, int], dict[str, list[float]]] = {
+        key: {name: [] for name in ("ours", *theirs)} for key in calls
+    }
+    for key in calls:
+        for ask in theirs.values():
+            ask(*key, calls=1)  # compiles and warms up outside the rounds
+    for _ in range(rounds):
+        for key, call in calls.items():
+            count = singles if key[1] == 1 else 1
+            seconds[key]["ours"] += timed(call, count)
+            for name, ask in theirs.items():
+                seconds[key][name] += ask(*key, calls=count)
+    return seconds
 
 
 def peak() -> dict[str, float]:
@@ -118,25 +151,11 @@ def measure(batches: Sequence[int], rounds: int, peer: PeerProcess | None) -> di
     """Interleaved rounds of every case.
 
     Returns:
-      `seconds[(case, batch)][program]`: the seconds of every call, with programs `ours`, `eager` and `compiled`; and
-      the operation counts, the peak rates and the time of encoding a source.
+      `seconds`, see `interleaved`; the operation counts, the peak rates and the time of encoding a source.
     """
     ours = Ours()
-    grid = [(case, batch) for case in CASES for batch in batches]
-    calls = {key: ours.case(*key) for key in grid}
-    seconds: dict[Any, dict[str, list[float]]] = {key: {"ours": [], "eager": [], "compiled": []} for key in grid}
-    programs = {"eager": False, "compiled": True} if peer else {}
-    for key in grid:
-        for compiled in programs.values():
-            assert peer is not None
-            peer_seconds(peer, *key, compiled, 1)  # compiles and warms up outside the rounds
-    for _ in range(rounds):
-        for key in grid:
-            count = 4 if key[1] == 1 else 1
-            seconds[key]["ours"] += timed(calls[key], count)
-            for name, compiled in programs.items():
-                assert peer is not None
-                seconds[key][name] += peer_seconds(peer, *key, compiled, count)
+    calls = {(case, batch): ours.case(case, batch) for case in CASES for batch in batches}
+    seconds = interleaved(calls, rounds, 4, peer)
     plain = Ours(reduce_arithmetic=False).operations()
     return {
         "seconds": seconds,
@@ -153,7 +172,7 @@ def table(result: dict[str, Any], peer: bool) -> str:
     head += ["official, ms", "compiled, ms", "our speed-up", "over compiled"] if peer else []
     lines = [head, ["---"] * len(head)]
     for (case, batch), programs in result["seconds"].items():
-        frame = {name: float(np.median(s)) / batch for name, s in programs.items() if s}
+        frame = {name: float(np.median(s)) / batch for name, s in programs.items()}
         work, plain = result["operations"][case] / 1e9, result["plain_operations"][case] / 1e9
         row = [CASES[case], str(batch), f"{1e3 * frame['ours']:.1f}", f"{work:.1f} ({plain:.1f})"]
         row.append(f"{work / frame['ours']:.0f}")

@@ -13,6 +13,7 @@ TUNED_ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "536870912",
 }
+_ROOT = str(pathlib.Path(__file__).resolve().parents[1])  # for the drivers' import of `benchmarks.peer_worker`
 
 
 class PeerProcess:
@@ -24,8 +25,10 @@ class PeerProcess:
 
     def __init__(self, python: str, driver: pathlib.Path, checkout: str, *words: Any) -> None:
         command: Sequence[str] = [python, "-W", "ignore", str(driver), os.path.abspath(checkout), *map(str, words)]
+        path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, **TUNED_ALLOCATOR, "PYTHONPATH": path}
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **TUNED_ALLOCATOR}
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         self.version = self._read()["torch"]
 

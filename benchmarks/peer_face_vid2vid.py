@@ -6,14 +6,14 @@ NumPy and PyYAML alone. Requests: `{"case": NAME, "batch": n, "compiled": bool, 
 they do not affect the time.
 """
 
-import json
 import pathlib
 import resource
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+from benchmarks.peer_worker import seconds_of, serve
 
 
 class Peer:
@@ -92,12 +92,7 @@ class Peer:
         if request["case"] == "peak":
             return {"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
         call = self.case(request["case"], request["batch"], request["compiled"])
-        seconds = []
-        for _ in range(request["calls"]):
-            start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-        return {"seconds": seconds}
+        return {"seconds": seconds_of(call, request["calls"])}
 
 
 def main() -> None:
@@ -105,10 +100,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     peer = Peer(pathlib.Path(sys.argv[1]), sys.argv[2])
     peer.torch.set_num_threads(int(sys.argv[3]))
-    print(json.dumps({"torch": peer.torch.__version__, "threads": peer.torch.get_num_threads()}), flush=True)
+    about = {"torch": peer.torch.__version__, "threads": peer.torch.get_num_threads()}
     with peer.torch.inference_mode():
-        for line in sys.stdin:
-            print(json.dumps(peer.answer(json.loads(line))), flush=True)
+        serve(about, peer.answer)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ transferred to the host. VGG19 has random weights: torchvision, which would down
 same stack of layers. Requests: `{"calls": n}`; the answer is `{"seconds": [...], "peak": GB}`.
 """
 
-import json
 import pathlib
 import resource
 import sys
-import time
 import types
 import warnings
 from typing import Any
+
+from benchmarks.peer_worker import seconds_of, serve
 
 # torchvision's configuration "E": channels of each 3 x 3 convolution and its ReLU, 0 for max-pooling.
 VGG19 = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512, 512, 512, 0)
@@ -95,12 +95,7 @@ class Peer:
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Time some steps."""
-        seconds = []
-        for _ in range(request["calls"]):
-            start = time.perf_counter()
-            self.step()
-            seconds.append(time.perf_counter() - start)
-        return {"seconds": seconds, "peak": self.peak()}
+        return {"seconds": seconds_of(self.step, request["calls"]), "peak": self.peak()}
 
 
 def main() -> None:
@@ -109,9 +104,8 @@ def main() -> None:
     checkout, threads, batch, device, dtype = sys.argv[1:6]
     peer = Peer(pathlib.Path(checkout), int(batch), device, dtype == "bfloat16")
     peer.torch.set_num_threads(int(threads))
-    print(json.dumps({"torch": peer.torch.__version__, "threads": peer.torch.get_num_threads()}), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(peer.answer(json.loads(line))), flush=True)
+    about = {"torch": peer.torch.__version__, "threads": peer.torch.get_num_threads()}
+    serve(about, peer.answer)
 
 
 if __name__ == "__main__":
