@@ -57,8 +57,8 @@ class HeadPose:
 
     Attributes:
       weight: the paper's.
-      target: `mesh`, the pose that `faces.pose` solves from the face mesh; `hopenet`, Hopenet's, as the paper; `auto`,
-        Hopenet's where its weights have been imported, else the mesh's.
+      target: `mesh`, the pose that `avfr_jax.faces.mesh_head` solves from the face mesh; `hopenet`, Hopenet's, as the
+        paper; `auto`, Hopenet's where its weights have been imported, else the mesh's.
       frames: whose angles count: the driving frames', as in the paper, or those of both.
       as_published: take Hopenet's pitch as it is, as the unofficial program does. It grows upwards, but downwards in a
         rotation of the volume; without this the sign is changed.
