@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.errors import ConfigError
+from avfr_jax.landmarks import HEAD_KEYPOINTS
 from avfr_jax.models.appearance import AppearanceExtractor
 from avfr_jax.models.canonical_keypoints import CanonicalDetector, CanonicalDetectorConfig
 from avfr_jax.models.dense_motion_3d import VolumeDenseMotion, VolumeMotion, VolumeMotionConfig
@@ -50,6 +51,8 @@ class FaceVid2VidConfig:
         release: the roll's angle about x, the pitch's about y, the yaw's about z.
       keypoint_dropout: training leaves out up to this share of the keypoints, the last ones (`drop_keypoints`; 0.75 in
         the paper), so that a frame of a call may have as few; 0 needs all of them.
+      mesh_driven: this share of the pairs trains the generator with the heads of the face meshes instead of the
+        estimated ones, so that it need not wait for them to become right.
       align_corners: how those weights sample volumes: False as the program runs with PyTorch 1.3 or later.
     """
 
@@ -63,6 +66,7 @@ class FaceVid2VidConfig:
     compatibility: Compatibility = "none"
     align_corners: bool = False
     keypoint_dropout: float = 0.0
+    mesh_driven: float = 0.0
     keypoint_detector: CanonicalDetectorConfig = CanonicalDetectorConfig()
     head_pose: HeadPoseConfig = HeadPoseConfig()
     dense_motion: VolumeMotionConfig = VolumeMotionConfig()
@@ -72,6 +76,10 @@ class FaceVid2VidConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.keypoint_dropout < 1:
             raise ConfigError(f"keypoint_dropout must be from 0 to below 1, not {self.keypoint_dropout}.")
+        if not 0 <= self.mesh_driven <= 1:
+            raise ConfigError(f"mesh_driven must be from 0 to 1, not {self.mesh_driven}.")
+        if self.mesh_driven and (self.keypoints != "composed" or self.num_keypoints > len(HEAD_KEYPOINTS)):
+            raise ConfigError(f"mesh_driven needs keypoints='composed' and at most {len(HEAD_KEYPOINTS)} of them.")
         if self.keypoint_dropout and self.keypoints != "composed":
             raise ConfigError("keypoint_dropout needs keypoints='composed': without expression those have a place.")
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from avfr_jax.nn.blocks import BottleneckBlock, SameBlock
 from avfr_jax.nn.layers import Conv
+from avfr_jax.ops.grids import pixel_grid
+from avfr_jax.ops.heatmaps import soft_argmax, spatial_softmax
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import antialias_downsample
 from avfr_jax.ops.rotations import binned_angles
@@ -25,6 +27,9 @@ class HeadPoseConfig:
       stage_blocks: residual blocks of each stage.
       num_bins: of each angle.
       scale_factor: the picture is downsampled by this first.
+      positions: beside each channel's mean, the heads read its expected position under a softmax over the last feature
+        map (Levine et al., "End-to-End Training of Deep Visuomotor Policies", 2016): a mean hardly tells where a head
+        is, which takes long to learn.
     """
 
     block_expansion: int = 64
@@ -32,6 +37,7 @@ class HeadPoseConfig:
     stage_blocks: tuple[int, ...] = (3, 4, 6, 3)
     num_bins: int = 66
     scale_factor: float = 1.0
+    positions: bool = False
 
 
 class HeadPose(NamedTuple):
@@ -83,7 +89,12 @@ class HeadPoseEstimator(nn.Module):
             x = SameBlock(width, 1, 2, *shared, name=f"widen_{i}")(x, train)
             for j in range(blocks):
                 x = BottleneckBlock(width, 2 if i and not j else 1, *shared, name=f"stage_{i}_{j}")(x, train)
-        x = jnp.mean(widen(x), axis=(1, 2), keepdims=True)
+        x = widen(x)
+        pooled = jnp.mean(x, axis=(1, 2))
+        if c.positions:
+            places = soft_argmax(spatial_softmax(x, 1.0), pixel_grid(*x.shape[1:3]))
+            pooled = jnp.concatenate([pooled, places.reshape(len(x), -1)], axis=-1)
+        x = pooled[:, None, None]
 
         def head(features: int, name: str) -> Array:
             return Conv(features, (1, 1), name=name)(x)[:, 0, 0]

@@ -29,6 +29,7 @@ class Mode(NamedTuple):
       dtype: of the computation.
       remat: recompute the generator's activations in the backward pass.
       transform: detect keypoints of randomly warped driving frames too.
+      generate: a loss term reads the generated images. A family may leave its generator out otherwise.
     """
 
     train: bool = False
@@ -36,6 +37,7 @@ class Mode(NamedTuple):
     dtype: Any = None
     remat: bool = False
     transform: bool = False
+    generate: bool = True
 
     def apply(
         self, module: Any, variables: Any, *arguments: Any, remat: bool = False, method: Any = None, **named: Any
@@ -158,7 +160,8 @@ class ComposedObjective:
         self, variables: Variables, frozen: Any, batch: dict[str, Any], random: Any, axis_name: str | None = None
     ) -> Gradients:
         """See `Objective.gradients`."""
-        mode = Mode(True, axis_name, self.dtype, self.remat, "transformed" in self._read)
+        generate = any(getattr(term, "GENERATED", True) for term in self.terms)
+        mode = Mode(True, axis_name, self.dtype, self.remat, "transformed" in self._read, generate)
 
         def generator_side(params: dict[str, Any]) -> Any:
             own = {name: {**variables[name], "params": params[name]} for name in self.averaged}

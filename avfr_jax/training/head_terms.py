@@ -1,5 +1,6 @@
 """Loss terms of face-vid2vid's heads (Wang et al. 2021, section 3.3 and appendix A.2), and of training them with the
-face mesh. See `avfr_jax.training.terms`."""
+face mesh. See `avfr_jax.training.terms`. None reads the generated images (`GENERATED`): with these terms alone the
+generator is not run, and the detectors are trained by themselves at a fifth of the cost."""
 
 import dataclasses
 from typing import Any, ClassVar, Literal
@@ -29,6 +30,7 @@ class KeypointPrior:
     """
 
     NAME: ClassVar[str] = "keypoint_prior"
+    GENERATED: ClassVar[bool] = False
     READS: ClassVar[Reads] = ("keypoints",)
     weight: float = 10.0
     least: float = 0.1
@@ -43,6 +45,7 @@ class Deformation:
     """L1 norm of the driving frames' expression offsets (face-vid2vid's deformation prior loss)."""
 
     NAME: ClassVar[str] = "deformation"
+    GENERATED: ClassVar[bool] = False
     READS: ClassVar[Reads] = ("heads",)
     weight: float = 5.0
 
@@ -65,6 +68,7 @@ class HeadPose:
     """
 
     NAME: ClassVar[str] = "head_pose"
+    GENERATED: ClassVar[bool] = False
     weight: float = 20.0
     target: Literal["auto", "mesh", "hopenet"] = "auto"
     frames: Literal["driving", "both"] = "driving"
@@ -110,6 +114,7 @@ class MeshKeypoints:
     clips alone do not. Needs no more keypoints than `landmarks.HEAD_KEYPOINTS` has points."""
 
     NAME: ClassVar[str] = "mesh_keypoints"
+    GENERATED: ClassVar[bool] = False
     READS: ClassVar[Reads] = ("keypoints", "mesh_points", "landmarks")
     weight: float = 10.0
 
@@ -125,6 +130,7 @@ class MeshCanonical:
     move with the skull count: the source's expression is no part of the canonical keypoints."""
 
     NAME: ClassVar[str] = "mesh_canonical"
+    GENERATED: ClassVar[bool] = False
     READS: ClassVar[Reads] = ("mesh_points", "landmarks")
     weight: float = 10.0
 
@@ -141,6 +147,7 @@ class MeshTranslation:
     """Distance of the translation of both frames from the face mesh's centre, at depth 0."""
 
     NAME: ClassVar[str] = "mesh_translation"
+    GENERATED: ClassVar[bool] = False
     READS: ClassVar[Reads] = ("heads", "landmarks")
     weight: float = 10.0
 

@@ -33,8 +33,9 @@ CONFIG = dataclasses.replace(
         image_size=128,
         spectral=False,
         keypoint_dropout=0.75,
+        mesh_driven=0.5,
         keypoint_detector=CanonicalDetectorConfig(block_expansion=16, num_blocks=3, max_features=128, depth=8),
-        head_pose=HeadPoseConfig(block_expansion=24, max_features=384, stage_blocks=(1, 2, 2, 1)),
+        head_pose=HeadPoseConfig(block_expansion=24, max_features=384, stage_blocks=(1, 2, 2, 1), positions=True),
         dense_motion=VolumeMotionConfig(
             block_expansion=16, num_blocks=3, max_features=128, compress=2, scale_factor=0.5, kernel=3
         ),

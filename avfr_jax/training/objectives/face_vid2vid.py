@@ -5,6 +5,7 @@ frame under a random warp for the equivariance loss, which compares the composed
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -106,22 +107,20 @@ def forward(
     for name, images in frames.items():
         heads[name], angles[name] = detector.head(images, canonical[name])
 
-    module = face_vid2vid.generator(config, axis_name=mode.axis_name, dtype=mode.dtype)
-    driving = heads["driving"]
-    if random is not None and "kept" in random:
-        driving = face_vid2vid.drop_keypoints(driving, random["kept"])
-    given = (frames["source"], heads["source"], driving)
-    generated, new = mode.apply(module, variables["generator"], *given, remat=mode.remat)
+    meshes = _meshes(config, batch)
     keypoints = {name: _keypoints(head, canonical[name]) for name, head in heads.items()}
-    outputs = {
-        "motion": generated.motion,
-        "warped": generated.skip,
-        "heads": Heads(_pair(heads), _pair(angles), _meshes(config, batch)),
-    }
+    outputs: dict[str, Any] = {"heads": Heads(_pair(heads), _pair(angles), meshes)}
+    prediction, statistics = frames["source"], detector.statistics()
+    if mode.generate:
+        module = face_vid2vid.generator(config, axis_name=mode.axis_name, dtype=mode.dtype)
+        given = _pair(heads) if random is None else _for_generator(_pair(heads), meshes, random)
+        generated, new = mode.apply(module, variables["generator"], frames["source"], *given, remat=mode.remat)
+        prediction, statistics = generated.prediction, statistics | {"generator": new}
+        outputs |= {"motion": generated.motion, "warped": generated.skip}
     return Forward(
-        generated.prediction,
+        prediction,
         frames["driving"],
-        detector.statistics() | {"generator": new},
+        statistics,
         batch,
         source=keypoints["source"],
         driving=keypoints["driving"],
@@ -131,12 +130,47 @@ def forward(
     )
 
 
+def _for_generator(
+    heads: tuple[HeadMotion, HeadMotion], meshes: tuple[MeshHead, MeshHead] | None, random: Mapping[str, Any]
+) -> tuple[HeadMotion, HeadMotion]:
+    """Heads of source and driving frames that the generator is trained with."""
+    source, driving = heads
+    if meshes is not None and "mesh_driven" in random:
+        known = [jnp.isfinite(mesh.positions).all((1, 2)) for mesh in meshes]
+        chosen = random["mesh_driven"] & known[0] & known[1]
+        source, driving = (
+            jax.tree.map(partial(_where, chosen), other, own)
+            for other, own in zip(_mesh_motion(*meshes), heads, strict=True)
+        )
+    if "kept" in random:
+        driving = face_vid2vid.drop_keypoints(driving, random["kept"])
+    return source, driving
+
+
+def _where(chosen: Array, other: Array, own: Array) -> Array:
+    return jnp.where(chosen.reshape(-1, *(1,) * (own.ndim - 1)), other, own)
+
+
+def _mesh_motion(source: MeshHead, driving: MeshHead) -> tuple[HeadMotion, HeadMotion]:
+    """Face meshes as heads: the canonical keypoints are the source's, expression included."""
+    canonical = source.canonical
+    rigid = jnp.einsum("nij,nkj->nki", driving.rotation, canonical) + driving.translation[:, None]
+    expression = driving.positions - rigid
+    return (
+        HeadMotion(canonical, source.rotation, source.translation, jnp.zeros_like(canonical)),
+        HeadMotion(canonical, driving.rotation, driving.translation, expression),
+    )
+
+
 def sample(config: face_vid2vid.FaceVid2VidConfig, key: Array, size: int) -> dict[str, Any]:
-    """Random warps and, with keypoint dropout, the keypoints that each driving frame keeps."""
-    warps, dropout = jax.random.split(key)
+    """Random warps; with keypoint dropout, the keypoints that each driving frame keeps; with `mesh_driven`, the pairs
+    whose generator is driven by meshes."""
+    warps, dropout, mesh = jax.random.split(key, 3)
     drawn = animation.sample_warps(config, warps, size)
     if config.keypoint_dropout:
         drawn["kept"] = jax.random.randint(dropout, (size,), config.min_keypoints, config.num_keypoints + 1)
+    if config.mesh_driven:
+        drawn["mesh_driven"] = jax.random.bernoulli(mesh, config.mesh_driven, (size,))
     return drawn
 
 
