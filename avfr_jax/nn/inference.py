@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from avfr_jax.nn import fast
+from avfr_jax.nn import fast, fast_volumes
 from avfr_jax.nn.blocks import UpBlock
 from avfr_jax.nn.layers import BatchNorm, Conv
 from avfr_jax.ops.platform import kernels_for, on_cpu
@@ -155,7 +155,13 @@ def _largest(kernel: np.ndarray, u: np.ndarray, v: np.ndarray) -> Any:
 def _transformed(conv: Conv, kernel: np.ndarray, reduce: bool, places: int) -> Any:
     """A kernel for the quickest algorithm on that many pixels: a plain array or one of the kernels of `nn.fast`."""
     sides, (inputs, outputs) = kernel.shape[:-2], kernel.shape[-2:]
-    if not reduce or len(sides) != 2 or conv.strides != 1:
+    if not reduce or len(sides) == 1 or conv.strides != 1:
+        return kernel
+    if sides == (3, 3, 3) and conv.padding in (1, (1, 1, 1)):
+        if conv.upsample > 1:
+            return fast_volumes.volume_upsample_kernel(kernel)
+        return fast_volumes.volume_winograd_kernel(kernel) if worth_winograd(inputs, outputs, places) else kernel
+    if len(sides) == 3:
         return kernel
     if sides == (3, 3) and conv.padding in (1, (1, 1)):
         if conv.upsample > 1:
@@ -200,9 +206,11 @@ class _Interceptor:
                 return self._convolve(module, arguments[0])
             if isinstance(module, UpBlock) and _is_prepared(module.conv, "kernel"):
                 kernel: Any = module.conv.get_variable(COLLECTION, "kernel")
+                bias: Any = module.conv.get_variable(COLLECTION, "bias")
                 if isinstance(kernel, fast.UpsampleKernel):
-                    bias: Any = module.conv.get_variable(COLLECTION, "bias")
                     return fast.upsample_conv3x3(arguments[0], kernel, bias, relu=True)
+                if isinstance(kernel, fast_volumes.VolumeUpsampleKernel):
+                    return fast_volumes.upsample_conv3x3x3(arguments[0], kernel, bias, relu=True)
         return layer(*arguments, **named)
 
     def _normalise(self, module: BatchNorm, x: Array) -> Array:
@@ -236,6 +244,10 @@ def _convolved(module: Conv, x: Array, kernel: Any) -> Any:
         return fast.conv_few_outputs(x, kernel, module.padding)
     if isinstance(kernel, fast.UpsampleKernel):
         return fast.upsample_conv3x3(x, kernel, factor=module.upsample)
+    if isinstance(kernel, fast_volumes.VolumeUpsampleKernel):
+        return fast_volumes.upsample_conv3x3x3(x, kernel, factor=module.upsample)
+    if isinstance(kernel, fast_volumes.VolumeWinogradKernel):
+        return fast_volumes.conv3x3x3_winograd(x, kernel)
     return module.convolve(x, kernel)
 
 

@@ -43,8 +43,8 @@ class Conv(nn.Module):
       padding: zeros added on either side of every axis, or one number an axis.
       strides: step along every axis.
       spectral: normalise the kernel.
-      upsample: enlarge the image by this factor, pixels repeated, before the convolution; above 1 only for 3 × 3 with
-        padding 1 and stride 1.
+      upsample: enlarge height and width by this factor, pixels repeated, before the convolution; above 1 only for
+        3 × 3 and 3 × 3 × 3 with padding 1 and stride 1.
       dtype: dtype of the computation; parameters stay float32.
     """
 
@@ -79,7 +79,7 @@ class Conv(nn.Module):
         padding = self.padding if isinstance(self.padding, tuple) else (self.padding,) * dims
         if self.upsample == 2 and kernels_wanted("training"):
             return upsampled_convolution(x, kernel)
-        x = upsample_nearest(x, (self.upsample,) * dims)
+        x = upsample_nearest(x, (*(1,) * (dims - 2), self.upsample, self.upsample)) if self.upsample > 1 else x
         return convolution(x, kernel, (self.strides,) * dims, padding)
 
     def _normalised(self, kernel: Array, train: bool) -> Array:

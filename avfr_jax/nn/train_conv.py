@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.nn import fast
+from avfr_jax.nn.fast_volumes import neighbouring_planes
 from avfr_jax.ops.platform import by_platform, kernels_wanted
 from avfr_jax.typing import Array, Float
 
@@ -63,12 +64,19 @@ def convolution(
     return _plain(x, kernel, strides, padding)
 
 
-def upsampled_convolution(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c o"]) -> Float[Array, "n h2 w2 o"]:
-    """Nearest upsampling by 2, then a 3 × 3 convolution with one pixel of zeros around, in 4/9 of the multiplications.
+def upsampled_convolution(
+    x: Float[Array, "n *depth h w c"], kernel: Float[Array, "*taps 3 3 c o"]
+) -> Float[Array, "n *depth h2 w2 o"]:
+    """Nearest upsampling of height and width by 2, then a 3 × 3 (× 3) convolution with zeros around, in 4/9 of the
+    multiplications.
 
     Each of an upsampled pixel's four places depends on 2 × 2 pixels of the small image, under sums of the kernel's
-    taps: one 2 × 2 convolution of the small image gives all four places. Any dtype; the kernel's must be the same.
+    taps: one 2 × 2 convolution of the small image gives all four places. A volume is a batch of planes, each with its
+    neighbours as channels. Any dtype; the kernel's must be the same.
     """
+    if kernel.ndim == 5:
+        planes = upsampled_convolution(neighbouring_planes(x), jnp.concatenate(list(kernel), axis=-2))
+        return planes.reshape(*x.shape[:2], *planes.shape[1:])
     n, h, w, _ = x.shape
     places = jnp.asarray(_PLACES, kernel.dtype)
     taps = jnp.einsum("ait,bju,tuco->ijcabo", places, places, kernel, precision="highest")

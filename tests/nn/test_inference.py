@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avfr_jax.nn import fast
+from avfr_jax.nn import fast, fast_volumes
 from avfr_jax.nn.blocks import DownBlock, ResBlock, SameBlock, UpBlock
 from avfr_jax.nn.inference import apply, prepare
 from avfr_jax.nn.layers import BatchNorm, Conv
@@ -55,10 +55,14 @@ def _image(channels=64, n=2):
         (Conv(64, (3, 3), 0), (), jax.Array),  # no padding
         (Conv(64, (3, 3), 1, use_bias=False), (), fast.WinogradKernel),
         (SameBlock(6, dims=3), ("conv",), jax.Array),
+        (SameBlock(64, dims=3), ("conv",), fast_volumes.VolumeWinogradKernel),
+        (UpBlock(16, dims=3), ("conv",), fast_volumes.VolumeUpsampleKernel),
+        (Conv(8, (3, 3, 3), 1, upsample=4), (), fast_volumes.VolumeUpsampleKernel),
     ],
 )
 def test_prepared_layers_equal_the_plain_ones(module, path, kind):
-    prepared = _compared(module, _image() if getattr(module, "dims", 2) != 3 else _image()[:, None])
+    volume = getattr(module, "dims", 2) == 3 or len(getattr(module, "kernel_size", ())) == 3
+    prepared = _compared(module, _image(n=10).reshape(2, 5, 10, 7, -1) if volume else _image())
     for name in path:
         prepared = {k: v.get(name, {}) for k, v in prepared.items()}
     assert isinstance(prepared["prepared"]["kernel"], kind)

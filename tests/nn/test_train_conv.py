@@ -106,16 +106,18 @@ def test_other_dtypes_and_strides_are_plain():
     assert train_conv.convolution(x, kernel, (2, 2), (1, 1)).shape == (1, 16, 16, 32)
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 7, 3, 4), (1, 32, 32, 48, 24)])
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3, 4), (1, 32, 32, 48, 24), (2, 3, 5, 7, 3, 4)])
 def test_upsampling_in_one_equals_the_two_steps(shape):
-    n, h, w, c, o = shape
+    n, *depth, h, w, c, o = shape
+    dims = 2 + len(depth)
     rng = np.random.default_rng(1)
-    x = jnp.asarray(rng.normal(size=(n, h, w, c)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(3, 3, c, o)), jnp.float32)
-    g = jnp.asarray(rng.normal(size=(n, 2 * h, 2 * w, o)), jnp.float32)
+    x = jnp.asarray(rng.normal(size=(n, *depth, h, w, c)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(*(3,) * dims, c, o)), jnp.float32)
+    g = jnp.asarray(rng.normal(size=(n, *depth, 2 * h, 2 * w, o)), jnp.float32)
 
     def two_steps(x, kernel):
-        return train_conv.convolution(upsample_nearest(x, (2, 2)), kernel, (1, 1), (1, 1))
+        x = upsample_nearest(x, (*(1,) * len(depth), 2, 2))
+        return train_conv.convolution(x, kernel, (1,) * dims, (1,) * dims)
 
     def run(f):
         y, pull = jax.vjp(f, x, kernel)
