@@ -48,7 +48,11 @@ class Ours:
 
     def __init__(self, config: FaceVid2VidConfig) -> None:
         self.config = config
-        self.prepared = prepare(config, random_weights(config, face_vid2vid.init))
+        weights = random_weights(config, face_vid2vid.init)
+        self.prepared = {}
+        for name in sorted(weights):  # each network's own weights are freed before the next is prepared
+            self.prepared |= prepare(config, {name: weights.pop(name)})
+        keep_freed_memory()  # after loading, as the command line does
         source = self.frames(1)
         self.source = detect(config, self.prepared, source)
         self.encoded = encode_source(config, self.prepared, source)
@@ -143,7 +147,6 @@ def table(seconds: dict[tuple[str, int], dict[str, list[float]]], programs: Sequ
 
 def report(options: argparse.Namespace) -> str:
     """Measure and describe."""
-    keep_freed_memory()
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     generator = VolumeGeneratorConfig(kind=options.generator)
     config = FaceVid2VidConfig(**{**vars(vox_256()), "generator": generator})

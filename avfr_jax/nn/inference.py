@@ -141,10 +141,17 @@ def prepare(
             biases.append(bias * gain + offset)
         first = plan.convolutions[group[0]][0]
         places = int(np.prod(plan.convolutions[group[0]][1].shape[1:-1]))
-        taken[*group[0], "kernel"] = _transformed(first, np.concatenate(kernels, axis=-1), reduce, places)
+        kernel = _transformed(first, np.concatenate(kernels, axis=-1), reduce, places)
+        # Layer by layer, so that the network never lies in memory in float64.
+        taken[*group[0], "kernel"] = jax.tree.map(_float32, kernel)
         taken[*group[0], "bias"] = np.concatenate(biases)
     rest = {name: unflatten_dict(tree) for name, tree in flat.items() if tree}
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), {**rest, COLLECTION: unflatten_dict(taken)})
+    prepared: dict[str, Any] = jax.tree.map(_float32, {**rest, COLLECTION: unflatten_dict(taken)})
+    return prepared
+
+
+def _float32(x: Any) -> Array:
+    return jnp.asarray(x, jnp.float32)
 
 
 def _largest(kernel: np.ndarray, u: np.ndarray, v: np.ndarray) -> Any:
