@@ -1,0 +1,95 @@
+"""face-vid2vid trained with the face mesh: generators driven by it, detectors by themselves."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avfr_jax.errors import ConfigError
+from avfr_jax.faces.mesh_head import mesh_head
+from avfr_jax.landmarks import HEAD_KEYPOINTS, canonical_face
+from avfr_jax.models import face_vid2vid
+from avfr_jax.models.head_pose import HeadPoseConfig, HeadPoseEstimator
+from avfr_jax.motion import HeadMotion
+from avfr_jax.ops.rotations import euler_to_matrix
+from avfr_jax.training.composed import ComposedObjective
+from avfr_jax.training.head_terms import Deformation, MeshKeypoints
+from avfr_jax.training.objectives.face_vid2vid import TASK, _for_generator
+from avfr_jax.training.terms import PyramidL1
+from tests.training.networks import FACE_VID2VID
+
+CONFIG = dataclasses.replace(FACE_VID2VID, keypoint_dropout=0.0)
+
+
+def _meshes():
+    """Landmarks of three turned heads as source and driving frames; the last driving frame has no face."""
+    angles = jnp.asarray([[10.0, 0, 0], [0, 8, 0], [-20, 5, 3]])
+    turned = jnp.einsum("nij,kj->nki", euler_to_matrix(*angles.T), jnp.asarray(canonical_face()))
+    driving = (turned[::-1] + jnp.asarray([0.1, -0.05, 0])).at[2].set(jnp.nan)
+    return 0.5 * turned, 0.5 * driving
+
+
+def _heads(seed):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=(3, *shape)), jnp.float32)  # noqa: E731
+    return HeadMotion(draw(4, 3), euler_to_matrix(*draw(3).T), draw(3), draw(4, 3))
+
+
+def test_the_meshes_drive_the_chosen_pairs_with_a_face():
+    points = HEAD_KEYPOINTS[:4]
+    meshes = tuple(mesh_head(x, points) for x in _meshes())
+    own = _heads(0), _heads(1)
+    given = _for_generator(own, meshes, {"mesh_driven": jnp.asarray([True, False, True])})
+    for before, mesh, after in zip(own, meshes, given, strict=True):
+        np.testing.assert_allclose(after.positions[0], mesh.positions[0], atol=1e-5)
+        np.testing.assert_array_equal(after.positions[1:], before.positions[1:])
+    np.testing.assert_array_equal(given[0].canonical[0], given[1].canonical[0])  # the source's
+
+
+def test_a_share_of_pairs_is_drawn():
+    config = dataclasses.replace(CONFIG, mesh_driven=0.5)
+    drawn = TASK.sample(config, jax.random.key(0), 1000)["mesh_driven"]
+    assert 400 < int(drawn.sum()) < 600
+    assert "mesh_driven" not in TASK.sample(CONFIG, jax.random.key(0), 2)
+    with pytest.raises(ConfigError, match="from 0 to 1"):
+        dataclasses.replace(CONFIG, mesh_driven=1.5)
+    with pytest.raises(ConfigError, match="composed"):
+        dataclasses.replace(CONFIG, mesh_driven=0.5, keypoints="direct")
+
+
+def _gradients(terms):
+    objective = ComposedObjective(TASK, CONFIG, terms)
+    rng = np.random.default_rng(0)
+    source, driving = _meshes()
+    frames = {name: jnp.asarray(rng.random((3, 32, 32, 3)), jnp.float32) for name in ("source", "driving")}
+    batch = {**frames, "source_landmarks": source, "driving_landmarks": driving}
+    variables = objective.init(jax.random.key(0))
+    run = jax.jit(lambda v, b: objective.gradients(v, objective.frozen, b, objective.sample(jax.random.key(1), 3)))
+    flops = run.lower(variables, batch).compile().cost_analysis()["flops"]
+    return run(variables, batch), flops
+
+
+def test_detectors_are_trained_without_the_generator():
+    alone, cost = _gradients((MeshKeypoints(10.0), Deformation(0.1)))
+    _, whole = _gradients((MeshKeypoints(10.0), Deformation(0.1), PyramidL1(1.0)))
+    assert cost < 0.6 * whole
+    assert "generator" not in alone.collections
+    largest = {name: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree)) for name, tree in alone.grads.items()}
+    assert largest["generator"] == 0
+    assert min(largest["head_pose"], largest["keypoint_detector"]) > 0
+
+
+def test_positions_tell_the_estimator_where_a_pattern_is():
+    frames = np.zeros((2, 128, 128, 3), np.float32)
+    frames[0, 32:64, 32:64] = 1
+    frames[1, 64:96, 64:96] = 1
+    moved = {}
+    for positions in (False, True):
+        config = HeadPoseConfig(block_expansion=8, max_features=16, stage_blocks=(1, 1), positions=positions)
+        network = HeadPoseEstimator(config, 2)
+        variables = network.init(jax.random.key(0), frames)
+        translation = network.apply(variables, frames, train=True, mutable=["batch_stats"])[0].translation
+        moved[positions] = float(jnp.abs(translation[0] - translation[1]).max())
+    assert moved[False] < 1e-5 < 1e-3 < moved[True]
