@@ -36,6 +36,10 @@ def _avfr(config: Any) -> dict[str, bool]:
     return {**needs, "landmarks": True} if config.masks_mouths else needs
 
 
+def _face_vid2vid(config: Any) -> dict[str, bool]:
+    return {"priors": False, **({"landmarks": True} if config.keypoints == "mesh" else {})}
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """One implementation of a kind of model.
@@ -150,7 +154,8 @@ FAMILIES: dict[str, Family] = {
             f"{_OBJECTIVES}.face_vid2vid:TASK",
             advice="fetch a checkpoint of One-Shot_Free-View_Neural_Talking_Head_Synthesis (non-commercial) and run: "
             "avfr import face-vid2vid FILE OUT_DIR",
-            data=lambda config: {"priors": False},
+            finds_priors=True,
+            data=_face_vid2vid,
         ),
         Family(
             "landmark-warp",

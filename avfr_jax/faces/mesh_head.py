@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avfr_jax.landmarks import RIGID, canonical_face
-from avfr_jax.motion import FaceMesh
+from avfr_jax.motion import FaceMesh, HeadMotion
 from avfr_jax.ops.precision import widen
 from avfr_jax.typing import Array, Float
 
@@ -52,6 +52,23 @@ class MeshHead:
         """`[N, K, 3]` x_c, expression included: the points of the head seen from the front, around its centre."""
         return jnp.einsum("nji,nkj->nki", self.rotation, self.positions - self.translation[:, None])
 
+    def motion(self, points: tuple[int, ...]) -> HeadMotion:
+        """The heads as canonical keypoints, rotation, translation and expression, whose composition (face-vid2vid, eq.
+        1) is `positions`. Canonical keypoints that move with the skull are the person's own; the others, which the
+        expression moves, are the average face's at the person's size.
+
+        Args:
+          points: the landmarks' indices, as in `mesh_head`.
+        """
+        own, rigid = self.canonical, np.isin(points, RIGID)
+        average = _average(points).astype(own.dtype)
+        among = average[rigid]
+        size = jnp.einsum("nkd,kd->n", own[:, rigid], among) / (among**2).sum()
+        canonical = jnp.where(rigid[:, None], own, size[:, None, None] * average)
+        turned = jnp.einsum("nij,nkj->nki", self.rotation, canonical)
+        expression = self.positions - turned - self.translation[:, None]
+        return HeadMotion(canonical, self.rotation, self.translation, expression)
+
 
 def mesh_head(landmarks: Float[Array, "n 478 3"], points: tuple[int, ...]) -> MeshHead:
     """Heads of normalised landmarks, with the points of these indices."""
@@ -60,6 +77,12 @@ def mesh_head(landmarks: Float[Array, "n 478 3"], points: tuple[int, ...]) -> Me
     depth = DEPTH_SCALE * (landmarks[:, np.array(points), 2] - centre[:, 2:])
     positions = jnp.concatenate([landmarks[:, np.array(points), :2], depth[..., None]], -1)
     return MeshHead(mesh_rotations(landmarks), centre * jnp.asarray([1, 1, 0], centre.dtype), positions)
+
+
+def _average(points: tuple[int, ...]) -> np.ndarray:
+    """Points of the average face around its centre."""
+    face = canonical_face().astype(np.float64)
+    return (face[list(points)] - face[list(RIGID)].mean(0)) * [1, 1, DEPTH_SCALE]
 
 
 @functools.cache

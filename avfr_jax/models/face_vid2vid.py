@@ -41,7 +41,8 @@ class FaceVid2VidConfig:
       estimate_jacobian: a 3 × 3 Jacobian for each canonical keypoint, which an equivariance loss can use; it cancels
         in the motion field (see `VolumeDenseMotion`).
       keypoints: `composed` (eq. 1), or `direct`: each frame's keypoints are detected in it, without canonical ones,
-        pose and expression (the ablation of table 5).
+        pose and expression (the ablation of table 5), or `mesh`: composed from the face mesh of each frame
+        (`faces.mesh_head`), which takes the place of both estimators, so that the generator alone is learned.
       warp: `3d`, or `2d`: the keypoints are projected onto the image and move features without depth (likewise).
       spectral: spectral normalisation of every layer of every network but the heads of the pose estimator (section
         A.1); the discriminator's is in its own config.
@@ -60,7 +61,7 @@ class FaceVid2VidConfig:
     num_channels: int = 3
     num_keypoints: int = 20
     estimate_jacobian: bool = False
-    keypoints: Literal["composed", "direct"] = "composed"
+    keypoints: Literal["composed", "direct", "mesh"] = "composed"
     warp: Literal["3d", "2d"] = "3d"
     spectral: bool = True
     compatibility: Compatibility = "none"
@@ -78,10 +79,12 @@ class FaceVid2VidConfig:
             raise ConfigError(f"keypoint_dropout must be from 0 to below 1, not {self.keypoint_dropout}.")
         if not 0 <= self.mesh_driven <= 1:
             raise ConfigError(f"mesh_driven must be from 0 to 1, not {self.mesh_driven}.")
-        if self.mesh_driven and (self.keypoints != "composed" or self.num_keypoints > len(HEAD_KEYPOINTS)):
-            raise ConfigError(f"mesh_driven needs keypoints='composed' and at most {len(HEAD_KEYPOINTS)} of them.")
-        if self.keypoint_dropout and self.keypoints != "composed":
-            raise ConfigError("keypoint_dropout needs keypoints='composed': without expression those have a place.")
+        if self.mesh_driven and self.keypoints != "composed":
+            raise ConfigError("mesh_driven needs keypoints='composed'.")
+        if (self.mesh_driven or self.keypoints == "mesh") and self.num_keypoints > len(HEAD_KEYPOINTS):
+            raise ConfigError(f"The face mesh has {len(HEAD_KEYPOINTS)} keypoints, not {self.num_keypoints}.")
+        if self.keypoint_dropout and self.keypoints == "direct":
+            raise ConfigError("keypoint_dropout needs composed keypoints: without expression those have a place.")
 
     @property
     def min_keypoints(self) -> int:
@@ -97,6 +100,11 @@ class FaceVid2VidConfig:
     def rotates_flows(self) -> bool:
         """Whether the keypoints' local motions rotate with the head: J = R_s R_d⁻¹."""
         return self.compatibility == "none" or self.estimate_jacobian
+
+    @property
+    def mesh_points(self) -> tuple[int, ...]:
+        """Landmarks of the face mesh that stand for the keypoints."""
+        return HEAD_KEYPOINTS[: self.num_keypoints]
 
 
 def vox_256() -> FaceVid2VidConfig:
@@ -167,7 +175,7 @@ def detected(positions: Float[Array, "n k 3"]) -> HeadMotion:
 def motion_spec(config: FaceVid2VidConfig) -> HeadSpec:
     """Layout of the heads that a config's networks give."""
     # The first release of the unofficial program turns heads about other axes than those of their angles.
-    turns = config.keypoints == "composed" and config.compatibility != "unofficial-beta"
+    turns = config.keypoints != "direct" and config.compatibility != "unofficial-beta"
     return HeadSpec(config.num_keypoints, config.min_keypoints if config.keypoint_dropout else None, turns)
 
 
@@ -296,7 +304,7 @@ def keypoint_detector(
 
 
 def head_pose(config: FaceVid2VidConfig, *, axis_name: str | None = None, dtype: Any = None) -> HeadPoseEstimator:
-    """The head pose and expression estimator a config describes; unused with `keypoints="direct"`."""
+    """The head pose and expression estimator a config describes; only with composed keypoints."""
     return HeadPoseEstimator(config.head_pose, config.num_keypoints, config.spectral, axis_name, dtype)
 
 
@@ -326,12 +334,12 @@ def init(config: FaceVid2VidConfig, key: Array) -> dict[str, Any]:
     Returns:
       `{"keypoint_detector": …, "head_pose": …, "generator": …, "discriminator": …}`, each a dictionary of Flax
       collections (`params`, `batch_stats`, and `spectral` where a layer is spectrally normalised); no `head_pose` with
-      `keypoints="direct"`.
+      `keypoints="direct"`, and no detector either with `"mesh"`.
     """
     keys = jax.random.split(key, 4)
     image, head = example_inputs(config)
     variables = {
-        "keypoint_detector": keypoint_detector(config).init(keys[0], image),
+        "keypoint_detector": keypoint_detector(config).init(keys[0], image) if config.keypoints != "mesh" else None,
         "head_pose": head_pose(config).init(keys[1], image) if config.keypoints == "composed" else None,
         "generator": generator(config).init(keys[2], image, head, head),
         "discriminator": discriminator(config).init(keys[3], image),

@@ -15,8 +15,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.faces.mesh_head import mesh_head
 from avfr_jax.models import face_vid2vid
-from avfr_jax.models.base import BaseAnimator, Capabilities, EncodedSource, Explanation, Priors
+from avfr_jax.models.base import (
+    BaseAnimator,
+    Capabilities,
+    EncodedSource,
+    Explanation,
+    FindPriors,
+    Priors,
+    face_priors,
+)
 from avfr_jax.models.face_vid2vid import FaceVid2VidConfig, SourceFeatures
 from avfr_jax.motion import HeadMotion
 from avfr_jax.nn import inference
@@ -70,6 +79,12 @@ def estimate(config: FaceVid2VidConfig, variables: Any, frames: Float[Array, "n 
 
 
 @partial(jax.jit, static_argnums=0)
+def mesh_motion(config: FaceVid2VidConfig, landmarks: Float[Array, "n 478 3"]) -> HeadMotion:
+    """Heads of N frames from normalised landmarks, with `keypoints="mesh"`."""
+    return mesh_head(landmarks, config.mesh_points).motion(config.mesh_points)
+
+
+@partial(jax.jit, static_argnums=0)
 def encode_source(config: FaceVid2VidConfig, variables: Any, source: Float[Array, "m h w c"]) -> SourceFeatures:
     """Everything that depends on the source's picture alone, but its keypoints."""
     return inference.apply(face_vid2vid.generator(config), variables["generator"], source, method="encode")
@@ -111,21 +126,28 @@ class FaceVid2VidAnimator(BaseAnimator):
         self,
         config: FaceVid2VidConfig,
         variables: Any,
+        find_priors: FindPriors | None = None,
         name: str = "face-vid2vid",
         fingerprint: bytes | None = None,
     ) -> None:
-        spec = face_vid2vid.motion_spec(config)
-        super().__init__(config, variables, spec, config.image_size, name, fingerprint=fingerprint)
-        self.capabilities = Capabilities(free_view=spec.turns)
+        spec, mesh = face_vid2vid.motion_spec(config), config.keypoints == "mesh"
+        super().__init__(config, variables, spec, config.image_size, name, find_priors, fingerprint)
+        self.capabilities = Capabilities(landmarks=mesh, mesh_driven=mesh, free_view=spec.turns)
         self._weights = prepare(config, variables)
 
     def keypoints(self, frames: Any, priors: Priors | None = None) -> HeadMotion:
-        """See `Animator.keypoints`; priors are ignored. Every frame gets its own canonical keypoints, so that each can
-        be a source."""
+        """See `Animator.keypoints`; priors count with keypoints of the face mesh alone, where FaceError is raised if a
+        frame shows no face and none were given. Every frame gets its own canonical keypoints, so that each can be a
+        source."""
+        if self.config.keypoints == "mesh":
+            landmarks = face_priors(frames, priors, self._find).landmarks
+            return mesh_motion(self.config, jnp.asarray(landmarks, jnp.float32))
         return detect(self.config, self._weights, jnp.asarray(frames, jnp.float32))
 
     def driving_keypoints(self, frames: Any, priors: Priors | None = None) -> HeadMotion:
         """See `models.base.driving_keypoints`: without canonical keypoints, in a third of the time."""
+        if self.config.keypoints == "mesh":
+            return self.keypoints(frames, priors)
         return estimate(self.config, self._weights, jnp.asarray(frames, jnp.float32))
 
     def encode_source(self, source: Any, source_keypoints: HeadMotion, priors: Priors | None = None) -> EncodedSource:

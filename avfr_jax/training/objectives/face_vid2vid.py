@@ -4,6 +4,7 @@ The canonical keypoints come from the source alone; pose and expression are esti
 frame under a random warp for the equivariance loss, which compares the composed keypoints on the image plane.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -74,6 +75,19 @@ def _keypoints(head: HeadMotion, canonical: Keypoints) -> Keypoints:
     return Keypoints(head.positions, jacobian)
 
 
+def _detected(detector: _Detector, frames: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Heads, angles and keypoints of the source and of other frames by name, and the updated statistics."""
+    canonical = {"source": detector.canonical(frames["source"])}
+    for name in list(frames)[1:]:
+        direct = detector.config.keypoints == "direct"
+        canonical[name] = detector.canonical(frames[name]) if direct else canonical["source"]
+    heads, angles = {}, {}
+    for name, images in frames.items():
+        heads[name], angles[name] = detector.head(images, canonical[name])
+    keypoints = {name: _keypoints(head, canonical[name]) for name, head in heads.items()}
+    return heads, angles, keypoints, detector.statistics()
+
+
 def _pair(parts: Mapping[str, Any]) -> tuple[Any, Any]:
     return parts["source"], parts["driving"]
 
@@ -84,7 +98,7 @@ def _meshes(config: face_vid2vid.FaceVid2VidConfig, batch: Mapping[str, Any]) ->
         return None
     size = len(batch["source_landmarks"])
     both = jnp.concatenate([batch["source_landmarks"], batch["driving_landmarks"]])
-    head = mesh_head(both, HEAD_KEYPOINTS[: config.num_keypoints])
+    head = mesh_head(both, config.mesh_points)
     return jax.tree.map(lambda x: x[:size], head), jax.tree.map(lambda x: x[size:], head)
 
 
@@ -93,27 +107,22 @@ def forward(
 ) -> Forward:
     """See `Task.forward`."""
     frames = {name: batch[name][..., : config.num_channels] for name in ("source", "driving")}
-    detector = _Detector(config, variables, mode)
-    canonical = {"source": detector.canonical(frames["source"])}
-    warp = None
-    if mode.transform:
-        theta = random["theta"]
-        warp = RandomWarp(theta, control_grid().astype(theta.dtype), random["bend"])
-        frames["transformed"] = warp_frames(warp, frames["driving"])
-    for name in list(frames)[1:]:
-        direct = config.keypoints == "direct"
-        canonical[name] = detector.canonical(frames[name]) if direct else canonical["source"]
-    heads, angles = {}, {}
-    for name, images in frames.items():
-        heads[name], angles[name] = detector.head(images, canonical[name])
-
-    meshes = _meshes(config, batch)
-    keypoints = {name: _keypoints(head, canonical[name]) for name, head in heads.items()}
-    outputs: dict[str, Any] = {"heads": Heads(_pair(heads), _pair(angles), meshes)}
-    prediction, statistics = frames["source"], detector.statistics()
+    meshes, statistics, warp = _meshes(config, batch), {}, None
+    outputs: dict[str, Any] = {}
+    if config.keypoints == "mesh":
+        heads = _mesh_heads(config, meshes)
+        keypoints = {name: Keypoints(head.positions) for name, head in heads.items()}
+    else:
+        if mode.transform:
+            theta = random["theta"]
+            warp = RandomWarp(theta, control_grid().astype(theta.dtype), random["bend"])
+            frames["transformed"] = warp_frames(warp, frames["driving"])
+        heads, angles, keypoints, statistics = _detected(_Detector(config, variables, mode), frames)
+        outputs["heads"] = Heads(_pair(heads), _pair(angles), meshes)
+    prediction = frames["source"]
     if mode.generate:
         module = face_vid2vid.generator(config, axis_name=mode.axis_name, dtype=mode.dtype)
-        given = _pair(heads) if random is None else _for_generator(_pair(heads), meshes, random)
+        given = _pair(heads) if random is None else _for_generator(_pair(heads), meshes, random, config.mesh_points)
         generated, new = mode.apply(module, variables["generator"], frames["source"], *given, remat=mode.remat)
         prediction, statistics = generated.prediction, statistics | {"generator": new}
         outputs |= {"motion": generated.motion, "warped": generated.skip}
@@ -131,7 +140,10 @@ def forward(
 
 
 def _for_generator(
-    heads: tuple[HeadMotion, HeadMotion], meshes: tuple[MeshHead, MeshHead] | None, random: Mapping[str, Any]
+    heads: tuple[HeadMotion, HeadMotion],
+    meshes: tuple[MeshHead, MeshHead] | None,
+    random: Mapping[str, Any],
+    points: tuple[int, ...],
 ) -> tuple[HeadMotion, HeadMotion]:
     """Heads of source and driving frames that the generator is trained with."""
     source, driving = heads
@@ -140,7 +152,7 @@ def _for_generator(
         chosen = random["mesh_driven"] & known[0] & known[1]
         source, driving = (
             jax.tree.map(partial(_where, chosen), other, own)
-            for other, own in zip(_mesh_motion(*meshes), heads, strict=True)
+            for other, own in zip(_mesh_motion(meshes, points), heads, strict=True)
         )
     if "kept" in random:
         driving = face_vid2vid.drop_keypoints(driving, random["kept"])
@@ -151,15 +163,22 @@ def _where(chosen: Array, other: Array, own: Array) -> Array:
     return jnp.where(chosen.reshape(-1, *(1,) * (own.ndim - 1)), other, own)
 
 
-def _mesh_motion(source: MeshHead, driving: MeshHead) -> tuple[HeadMotion, HeadMotion]:
-    """Face meshes as heads: the canonical keypoints are the source's, expression included."""
-    canonical = source.canonical
-    rigid = jnp.einsum("nij,nkj->nki", driving.rotation, canonical) + driving.translation[:, None]
-    expression = driving.positions - rigid
-    return (
-        HeadMotion(canonical, source.rotation, source.translation, jnp.zeros_like(canonical)),
-        HeadMotion(canonical, driving.rotation, driving.translation, expression),
-    )
+def _mesh_motion(meshes: tuple[MeshHead, MeshHead], points: tuple[int, ...]) -> tuple[HeadMotion, HeadMotion]:
+    """Face meshes as heads with the source's canonical keypoints."""
+    source, driving = (mesh.motion(points) for mesh in meshes)
+    return source, dataclasses.replace(driving, canonical=source.canonical)
+
+
+def _mesh_heads(config: face_vid2vid.FaceVid2VidConfig, meshes: tuple[MeshHead, MeshHead] | None) -> dict[str, Any]:
+    """Heads of source and driving frames with `keypoints="mesh"`; one in the middle of a frame without a face."""
+    assert meshes is not None
+    nothing = face_vid2vid.detected(jnp.zeros((1, config.num_keypoints, 3), jnp.float32))
+
+    def known(head: HeadMotion) -> HeadMotion:
+        seen = jnp.isfinite(head.positions).all((1, 2))
+        return jax.tree.map(lambda x, none: _where(seen, x, jnp.broadcast_to(none, x.shape)), head, nothing)
+
+    return dict(zip(("source", "driving"), map(known, _mesh_motion(meshes, config.mesh_points)), strict=True))
 
 
 def sample(config: face_vid2vid.FaceVid2VidConfig, key: Array, size: int) -> dict[str, Any]:
@@ -176,6 +195,8 @@ def sample(config: face_vid2vid.FaceVid2VidConfig, key: Array, size: int) -> dic
 
 def networks(config: face_vid2vid.FaceVid2VidConfig) -> tuple[str, ...]:
     """See `Task.networks`."""
+    if config.keypoints == "mesh":
+        return ("generator",)
     if config.keypoints == "direct":
         return animation.NETWORKS
     return ("keypoint_detector", "head_pose", "generator")
@@ -185,7 +206,7 @@ def provides(config: face_vid2vid.FaceVid2VidConfig) -> tuple[str, ...]:
     """See `Task.provides`."""
     composed = config.keypoints == "composed"
     return (
-        *animation.provides(config),
+        *(("keypoints",) if config.keypoints == "mesh" else animation.provides(config)),
         *(("heads",) if composed else ()),
         *(("mesh_points",) if composed and config.num_keypoints <= len(HEAD_KEYPOINTS) else ()),
         *(("warped",) if config.generator.source_skip else ()),
@@ -196,7 +217,9 @@ TASK = animation.animation_task(
     forward,
     init=face_vid2vid.init,
     discriminator=face_vid2vid.discriminator,
-    example_batch=lambda config, size, landmarks: animation.example_batch(config, config.num_channels, size, landmarks),
+    example_batch=lambda config, size, landmarks: animation.example_batch(
+        config, config.num_channels, size, landmarks or config.keypoints == "mesh"
+    ),
     sample=sample,
     networks=networks,
     provides=provides,
