@@ -5,10 +5,11 @@
 
 The folders are those of `mesh_fomm256`; frames of 256 × 256 are read at half their size. With few clips detectors learn
 slowly where a head is and how it is turned, and a generator driven by them learns nothing meanwhile: here canonical
-keypoints, rotation, translation and expression are those of twenty points of the face mesh (`keypoints="mesh"`), and the
-generator alone is trained. Its networks are the paper's with narrow layers, no spectral normalisation, and the source
-itself warped into the output, so that little is left to be painted. Losses need no frozen network and no discriminator.
-Keypoint dropout makes the first ten keypoints enough for a call. `face_vid2vid128_networks` trains the estimators.
+keypoints, rotation, translation and expression are those of twenty points of the face mesh (`keypoints="mesh"`), and
+the generator alone is trained. Its networks are the paper's with narrow layers, no spectral normalisation, and the
+source itself warped into the output, so that little is left to be painted. Losses need no frozen network and no
+discriminator. Keypoint dropout makes the first ten keypoints enough for a call. `face_vid2vid128_networks` trains the
+estimators.
 
 Expected: not known yet.
 Time: not known yet.

@@ -1,4 +1,4 @@
-"""`face_vid2vid128` with the paper's estimators, networks that find keypoints and pose in pixels, trained on a processor.
+"""`face_vid2vid128` with the paper's estimators, networks that find keypoints and pose in pixels.
 
     python -m experiments.train --config experiments/configs/face_vid2vid128_networks.py \\
         --data.path clips,stills,heads --held_out.path held_out

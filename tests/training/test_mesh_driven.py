@@ -10,8 +10,8 @@ import pytest
 from avfr_jax.errors import ConfigError
 from avfr_jax.faces.mesh_head import mesh_head
 from avfr_jax.landmarks import HEAD_KEYPOINTS, RIGID, canonical_face
-from avfr_jax.models.head_pose import HeadPoseConfig, HeadPoseEstimator
 from avfr_jax.models import face_vid2vid
+from avfr_jax.models.head_pose import HeadPoseConfig, HeadPoseEstimator
 from avfr_jax.motion import HeadMotion
 from avfr_jax.ops.rotations import euler_to_matrix
 from avfr_jax.training.composed import ComposedObjective
