@@ -32,7 +32,7 @@ class StepConfig:
 
     Attributes:
       accumulate: sequential passes over parts of the batch, whose gradients are averaged.
-      ema_decay: of the averaged parameters; 0 keeps none.
+      ema_decay: of the averaged parameters; 0 keeps none. After n steps it is at most (1 + n) / (10 + n).
       per_device: the per-device view (`jax.shard_map`) instead of the global one.
     """
 
@@ -127,10 +127,10 @@ def apply_gradients(
             collections["params"] = optax.apply_updates(collections["params"], updates)
             metrics[f"grad_norm/{name}"] = _global_norm(grads)
         variables[name] = collections
+    # A smaller decay at first, so that the fresh weights are soon forgotten.
+    decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
     ema = {
-        name: jax.tree.map(
-            lambda old, new: config.ema_decay * old + (1 - config.ema_decay) * new, old, variables[name]["params"]
-        )
+        name: jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, old, variables[name]["params"])
         for name, old in state.ema.items()
     }
     return TrainState(state.step + 1, variables, opt_state, ema, state.key), metrics

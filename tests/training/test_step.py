@@ -12,10 +12,12 @@ from avfr_jax.errors import ConfigError
 from avfr_jax.models.mouth_masking import mouth_opening
 from avfr_jax.training.forward import Forward
 from avfr_jax.training.head_terms import KeypointPrior
+from avfr_jax.training.objective import Gradients
 from avfr_jax.training.objectives import avfr as avfr_training
 from avfr_jax.training.optimisers import OptimiserConfig, learning_rate, make_optimisers
 from avfr_jax.training.sharding import make_mesh, put_batch
-from avfr_jax.training.step import StepConfig, init_state, make_step
+from avfr_jax.training.state import TrainState
+from avfr_jax.training.step import StepConfig, apply_gradients, init_state, make_step
 from avfr_jax.training.terms import Adversarial, EquivarianceValue, FeatureMatching, MouthOpening, PyramidL1
 from tests.training.networks import AVFR, FACE_VID2VID, avfr_objective, face, face_vid2vid_objective, fomm_objective
 from tests.training.small import LinearObjective
@@ -272,3 +274,10 @@ def test_without_adversarial_term_there_is_no_discriminator():
     assert objective.networks == ("keypoint_detector", "generator")
     shapes = jax.eval_shape(objective.init, jax.random.key(0))
     assert set(shapes) == {"keypoint_detector", "generator"}
+
+
+@pytest.mark.parametrize(("step", "decay"), [(0, 0.1), (10, 0.55), (100_000, 0.999)])
+def test_averages_soon_forget_fresh_weights(step, decay):
+    state = TrainState(jnp.asarray(step), {"network": {"params": jnp.ones(2)}}, {}, {"network": jnp.zeros(2)}, None)
+    new, _ = apply_gradients(state, Gradients({}, {}, {}), {}, StepConfig(ema_decay=0.999))
+    np.testing.assert_allclose(new.ema["network"], 1 - decay, rtol=1e-5)
