@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from avfr_jax.convert import face_vid2vid as convert
+from avfr_jax.errors import MissingBackendError
+from avfr_jax.landmarks import canonical_face
 from avfr_jax.models import face_vid2vid
+from avfr_jax.models.base import Priors
 from avfr_jax.models.canonical_keypoints import CanonicalDetectorConfig
 from avfr_jax.models.dense_motion_3d import VolumeMotionConfig
 from avfr_jax.models.discriminators import DiscriminatorConfig
 from avfr_jax.models.face_vid2vid import FaceVid2VidConfig, VolumeGeneratorConfig
-from avfr_jax.models.face_vid2vid_animator import FaceVid2VidAnimator
+from avfr_jax.models.face_vid2vid_animator import FaceVid2VidAnimator, detect, encode_source, generate
 from avfr_jax.models.head_pose import HeadPoseConfig
 from avfr_jax.motion import HeadMotion, concatenate
 from avfr_jax.ops.rotations import binned_angles, euler_to_matrix, matrix_to_euler
@@ -242,3 +245,52 @@ def test_volumes_and_images_hold_the_same():
     assert volume.shape == (2, 3, 3, 4, 2)
     assert float(volume[1, 2, 0, 3, 1]) == float(image[1, 0, 3, 1 * 3 + 2])
     np.testing.assert_array_equal(to_image(volume), image)
+
+
+@pytest.mark.parametrize("kind", ["plain", "spade"])
+def test_exported_programs_give_the_same_frames(kind):
+    """Estimators, source and frames as StableHLO, for processors and accelerators, without this package's types."""
+    config = small(spectral=False, generator=dataclasses.replace(_GENERATOR, kind=kind))
+    variables = weights(config, init=face_vid2vid.init)
+    parts = ("canonical", "rotation", "translation", "expression")
+
+    def heads(frames):
+        head = detect(config, variables, frames)
+        return [getattr(head, part) for part in parts]
+
+    def frames(source, here, there):
+        encoded = encode_source(config, variables, source)
+        return generate(config, variables, encoded, HeadMotion(*here), HeadMotion(*there)).frames
+
+    images = jnp.asarray(np.random.default_rng(0).random((3, 32, 32, 3)), jnp.float32)
+    found = heads(images)
+    given = images[:1], [x[:1] for x in found], found
+    for function, arguments in ((heads, (images,)), (frames, given)):
+        program = jax.export.export(jax.jit(function), platforms=("cpu", "cuda", "tpu"))(*arguments)
+        loaded = jax.export.deserialize(program.serialize())
+        for got, want in zip(
+            jax.tree.leaves(loaded.call(*arguments)), jax.tree.leaves(function(*arguments)), strict=True
+        ):
+            _near(got, want, 1e-5)
+
+
+def test_mesh_keypoints_come_from_priors_and_move_the_frames():
+    config = small(spectral=False, keypoints="mesh", keypoint_dropout=0.5)
+    model = FaceVid2VidAnimator(config, weights(config, init=face_vid2vid.init))
+    assert model.capabilities.landmarks
+    assert model.capabilities.free_view
+    frames = np.random.default_rng(0).random((2, 32, 32, 3)).astype(np.float32)
+    turned = euler_to_matrix(*jnp.asarray([[0.0, 15.0], [0.0, -5.0], [0.0, 3.0]]))
+    priors = Priors(0.1 * jnp.einsum("nij,kj->nki", turned, canonical_face()))
+    heads = model.keypoints(frames, priors)
+    np.testing.assert_allclose(
+        heads.positions[..., :2], priors.landmarks[:, np.array(config.mesh_points), :2], atol=1e-5
+    )
+    yaw, pitch, roll = (np.asarray(x) for x in matrix_to_euler(heads.rotation))
+    _near(np.stack([yaw, pitch, roll])[:, 1] - np.stack([yaw, pitch, roll])[:, 0], [15, -5, 3], 2.5)
+    out = model.explain(model.encode_source(frames[0], heads[0]), heads[0], heads)
+    assert out.frames.shape == (2, 32, 32, 3)
+    _near(out.displacement[0], 0 * out.displacement[0], 1e-5)
+    assert float(jnp.abs(out.displacement[1]).max()) > 0.01
+    with pytest.raises(MissingBackendError, match="landmarks"):
+        model.keypoints(frames)
