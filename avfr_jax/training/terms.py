@@ -2,8 +2,8 @@
 
 `NAME` is a term's name in metrics (`loss/NAME`) and settings (`--losses.NAME.weight`). `READS` names the parts of
 `Forward` beyond prediction and target that it needs: `landmarks`, `keypoints`, `jacobians`, `heads` (face-vid2vid's),
-`mesh_points` (a point of the face mesh for each of its keypoints), `warped`, `mouth_opening`, or `judgement`, for the
-terms that read the discriminator's output instead.
+`mesh_points` (a point of the face mesh for each of its keypoints), `motion` (of the generator), `warped`,
+`mouth_opening`, or `judgement`, for the terms that read the discriminator's output instead.
 """
 
 import dataclasses
@@ -23,7 +23,9 @@ from avfr_jax.backbones.perceptual import (
 from avfr_jax.errors import MissingBackendError
 from avfr_jax.faces.face_parts import face_part_masks
 from avfr_jax.metrics import image
+from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import upsample_nearest
+from avfr_jax.ops.sampling import grid_sample_2d
 from avfr_jax.training.forward import Forward, Frozen, Judgement, Reads
 from avfr_jax.training.head_terms import (
     Deformation,
@@ -163,6 +165,22 @@ class WarpedL1:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshFlow:
+    """Distance of the dense flow at the driving face's landmarks from the displacement to the source's, in half frames:
+    without it a motion network trained on few pairs moves a turning head too little."""
+
+    NAME: ClassVar[str] = "mesh_flow"
+    READS: ClassVar[Reads] = ("landmarks", "motion")
+    weight: float = 20.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        source, driving = (widen(forward.batch[f"{name}_landmarks"])[..., :2] for name in ("source", "driving"))
+        flow = forward.outputs["motion"].displacement
+        sampled = grid_sample_2d(flow, jnp.nan_to_num(driving)[:, None], padding="border")[:, 0]
+        return losses.known_l1(sampled, source - driving)
+
+
+@dataclasses.dataclass(frozen=True)
 class MouthOpening:
     """Distance of the mean of the audio encoder's first channel from the opening of the driving mouth, where there is
     sound and a face: a direct signal of what the audio is about."""
@@ -252,7 +270,17 @@ class FeatureMatching:
         return losses.feature_matching(judgement.real_maps, judgement.fake_maps, (1.0,) * len(judgement.fake_maps))
 
 
-ImageTerm = Perceptual | FacePerceptual | PyramidL1 | LpipsDistance | Structural | FaceParts | WarpedL1 | MouthOpening
+ImageTerm = (
+    Perceptual
+    | FacePerceptual
+    | PyramidL1
+    | LpipsDistance
+    | Structural
+    | FaceParts
+    | WarpedL1
+    | MeshFlow
+    | MouthOpening
+)
 KeypointTerm = KeypointSpread | KeypointPrior | EquivarianceValue | EquivarianceJacobian
 HeadTerm = Deformation | HeadPose | MeshKeypoints | MeshCanonical | MeshTranslation
 DiscriminatorTerm = Adversarial | FeatureMatching

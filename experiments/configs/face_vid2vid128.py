@@ -20,7 +20,7 @@ import dataclasses
 from avfr_jax.models.dense_motion_3d import VolumeMotionConfig
 from avfr_jax.models.face_vid2vid import FaceVid2VidConfig
 from avfr_jax.models.volume_generators import VolumeGeneratorConfig
-from avfr_jax.training.terms import FaceParts, PyramidL1, Structural, WarpedL1
+from avfr_jax.training.terms import FaceParts, MeshFlow, PyramidL1, Structural, WarpedL1
 from experiments.configs.mesh_fomm128 import CONFIG as MESH
 
 CONFIG = dataclasses.replace(
@@ -49,6 +49,7 @@ CONFIG = dataclasses.replace(
         Structural(1.0),
         FaceParts(2.0),
         WarpedL1(5.0),
+        MeshFlow(20.0),
     ),
     optimiser=dataclasses.replace(MESH.optimiser, learning_rate=5e-4, b1=0.9),
     data=dataclasses.replace(MESH.data, priors=False),

@@ -11,13 +11,15 @@ from avfr_jax.errors import ConfigError
 from avfr_jax.faces.mesh_head import mesh_head
 from avfr_jax.landmarks import HEAD_KEYPOINTS, RIGID, canonical_face
 from avfr_jax.models import face_vid2vid
+from avfr_jax.models.dense_motion_3d import VolumeMotion
 from avfr_jax.models.head_pose import HeadPoseConfig, HeadPoseEstimator
 from avfr_jax.motion import HeadMotion
 from avfr_jax.ops.rotations import euler_to_matrix
 from avfr_jax.training.composed import ComposedObjective
+from avfr_jax.training.forward import Forward
 from avfr_jax.training.head_terms import Deformation, MeshKeypoints
 from avfr_jax.training.objectives.face_vid2vid import TASK, _for_generator
-from avfr_jax.training.terms import PyramidL1
+from avfr_jax.training.terms import MeshFlow, PyramidL1
 from tests.training.networks import FACE_VID2VID
 
 CONFIG = dataclasses.replace(FACE_VID2VID, keypoint_dropout=0.0)
@@ -118,3 +120,18 @@ def test_a_generator_of_the_mesh_alone():
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(gradients.grads))
     with pytest.raises(ConfigError, match="20 keypoints, not 21"):
         dataclasses.replace(config, num_keypoints=21)
+
+
+def test_mesh_flow_is_the_landmarks_displacement():
+    driving = _meshes()[1]
+    moved = driving - jnp.asarray([0.2, -0.1, 0])
+    batch = {"source_landmarks": moved, "driving_landmarks": driving}
+
+    def loss(flow):
+        motion = VolumeMotion(None, None, None, flow)
+        return MeshFlow(1.0)(Forward(None, None, {}, batch, outputs={"motion": motion}), {})
+
+    right = jnp.broadcast_to(jnp.asarray([-0.2, 0.1]), (3, 8, 8, 2))
+    np.testing.assert_allclose(loss(right), 0, atol=1e-6)
+    np.testing.assert_allclose(loss(jnp.zeros((3, 8, 8, 2))), 2 / 3 * 0.15, atol=1e-5)  # one of three has no face
+    assert bool(jnp.isfinite(jax.grad(loss)(right + 0.1)).all())

@@ -209,6 +209,7 @@ def provides(config: face_vid2vid.FaceVid2VidConfig) -> tuple[str, ...]:
         *(("keypoints",) if config.keypoints == "mesh" else animation.provides(config)),
         *(("heads",) if composed else ()),
         *(("mesh_points",) if composed and config.num_keypoints <= len(HEAD_KEYPOINTS) else ()),
+        "motion",
         *(("warped",) if config.generator.source_skip else ()),
     )
 
