@@ -208,9 +208,14 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def write_sheet(path: pathlib.Path, strips: Sequence[UInt8[np.ndarray, "s w 3"]]) -> None:
-    """Write strips of equal height one below the other, at half size, narrower ones filled with black."""
+    """Write strips one below the other, at half size: all as tall as the tallest, narrower ones filled with black."""
+    import cv2
+
     from avfr_jax.media.image import write_image
 
+    height = max((strip.shape[0] for strip in strips), default=0)
+    sizes = [(round(strip.shape[1] * height / strip.shape[0]), height) for strip in strips]
+    strips = [cv2.resize(strip, size) for strip, size in zip(strips, sizes, strict=True)]
     width = max((strip.shape[1] for strip in strips), default=0)
     filled = [np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0))) for strip in strips]
     write_image(path, np.concatenate(filled)[::2, ::2], overwrite=True)
