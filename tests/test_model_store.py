@@ -120,7 +120,7 @@ def test_folders_of_both_formats_give_one_fingerprint(folder, tmp_path, monkeypa
     assert model_store.find_model(model.fingerprint, "another name") == str(tmp_path / "old")
 
 
-@pytest.mark.parametrize("name", ["little", "avfr128", "residual256", "super_resolution64", "interpolation128"])
+@pytest.mark.parametrize("name", ["little", "avfr128", "face-vid2vid", "residual256", "super_resolution64", "interpolation128"])
 def test_weights_are_hashed_once(name, folder, monkeypatch):
     monkeypatch.setenv("AVFR_MODELS", str(folder.parent))
     hashed = []
@@ -144,7 +144,9 @@ def test_fingerprint_covers_family_config_and_inference_weights():
     assert len({mine, *(model_fingerprint(*variant) for variant in variants)}) == 4
 
 
-@pytest.mark.parametrize("name", ["avfr128", "mesh-fomm", "residual256", "super_resolution64", "interpolation128"])
+@pytest.mark.parametrize(
+    "name", ["avfr128", "face-vid2vid", "mesh-fomm", "residual256", "super_resolution64", "interpolation128"]
+)
 def test_shipped_models_carry_their_fingerprints(name):
     info = model_store.describe_model(name)
     family = FAMILIES[info.family]

@@ -223,3 +223,24 @@ def test_a_viewer_turns_the_callers_head(stream, tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
     shown = np.stack(list(VideoReader(out))).astype(int)
     assert np.abs(shown - plain)[:, 60:180, 70:190].mean() > 3
+
+
+def test_a_call_with_the_free_view_model(short, portrait, tmp_path, capsys):
+    """Encoded, shown from the side by the viewer, and driving another portrait."""
+    stream = tmp_path / "call.avfr"
+    assert main(["encode", str(short), str(stream), "--model", "face-vid2vid", "--keypoint-threshold", "1"]) == 0
+    data = stream.read_bytes()
+    plain, turned = (
+        np.stack(list(decode_frames(data, receiver=Receiver(view=view)))).astype(int)
+        for view in (None, View((40.0, 0.0, 0.0)))
+    )
+    assert len(plain) == 4
+    change = np.abs(turned - plain).mean((0, 3)) / 255
+    size = len(change)
+    middle, edge = slice(size // 4, 3 * size // 4), size // 32
+    assert change[middle, middle].mean() > 0.02 > change[:, :edge].mean()
+    out = tmp_path / "out.mp4"
+    words = ["reenact", "--source", str(portrait), "--driving", str(stream), "--output", str(out), "--rotate", "0,70,0"]
+    assert main([*words, "--model", "face-vid2vid"]) == 0
+    assert "60" in capsys.readouterr().err  # clamped with a word
+    assert len(list(VideoReader(out))) == 4
