@@ -120,7 +120,9 @@ def test_folders_of_both_formats_give_one_fingerprint(folder, tmp_path, monkeypa
     assert model_store.find_model(model.fingerprint, "another name") == str(tmp_path / "old")
 
 
-@pytest.mark.parametrize("name", ["little", "avfr128", "face-vid2vid", "residual256", "super_resolution64", "interpolation128"])
+@pytest.mark.parametrize(
+    "name", ["little", "avfr128", "face-vid2vid", "residual256", "super_resolution64", "interpolation128"]
+)
 def test_weights_are_hashed_once(name, folder, monkeypatch):
     monkeypatch.setenv("AVFR_MODELS", str(folder.parent))
     hashed = []
