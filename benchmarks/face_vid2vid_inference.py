@@ -49,7 +49,7 @@ class Ours:
     def __init__(self, config: FaceVid2VidConfig) -> None:
         self.config = config
         weights = random_weights(config, face_vid2vid.init)
-        self.prepared = {}
+        self.prepared: dict[str, Any] = {}
         for name in sorted(weights):  # each network's own weights are freed before the next is prepared
             self.prepared |= prepare(config, {name: weights.pop(name)})
         keep_freed_memory()  # after loading, as the command line does

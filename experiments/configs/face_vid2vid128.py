@@ -23,27 +23,28 @@ from avfr_jax.models.volume_generators import VolumeGeneratorConfig
 from avfr_jax.training.terms import FaceParts, MeshFlow, PyramidL1, Structural, WarpedL1
 from experiments.configs.mesh_fomm128 import CONFIG as MESH
 
+MODEL = FaceVid2VidConfig(
+    image_size=128,
+    spectral=False,
+    keypoints="mesh",
+    keypoint_dropout=0.5,
+    dense_motion=VolumeMotionConfig(
+        block_expansion=16, num_blocks=3, max_features=128, compress=2, scale_factor=0.5, kernel=3
+    ),
+    generator=VolumeGeneratorConfig(
+        block_expansion=24,
+        max_features=96,
+        volume_channels=16,
+        volume_depth=8,
+        num_resblocks=3,
+        source_skip=True,
+    ),
+)
 CONFIG = dataclasses.replace(
     MESH,
     name="face_vid2vid128",
     family="face-vid2vid",
-    model=FaceVid2VidConfig(
-        image_size=128,
-        spectral=False,
-        keypoints="mesh",
-        keypoint_dropout=0.5,
-        dense_motion=VolumeMotionConfig(
-            block_expansion=16, num_blocks=3, max_features=128, compress=2, scale_factor=0.5, kernel=3
-        ),
-        generator=VolumeGeneratorConfig(
-            block_expansion=24,
-            max_features=96,
-            volume_channels=16,
-            volume_depth=8,
-            num_resblocks=3,
-            source_skip=True,
-        ),
-    ),
+    model=MODEL,
     losses=(
         PyramidL1(10.0),
         Structural(1.0),

@@ -21,12 +21,13 @@ from avfr_jax.models.canonical_keypoints import CanonicalDetectorConfig
 from avfr_jax.models.head_pose import HeadPoseConfig
 from avfr_jax.training.head_terms import Deformation, HeadPose, MeshCanonical, MeshKeypoints, MeshTranslation
 from experiments.configs.face_vid2vid128 import CONFIG as MESH
+from experiments.configs.face_vid2vid128 import MODEL
 
 CONFIG = dataclasses.replace(
     MESH,
     name="face_vid2vid128_networks",
     model=dataclasses.replace(
-        MESH.model,
+        MODEL,
         keypoints="composed",
         mesh_driven=0.5,
         keypoint_detector=CanonicalDetectorConfig(block_expansion=16, num_blocks=3, max_features=128, depth=8),
