@@ -12,8 +12,8 @@ discriminator. Keypoint dropout makes the first ten keypoints enough for a call.
 estimators.
 
 Expected: on held-out people an L1 0.78 times that of copying the first frame after 960 steps, still falling (the
-shipped `face-vid2vid` is 1,220 steps, the first 711 without the loss on the mesh's flow). Without that loss heads asked to
-turn by 30 degrees turn by 17 after 550 steps; those of the shipped model by 25.
+shipped `face-vid2vid` is 1,220 steps, the first 711 without the loss on the mesh's flow). Without that loss heads asked
+to turn by 30 degrees turn by 17 after 550 steps; those of the shipped model by 25.
 Time: 75 GFLOP a step of eight pairs, 2.5 to 3.5 seconds on two cores of a server beside other work.
 """
 
