@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avfr_jax.landmarks import RIGID, canonical_face
+from avfr_jax.landmarks import NUM_LANDMARKS, RIGID, canonical_face
 from avfr_jax.motion import FaceMesh, HeadMotion
+from avfr_jax.motion.face_mesh import SKULL_CENTRE, SKULL_RADII
 from avfr_jax.ops.precision import widen
 from avfr_jax.typing import Array, Float
 
@@ -27,6 +28,7 @@ DEPTH_SCALE = 1.2
 """Factor of the mesh's depth with which that distance is smallest."""
 
 _LENS = 2 * FOCAL  # in the landmarks' units, in which the frame is 2 wide
+_LEAST_FACING = 0.15  # cosine of the angle between a landmark's normal and the direction to the camera
 _ITERATIONS = 10
 _PARAMETERS = 6  # of a rotation and a translation
 
@@ -77,6 +79,34 @@ def mesh_head(landmarks: Float[Array, "n 478 3"], points: tuple[int, ...]) -> Me
     depth = DEPTH_SCALE * (landmarks[:, np.array(points), 2] - centre[:, 2:])
     positions = jnp.concatenate([landmarks[:, np.array(points), :2], depth[..., None]], -1)
     return MeshHead(mesh_rotations(landmarks), centre * jnp.asarray([1, 1, 0], centre.dtype), positions)
+
+
+def turned_landmarks(landmarks: Float[Array, "n 478 3"], rotation: Float[Array, "n 3 3"]) -> Float[Array, "n 478 2"]:
+    """(x, y) of the landmarks after heads are turned about their centres, as `HeadMotion` turns its keypoints.
+
+    Args:
+      landmarks: normalised; NaN without a face.
+      rotation: applied to heads as they are in the frames.
+
+    Returns:
+      NaN for landmarks that face away from the camera afterwards or leave the frame, and without a face.
+    """
+    head = mesh_head(landmarks, tuple(range(NUM_LANDMARKS)))
+    centre = head.translation[:, None]
+    turned = (jnp.einsum("nij,nkj->nki", rotation, head.positions - centre) + centre)[..., :2]
+    facing = -jnp.einsum("nj,kj->nk", (rotation @ head.rotation)[:, 2], _normals())
+    seen = (facing > _LEAST_FACING) & (jnp.abs(turned) < 1).all(-1)
+    return jnp.where(seen[..., None], turned, jnp.nan)
+
+
+@functools.cache
+def _normals() -> np.ndarray:
+    """Outward unit normals of the average face at its landmarks, whose skull is taken for an ellipsoid."""
+    with jax.ensure_compile_time_eval():
+        mesh = FaceMesh.from_landmarks(canonical_face()[None])
+        shape, frame = np.asarray(mesh.shape[0]), np.asarray(mesh.rotation[0])
+    normal = (shape - SKULL_CENTRE) / SKULL_RADII**2 @ frame.T
+    return normal / np.linalg.norm(normal, axis=-1, keepdims=True)
 
 
 def _average(points: tuple[int, ...]) -> np.ndarray:

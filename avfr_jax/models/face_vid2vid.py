@@ -22,6 +22,7 @@ from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscri
 from avfr_jax.models.head_pose import HeadPose, HeadPoseConfig, HeadPoseEstimator
 from avfr_jax.models.volume_generators import Painter, PlainDecoder, Projection, SpadeDecoder, VolumeGeneratorConfig
 from avfr_jax.motion import HeadMotion, HeadSpec
+from avfr_jax.motion.view import LARGEST_TURN
 from avfr_jax.ops.resize import resize_linear
 from avfr_jax.ops.rotations import euler_to_matrix
 from avfr_jax.ops.sampling import grid_sample_2d, grid_sample_3d
@@ -54,6 +55,8 @@ class FaceVid2VidConfig:
         the paper), so that a frame of a call may have as few; 0 needs all of them.
       mesh_driven: this share of the pairs trains the generator with the heads of the face meshes instead of the
         estimated ones, so that it need not wait for them to become right.
+      turned: degrees by which the motion network also turns each source in training (yaw, and half as much pitch and
+        roll), for `losses.turned_flow`: clips have few large turns. 0 trains it with pairs alone.
       align_corners: how those weights sample volumes: False as the program runs with PyTorch 1.3 or later.
     """
 
@@ -68,6 +71,7 @@ class FaceVid2VidConfig:
     align_corners: bool = False
     keypoint_dropout: float = 0.0
     mesh_driven: float = 0.0
+    turned: float = 0.0
     keypoint_detector: CanonicalDetectorConfig = CanonicalDetectorConfig()
     head_pose: HeadPoseConfig = HeadPoseConfig()
     dense_motion: VolumeMotionConfig = VolumeMotionConfig()
@@ -79,6 +83,10 @@ class FaceVid2VidConfig:
             raise ConfigError(f"keypoint_dropout must be from 0 to below 1, not {self.keypoint_dropout}.")
         if not 0 <= self.mesh_driven <= 1:
             raise ConfigError(f"mesh_driven must be from 0 to 1, not {self.mesh_driven}.")
+        if not 0 <= self.turned <= LARGEST_TURN:
+            raise ConfigError(f"turned must be degrees from 0 to {LARGEST_TURN:g}, not {self.turned}.")
+        if self.turned and self.keypoints == "direct":
+            raise ConfigError("turned needs composed keypoints: those that are detected directly have no pose.")
         if self.mesh_driven and self.keypoints != "composed":
             raise ConfigError("mesh_driven needs keypoints='composed'.")
         if (self.mesh_driven or self.keypoints == "mesh") and self.num_keypoints > len(HEAD_KEYPOINTS):
@@ -205,13 +213,15 @@ class SourceFeatures(NamedTuple):
 
 class Generated(NamedTuple):
     """The generator's output: `prediction [N, H, W, C]` in [0, 1], the `motion` behind it, the `warped` volume, and the
-    source warped at full resolution (`skip`) with its `share [N, H, W, 1]`, None without `source_skip`."""
+    source warped at full resolution (`skip`) with its `share [N, H, W, 1]`, None without `source_skip`; `turned` is the
+    motion of other heads, where they were given."""
 
     prediction: Any
     motion: VolumeMotion
     warped: Any
     skip: Any = None
     share: Any = None
+    turned: VolumeMotion | None = None
 
 
 class Generator(nn.Module):
@@ -283,11 +293,29 @@ class Generator(nn.Module):
         return sample(volume, flow, align_corners=self.config.align_corners)
 
     def __call__(
-        self, source: Float[Array, "n h w c"], source_head: HeadMotion, driving_head: HeadMotion, train: bool = False
+        self,
+        source: Float[Array, "n h w c"],
+        source_head: HeadMotion,
+        driving_head: HeadMotion,
+        train: bool = False,
+        turned_head: HeadMotion | None = None,
     ) -> Generated:
-        """Source images in [0, 1] and both heads -> N generated frames."""
+        """Source images in [0, 1] and both heads -> N generated frames; with other heads of the N sources, their motion
+        too, which is not decoded."""
         encoded = self.encode(source, train)
-        return self.decode(encoded, self.motion(encoded, source_head, driving_head, train), train)
+        if turned_head is None:
+            return self.decode(encoded, self.motion(encoded, source_head, driving_head, train), train)
+        # One pass over both, so that batch statistics are those of both.
+        twice = encoded._replace(compressed=_interleaved(encoded.compressed, encoded.compressed))
+        heads = jax.tree.map(_interleaved, (source_head, driving_head), (source_head, turned_head))
+        both = self.motion(twice, *heads, train)
+        motion, turned = jax.tree.map(lambda x: x[::2], both), jax.tree.map(lambda x: x[1::2], both)
+        return self.decode(encoded, motion, train)._replace(turned=turned)
+
+
+def _interleaved(a: Array, b: Array) -> Array:
+    """Rows of both in turn: a batch that is divided over devices stays where it is."""
+    return jnp.stack([a, b], 1).reshape(2 * len(a), *a.shape[1:])
 
 
 # --- the networks of a config -------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import numpy as np
 from avfr_jax import landmarks as points
 from avfr_jax.models._apertures import Palette, measure_palette, paint_apertures
 from avfr_jax.motion import FaceMesh
-from avfr_jax.motion.face_mesh import SKULL_CENTRE
+from avfr_jax.motion.face_mesh import SKULL_CENTRE, SKULL_RADII
 from avfr_jax.ops import tps
 from avfr_jax.ops.grids import pixel_grid
 from avfr_jax.typing import Array, Float
@@ -312,7 +312,7 @@ def _hidden(driving: FaceMesh) -> Float[Array, "n k"]:
     ellipsoid.
     """
     shape = driving.shape[:, np.array(points.CONTROL)]
-    normal = (shape - SKULL_CENTRE) / jnp.array([1.35, 1.75, 1.5], jnp.float32) ** 2
+    normal = (shape - SKULL_CENTRE) / SKULL_RADII**2
     normal /= jnp.linalg.norm(normal, axis=-1, keepdims=True)
     towards_camera = -jnp.einsum("nj,nkj->nk", driving.rotation[:, 2], normal)
     return 1 - jnp.clip(towards_camera / 0.2, 0, 1)

@@ -18,6 +18,9 @@ from avfr_jax.typing import Array, Bool, Float
 SKULL_CENTRE = np.array([0.0, 0.2, 1.1], np.float32)
 """Centre of the ellipsoid that stands for the skull, in the frame of `FaceMesh.shape`."""
 
+SKULL_RADII = np.array([1.35, 1.75, 1.5], np.float32)
+"""Its radii about that frame's axes."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

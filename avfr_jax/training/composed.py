@@ -29,6 +29,7 @@ class Mode(NamedTuple):
       dtype: of the computation.
       remat: recompute the generator's activations in the backward pass.
       transform: detect keypoints of randomly warped driving frames too.
+      turn: estimate the motion of randomly turned sources too.
       generate: a loss term reads the generated images. A family may leave its generator out otherwise.
     """
 
@@ -38,6 +39,7 @@ class Mode(NamedTuple):
     remat: bool = False
     transform: bool = False
     generate: bool = True
+    turn: bool = False
 
     def apply(
         self, module: Any, variables: Any, *arguments: Any, remat: bool = False, method: Any = None, **named: Any
@@ -161,7 +163,8 @@ class ComposedObjective:
     ) -> Gradients:
         """See `Objective.gradients`."""
         generate = any(getattr(term, "GENERATED", True) for term in self.terms)
-        mode = Mode(True, axis_name, self.dtype, self.remat, "transformed" in self._read, generate)
+        transform, turn = (name in self._read for name in ("transformed", "turned"))
+        mode = Mode(True, axis_name, self.dtype, self.remat, transform, generate, turn)
 
         def generator_side(params: dict[str, Any]) -> Any:
             own = {name: {**variables[name], "params": params[name]} for name in self.averaged}

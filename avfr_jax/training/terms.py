@@ -2,8 +2,9 @@
 
 `NAME` is a term's name in metrics (`loss/NAME`) and settings (`--losses.NAME.weight`). `READS` names the parts of
 `Forward` beyond prediction and target that it needs: `landmarks`, `keypoints`, `jacobians`, `heads` (face-vid2vid's),
-`mesh_points` (a point of the face mesh for each of its keypoints), `motion` (of the generator), `warped`,
-`mouth_opening`, or `judgement`, for the terms that read the discriminator's output instead.
+`mesh_points` (a point of the face mesh for each of its keypoints), `motion` (of the generator), `turned` (its motion of
+sources that are turned at random), `warped`, `mouth_opening`, or `judgement`, for the terms that read the
+discriminator's output instead.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from avfr_jax.backbones.perceptual import (
 )
 from avfr_jax.errors import MissingBackendError
 from avfr_jax.faces.face_parts import face_part_masks
+from avfr_jax.faces.mesh_head import turned_landmarks
 from avfr_jax.metrics import image
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import upsample_nearest
@@ -178,6 +180,23 @@ class MeshFlow:
         flow = forward.outputs["motion"].displacement
         sampled = grid_sample_2d(flow, jnp.nan_to_num(driving)[:, None], padding="border")[:, 0]
         return losses.known_l1(sampled, source - driving)
+
+
+@dataclasses.dataclass(frozen=True)
+class TurnedFlow:
+    """`MeshFlow` of sources turned at random (`FaceVid2VidConfig.turned`), at the landmarks that stay in view: the face
+    mesh, turned as a rigid body, says where each of them goes."""
+
+    NAME: ClassVar[str] = "turned_flow"
+    READS: ClassVar[Reads] = ("landmarks", "turned")
+    weight: float = 20.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        motion, rotation = forward.outputs["turned"]
+        source = widen(forward.batch["source_landmarks"])
+        turned = turned_landmarks(source, rotation)
+        sampled = grid_sample_2d(motion.displacement, jnp.nan_to_num(turned)[:, None], padding="border")[:, 0]
+        return losses.known_l1(sampled, source[..., :2] - turned)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ import dataclasses
 from avfr_jax.models.dense_motion_3d import VolumeMotionConfig
 from avfr_jax.models.face_vid2vid import FaceVid2VidConfig
 from avfr_jax.models.volume_generators import VolumeGeneratorConfig
-from avfr_jax.training.terms import FaceParts, MeshFlow, PyramidL1, Structural, WarpedL1
+from avfr_jax.training.terms import FaceParts, MeshFlow, PyramidL1, Structural, TurnedFlow, WarpedL1
 from experiments.configs.mesh_fomm128 import CONFIG as MESH
 
 MODEL = FaceVid2VidConfig(
@@ -30,6 +30,7 @@ MODEL = FaceVid2VidConfig(
     spectral=False,
     keypoints="mesh",
     keypoint_dropout=0.5,
+    turned=45.0,
     dense_motion=VolumeMotionConfig(
         block_expansion=16, num_blocks=3, max_features=128, compress=2, scale_factor=0.5, kernel=3
     ),
@@ -53,6 +54,7 @@ CONFIG = dataclasses.replace(
         FaceParts(2.0),
         WarpedL1(5.0),
         MeshFlow(20.0),
+        TurnedFlow(20.0),
     ),
     optimiser=dataclasses.replace(MESH.optimiser, learning_rate=5e-4, b1=0.9),
     data=dataclasses.replace(MESH.data, priors=False),

@@ -7,8 +7,8 @@ With few clips keypoints do not find the head's geometry by themselves: they are
 face mesh in three dimensions, and rotation and translation to be the mesh's; `--losses.mesh_keypoints 0` and its
 neighbours switch that off. Half of the pairs drive the generator with the mesh itself. The estimators alone, before,
 cost a fifth of a step: with `--losses.pyramid_l1 0 --losses.structural 0 --losses.face_parts 0 --losses.warped_l1 0
---losses.mesh_flow 0` no loss reads what is generated, and the generator is not run; that run's model is the
-`--init_from` of the whole.
+--losses.mesh_flow 0 --losses.turned_flow 0` no loss reads what is generated, and the generator is not run; that run's
+model is the `--init_from` of the whole.
 
 Expected: after 750 steps of sixteen pairs of the estimators alone the mean error of a keypoint's coordinate is 0.049 of
 half a frame, of the three angles together 12 degrees (from 0.28 and 19), and both still fall. The whole was not run to

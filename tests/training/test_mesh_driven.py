@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avfr_jax.errors import ConfigError
-from avfr_jax.faces.mesh_head import mesh_head
+from avfr_jax.faces.mesh_head import mesh_head, turned_landmarks
 from avfr_jax.landmarks import HEAD_KEYPOINTS, RIGID, canonical_face
 from avfr_jax.models import face_vid2vid
 from avfr_jax.models.dense_motion_3d import VolumeMotion
@@ -19,7 +19,7 @@ from avfr_jax.training.composed import ComposedObjective
 from avfr_jax.training.forward import Forward
 from avfr_jax.training.head_terms import Deformation, MeshKeypoints
 from avfr_jax.training.objectives.face_vid2vid import TASK, _for_generator
-from avfr_jax.training.terms import MeshFlow, PyramidL1
+from avfr_jax.training.terms import MeshFlow, PyramidL1, TurnedFlow
 from tests.training.networks import FACE_VID2VID
 
 CONFIG = dataclasses.replace(FACE_VID2VID, keypoint_dropout=0.0)
@@ -135,3 +135,62 @@ def test_mesh_flow_is_the_landmarks_displacement():
     np.testing.assert_allclose(loss(right), 0, atol=1e-6)
     np.testing.assert_allclose(loss(jnp.zeros((3, 8, 8, 2))), 2 / 3 * 0.15, atol=1e-5)  # one of three has no face
     assert bool(jnp.isfinite(jax.grad(loss)(right + 0.1)).all())
+
+
+def test_landmarks_of_turned_heads():
+    face = 0.1 * jnp.asarray(canonical_face())
+    landmarks = jnp.stack([face, face, face + jnp.asarray([0.8, 0, 0]), face * jnp.nan])
+    angles = jnp.asarray([0.0, 40, 40, 40])
+    turned = np.asarray(turned_landmarks(landmarks, euler_to_matrix(angles, 0 * angles, 0 * angles)))
+    seen = np.isfinite(turned).all(-1)
+    assert seen[0].mean() > 0.9
+    assert not seen[3].any()
+    np.testing.assert_allclose(turned[0][seen[0]], face[seen[0], :2], atol=1e-5)
+    nose, cheeks = 1, [234, 454]
+    assert seen[1, nose]
+    assert seen[1, cheeks].sum() == 1  # one cheek is behind the head now
+    # The whole head moves with its centre, and what leaves the frame is left out.
+    assert seen[2].sum() < seen[1].sum()
+    both = seen[1] & seen[2]
+    np.testing.assert_allclose(turned[2][both] - turned[1][both], [[0.8, 0]] * both.sum(), atol=1e-5)
+    # Points near the camera move one way, points behind the centre the other.
+    depth = canonical_face()[:, 2] - canonical_face()[list(RIGID), 2].mean()
+    shift = turned[1][seen[1], 0] - np.cos(np.radians(40)) * face[seen[1], 0]
+    np.testing.assert_array_equal(
+        np.sign(shift[np.abs(shift) > 0.02]),
+        np.sign(shift[0] * depth[0]) * np.sign(depth[seen[1]][np.abs(shift) > 0.02]),
+    )
+
+
+def test_turned_flow_is_met_by_the_rigid_turn_alone():
+    landmarks = _meshes()[0]
+    rotation = euler_to_matrix(*jnp.asarray([[30.0, -30, 0], [0, 0, 10], [0, 0, 0]]))
+    turned = turned_landmarks(landmarks, rotation)
+
+    def loss(flow):
+        motion = VolumeMotion(None, None, None, flow)
+        return TurnedFlow(1.0)(
+            Forward(None, None, {}, {"source_landmarks": landmarks}, outputs={"turned": (motion, rotation)}), {}
+        )
+
+    still = loss(jnp.zeros((3, 8, 8, 2)))
+    np.testing.assert_allclose(still, jnp.nan_to_num(jnp.abs(landmarks[..., :2] - turned)).mean(), rtol=1e-5)
+    assert bool(jnp.isfinite(jax.grad(loss)(jnp.full((3, 8, 8, 2), 0.1))).all())
+
+
+def test_sources_are_turned_beside_the_pairs():
+    config = dataclasses.replace(CONFIG, keypoints="mesh", turned=40.0, keypoint_dropout=0.5)
+    terms = (PyramidL1(1.0), TurnedFlow(20.0))
+    gradients, cost = _gradients(terms, config)
+    assert float(gradients.metrics["loss/turned_flow"]) > 0
+    moved = jax.tree.map(jnp.abs, gradients.grads["generator"]["dense_motion"])
+    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(moved))
+    pairs, alone = _gradients(terms[:1], config)
+    assert cost > alone  # without the term sources are not turned
+    np.testing.assert_allclose(gradients.metrics["l1"], pairs.metrics["l1"], rtol=0.2)
+    with pytest.raises(ConfigError, match="turned_flow reads turned"):
+        _gradients(terms, dataclasses.replace(config, turned=0.0))
+    with pytest.raises(ConfigError, match="from 0 to 60"):
+        dataclasses.replace(config, turned=61.0)
+    with pytest.raises(ConfigError, match="no pose"):
+        dataclasses.replace(CONFIG, turned=10.0, keypoints="direct")

@@ -16,6 +16,7 @@ from avfr_jax.faces.mesh_head import MeshHead, mesh_head
 from avfr_jax.landmarks import HEAD_KEYPOINTS
 from avfr_jax.models import face_vid2vid
 from avfr_jax.motion import HeadMotion, Keypoints
+from avfr_jax.ops.rotations import euler_to_matrix
 from avfr_jax.ops.tps import RandomWarp, control_grid, warp_frames
 from avfr_jax.training.composed import Mode
 from avfr_jax.training.forward import Forward, Heads
@@ -123,9 +124,11 @@ def forward(
     if mode.generate:
         module = face_vid2vid.generator(config, axis_name=mode.axis_name, dtype=mode.dtype)
         given = _pair(heads) if random is None else _for_generator(_pair(heads), meshes, random, config.mesh_points)
-        generated, new = mode.apply(module, variables["generator"], frames["source"], *given, remat=mode.remat)
+        turn = None if random is None or not mode.turn else random["turned"]
+        named = {} if turn is None else {"turned_head": _turned(given, turn)}
+        generated, new = mode.apply(module, variables["generator"], frames["source"], *given, remat=mode.remat, **named)
         prediction, statistics = generated.prediction, statistics | {"generator": new}
-        outputs |= {"motion": generated.motion, "warped": generated.skip}
+        outputs |= {"motion": generated.motion, "warped": generated.skip, "turned": (generated.turned, turn)}
     return Forward(
         prediction,
         frames["driving"],
@@ -159,6 +162,13 @@ def _for_generator(
     return source, driving
 
 
+def _turned(heads: tuple[HeadMotion, HeadMotion], rotation: Array) -> HeadMotion:
+    """The sources' own heads turned, with as many keypoints as the driving ones."""
+    source, driving = heads
+    turned = dataclasses.replace(source, rotation=rotation @ source.rotation)
+    return turned if driving.count is None else face_vid2vid.drop_keypoints(turned, driving.count)
+
+
 def _where(chosen: Array, other: Array, own: Array) -> Array:
     return jnp.where(chosen.reshape(-1, *(1,) * (own.ndim - 1)), other, own)
 
@@ -182,12 +192,15 @@ def _mesh_heads(config: face_vid2vid.FaceVid2VidConfig, meshes: tuple[MeshHead, 
 
 
 def sample(config: face_vid2vid.FaceVid2VidConfig, key: Array, size: int) -> dict[str, Any]:
-    """Random warps; with keypoint dropout, the keypoints that each driving frame keeps; with `mesh_driven`, the pairs
-    whose generator is driven by meshes."""
+    """Random warps; with keypoint dropout, the keypoints that each driving frame keeps; with `turned`, the rotation of
+    each source; with `mesh_driven`, the pairs whose generator is driven by meshes."""
     warps, dropout, mesh = jax.random.split(key, 3)
     drawn = animation.sample_warps(config, warps, size)
     if config.keypoint_dropout:
         drawn["kept"] = jax.random.randint(dropout, (size,), config.min_keypoints, config.num_keypoints + 1)
+    if config.turned:
+        angles = config.turned * jax.random.uniform(jax.random.fold_in(mesh, 1), (3, size), minval=-1.0)
+        drawn["turned"] = euler_to_matrix(*(angles * jnp.asarray([[1.0], [0.5], [0.5]])))
     if config.mesh_driven:
         drawn["mesh_driven"] = jax.random.bernoulli(mesh, config.mesh_driven, (size,))
     return drawn
@@ -210,6 +223,7 @@ def provides(config: face_vid2vid.FaceVid2VidConfig) -> tuple[str, ...]:
         *(("heads",) if composed else ()),
         *(("mesh_points",) if composed and config.num_keypoints <= len(HEAD_KEYPOINTS) else ()),
         "motion",
+        *(("turned",) if config.turned else ()),
         *(("warped",) if config.generator.source_skip else ()),
     )
 
