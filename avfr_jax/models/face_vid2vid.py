@@ -184,7 +184,8 @@ def motion_spec(config: FaceVid2VidConfig) -> HeadSpec:
     """Layout of the heads that a config's networks give."""
     # The first release of the unofficial program turns heads about other axes than those of their angles.
     turns = config.keypoints != "direct" and config.compatibility != "unofficial-beta"
-    return HeadSpec(config.num_keypoints, config.min_keypoints if config.keypoint_dropout else None, turns)
+    fewest = config.min_keypoints if config.keypoint_dropout else None
+    return HeadSpec(config.num_keypoints, fewest, turns, pitch_up=config.compatibility == "unofficial")
 
 
 def drop_keypoints(heads: HeadMotion, count: Int[Array, " n"]) -> HeadMotion:

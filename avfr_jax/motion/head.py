@@ -66,6 +66,8 @@ class HeadSpec(MotionSpec):
       min_keypoints: the fewest that the model was trained to move a frame with; None needs all.
       turns: whether a changed rotation turns the head in the picture; False where the keypoints are all expression, or
         turn about other axes.
+      pitch_up: the pitch of `HeadMotion.rotation` grows upwards, as Hopenet's, which the unofficial program's networks
+        were trained with; the sign of the other angles is as usual, so that it is no rotation of these axes.
     """
 
     needs_source = True
@@ -73,6 +75,7 @@ class HeadSpec(MotionSpec):
     num_keypoints: int
     min_keypoints: int | None = None
     turns: bool = True
+    pitch_up: bool = False
 
     @property
     def max_turn(self) -> float:
@@ -162,21 +165,36 @@ class HeadSpec(MotionSpec):
 
     def head_rotation(self, motion: HeadMotion) -> Float[Array, "n 3 3"]:
         """See `MotionSpec.head_rotation`."""
-        return jnp.asarray(motion.rotation) if self.turns else super().head_rotation(motion)
+        return self.seen(motion.rotation) if self.turns else super().head_rotation(motion)
+
+    def seen(self, rotation: Float[Array, "n 3 3"]) -> Float[Array, "n 3 3"]:
+        """Rotations of the model as a viewer sees them, and back: with `pitch_up` the pitch changes its sign."""
+        if not self.pitch_up:
+            return jnp.asarray(rotation)
+        yaw, pitch, roll = matrix_to_euler(rotation)
+        return euler_to_matrix(yaw, -pitch, roll)
 
     def _turned(
         self, source: HeadMotion, moved: HeadMotion, rest: HeadMotion, change: PoseChange, limit: Any, absolute: bool
     ) -> Turned:
         """See `MotionSpec.turn`: R ← R_u R and t ← t + t_u (section 3 of the paper); the head is scaled about its
         translation."""
-        return Turned(*_turn(source, moved, rest, change, limit, absolute))
+        return Turned(*_turn(self, source, moved, rest, change, limit, absolute))
 
 
-@partial(jax.jit, static_argnums=5)
+@partial(jax.jit, static_argnums=(0, 6))
 def _turn(
-    source: HeadMotion, moved: HeadMotion, rest: HeadMotion, change: PoseChange, limit: Any, absolute: bool
+    spec: HeadSpec,
+    source: HeadMotion,
+    moved: HeadMotion,
+    rest: HeadMotion,
+    change: PoseChange,
+    limit: Any,
+    absolute: bool,
 ) -> tuple[HeadMotion, Bool[Array, " n"]]:
-    rotation, limited = turned_rotation(moved.rotation, source.rotation, change.rotation, limit, absolute)
+    own, still = (spec.head_rotation(motion) for motion in (moved, source))
+    rotation, limited = turned_rotation(own, still, change.rotation, limit, absolute)
+    rotation = moved.rotation if change.rotation is None else spec.seen(rotation)
     if change.translation is None:
         return dataclasses.replace(moved, rotation=rotation), limited
     place = jnp.broadcast_to(rest.translation, moved.translation.shape) if absolute else moved.translation

@@ -176,6 +176,15 @@ def test_beta_release_turns_about_other_axes():
     _near(jnp.stack(matrix_to_euler(turned))[:, 0] / 3.14 * np.pi, [20, 10, 30], 1e-3)
 
 
+def test_pitch_of_imported_weights_grows_upwards():
+    specs = [
+        face_vid2vid.motion_spec(c)
+        for c in (face_vid2vid.vox_256(), face_vid2vid.vox_256_beta(), face_vid2vid.FaceVid2VidConfig())
+    ]
+    assert [spec.pitch_up for spec in specs] == [True, False, False]
+    assert [spec.turns for spec in specs] == [True, False, True]
+
+
 def test_published_sizes():
     """Parameters of the unofficial program's networks, its anti-alias kernel left out."""
     config = face_vid2vid.vox_256()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from avfr_jax.motion import HeadMotion, HeadSpec
+from avfr_jax.motion.view import PoseChange, rotation_of
 from avfr_jax.ops.rotations import euler_to_matrix, matrix_to_euler
 
 SPEC = HeadSpec(5)
@@ -69,3 +70,24 @@ def test_the_first_keypoints_alone_may_be_in_use():
     np.testing.assert_array_equal(spec.retarget(heads[0], some, some[1], mode="absolute").count, [5, 3, 2])
     assert np.asarray(heads.in_use).all()
     assert spec.retarget(heads[0], heads, heads[1]).count is None
+
+
+def test_a_pitch_that_grows_upwards_is_turned_as_the_viewer_sees_it():
+    """The unofficial program's networks: Hopenet's angles, of which only the pitch has another sign than ours."""
+    angles = np.array([[20.0, -10.0, 5.0], [0.0, 0.0, 0.0]], np.float32)  # yaw, pitch, roll as Hopenet gives them
+    heads = _heads([0.0, 0.0])
+    heads = HeadMotion(heads.canonical, euler_to_matrix(*jnp.asarray(angles).T), heads.translation, heads.expression)
+    spec = HeadSpec(5, pitch_up=True)
+    seen = euler_to_matrix(*(jnp.asarray(angles) * jnp.asarray([1, -1, 1])).T)
+    np.testing.assert_allclose(spec.head_rotation(heads), seen, atol=1e-5)
+
+    up = PoseChange(rotation_of(np.array([[0.0, 15.0, 0.0]], np.float32)))
+    turned = spec.turn(heads[1], heads[1:], up)
+    np.testing.assert_allclose(np.stack(matrix_to_euler(turned.motion.rotation), -1), [[0, 15, 0]], atol=1e-3)
+    usual = SPEC.turn(heads[1], heads[1:], up)
+    np.testing.assert_allclose(np.stack(matrix_to_euler(usual.motion.rotation), -1), [[0, -15, 0]], atol=1e-3)
+    # As the viewer sees it, R_u R; and nothing asked changes nothing.
+    oblique = PoseChange(rotation_of(np.array([[10.0, 15.0, 3.0]], np.float32)))
+    moved = spec.turn(heads[0], heads[:1], oblique)
+    np.testing.assert_allclose(spec.head_rotation(moved.motion), oblique.rotation @ seen[:1], atol=1e-5)
+    np.testing.assert_array_equal(spec.turn(heads[0], heads, PoseChange()).motion.rotation, heads.rotation)
