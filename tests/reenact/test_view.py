@@ -1,5 +1,6 @@
 """Portraits with a head pose asked for, with and without a driver."""
 
+import dataclasses
 import functools
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from avfr_jax.landmarks import canonical_face
 from avfr_jax.motion import FaceMesh, KeypointSpec, Orbit, View
 from avfr_jax.motion.view import rotation_of
 from avfr_jax.reenact import Reenactor
+from data.synthetic_heads import Renderer, sample_identity, sample_motion, sample_scene
 from tests.media_fixtures import astronaut, moved
 from tests.reenact.stub import Stub
 
@@ -72,6 +74,20 @@ def test_a_source_in_profile_is_refused_and_a_turned_one_warned_about(frames):
     with pytest.raises(FaceError, match="profile"):
         next(Reenactor(TurnedStub(65.0), crop="none", view=View((0.0, 0.0, 0.0))).steps(frames[0], None, None))
     next(Reenactor(TurnedStub(65.0), crop="none").steps(frames[0], frames, None))  # as it always did
+
+
+@pytest.mark.parametrize(("yaw", "refused"), [(40.0, False), (-75.0, True)])
+def test_rendered_profiles_are_told_from_turned_heads(yaw, refused):
+    renderer = Renderer(sample_identity(9), sample_scene(3), 256)
+    still = np.zeros(1)
+    motion = dataclasses.replace(sample_motion(9, 1, 25), yaw=still + yaw, pitch=still, roll=still)
+    steps = Reenactor("landmark-warp", view=View((0.0, 0.0, 0.0))).steps(renderer.frame(motion, 0).image, None, None)
+    if refused:
+        with pytest.raises(FaceError, match="both eyes"):
+            next(steps)
+    else:
+        next(steps)
+        assert "turned by 3" in steps.report.warnings[0]
 
 
 def test_what_cannot_be_turned_is_refused(frames):
