@@ -43,27 +43,26 @@ class MeshHead:
       translation: `[N, 3]` t: the centre of the points that move with the skull, at depth 0.
       positions: `[N, K, 3]` x: (x, y) of the landmarks in [-1, 1], z in their units from the centre, `DEPTH_SCALE`
         times the mesh's.
+      points: the landmarks' indices.
     """
 
     rotation: Any
     translation: Any
     positions: Any
+    points: tuple[int, ...] = dataclasses.field(metadata={"static": True})
 
     @property
     def canonical(self) -> Any:
         """`[N, K, 3]` x_c, expression included: the points of the head seen from the front, around its centre."""
         return jnp.einsum("nji,nkj->nki", self.rotation, self.positions - self.translation[:, None])
 
-    def motion(self, points: tuple[int, ...]) -> HeadMotion:
+    def motion(self) -> HeadMotion:
         """The heads as canonical keypoints, rotation, translation and expression, whose composition (face-vid2vid, eq.
         1) is `positions`. Canonical keypoints that move with the skull are the person's own; the others, which the
         expression moves, are the average face's at the person's size.
-
-        Args:
-          points: the landmarks' indices, as in `mesh_head`.
         """
-        own, rigid = self.canonical, np.isin(points, RIGID)
-        average = _average(points).astype(own.dtype)
+        own, rigid = self.canonical, np.isin(self.points, RIGID)
+        average = _average(self.points).astype(own.dtype)
         among = average[rigid]
         size = jnp.einsum("nkd,kd->n", own[:, rigid], among) / (among**2).sum()
         canonical = jnp.where(rigid[:, None], own, size[:, None, None] * average)
@@ -78,7 +77,7 @@ def mesh_head(landmarks: Float[Array, "n 478 3"], points: tuple[int, ...]) -> Me
     centre = landmarks[:, np.array(RIGID)].mean(1)
     depth = DEPTH_SCALE * (landmarks[:, np.array(points), 2] - centre[:, 2:])
     positions = jnp.concatenate([landmarks[:, np.array(points), :2], depth[..., None]], -1)
-    return MeshHead(mesh_rotations(landmarks), centre * jnp.asarray([1, 1, 0], centre.dtype), positions)
+    return MeshHead(mesh_rotations(landmarks), centre * jnp.asarray([1, 1, 0], centre.dtype), positions, points)
 
 
 def turned_landmarks(landmarks: Float[Array, "n 478 3"], rotation: Float[Array, "n 3 3"]) -> Float[Array, "n 478 2"]:

@@ -81,7 +81,7 @@ def estimate(config: FaceVid2VidConfig, variables: Any, frames: Float[Array, "n 
 @partial(jax.jit, static_argnums=0)
 def mesh_motion(config: FaceVid2VidConfig, landmarks: Float[Array, "n 478 3"]) -> HeadMotion:
     """Heads of N frames from normalised landmarks, with `keypoints="mesh"`."""
-    return mesh_head(landmarks, config.mesh_points).motion(config.mesh_points)
+    return mesh_head(landmarks, config.mesh_points).motion()
 
 
 @partial(jax.jit, static_argnums=0)

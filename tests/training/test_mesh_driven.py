@@ -44,7 +44,7 @@ def test_the_meshes_drive_the_chosen_pairs_with_a_face():
     points = HEAD_KEYPOINTS[:4]
     meshes = tuple(mesh_head(x, points) for x in _meshes())
     own = _heads(0), _heads(1)
-    given = _for_generator(own, meshes, {"mesh_driven": jnp.asarray([True, False, True])}, points)
+    given = _for_generator(own, meshes, {"mesh_driven": jnp.asarray([True, False, True])})
     for before, mesh, after in zip(own, meshes, given, strict=True):
         # Up to the depth, which is scaled, so that turned heads are not quite rigid.
         np.testing.assert_allclose(after.positions[0, :, :2], mesh.positions[0, :, :2], atol=0.02)
@@ -102,7 +102,7 @@ def test_positions_tell_the_estimator_where_a_pattern_is():
 def test_heads_of_the_mesh_compose_to_its_points():
     points = HEAD_KEYPOINTS
     mesh = mesh_head(_meshes()[0], points)
-    heads = mesh.motion(points)
+    heads = mesh.motion()
     np.testing.assert_allclose(heads.positions, mesh.positions, atol=1e-5)
     rigid = np.isin(points, RIGID)
     assert float(jnp.abs(heads.expression[:, rigid]).max()) < 1e-5

@@ -123,7 +123,7 @@ def forward(
     prediction = frames["source"]
     if mode.generate:
         module = face_vid2vid.generator(config, axis_name=mode.axis_name, dtype=mode.dtype)
-        given = _pair(heads) if random is None else _for_generator(_pair(heads), meshes, random, config.mesh_points)
+        given = _pair(heads) if random is None else _for_generator(_pair(heads), meshes, random)
         turn = None if random is None or not mode.turn else random["turned"]
         named = {} if turn is None else {"turned_head": _turned(given, turn)}
         generated, new = mode.apply(module, variables["generator"], frames["source"], *given, remat=mode.remat, **named)
@@ -146,7 +146,6 @@ def _for_generator(
     heads: tuple[HeadMotion, HeadMotion],
     meshes: tuple[MeshHead, MeshHead] | None,
     random: Mapping[str, Any],
-    points: tuple[int, ...],
 ) -> tuple[HeadMotion, HeadMotion]:
     """Heads of source and driving frames that the generator is trained with."""
     source, driving = heads
@@ -155,7 +154,7 @@ def _for_generator(
         chosen = random["mesh_driven"] & known[0] & known[1]
         source, driving = (
             jax.tree.map(partial(_where, chosen), other, own)
-            for other, own in zip(_mesh_motion(meshes, points), heads, strict=True)
+            for other, own in zip(_mesh_motion(meshes), heads, strict=True)
         )
     if "kept" in random:
         driving = face_vid2vid.drop_keypoints(driving, random["kept"])
@@ -173,9 +172,9 @@ def _where(chosen: Array, other: Array, own: Array) -> Array:
     return jnp.where(chosen.reshape(-1, *(1,) * (own.ndim - 1)), other, own)
 
 
-def _mesh_motion(meshes: tuple[MeshHead, MeshHead], points: tuple[int, ...]) -> tuple[HeadMotion, HeadMotion]:
+def _mesh_motion(meshes: tuple[MeshHead, MeshHead]) -> tuple[HeadMotion, HeadMotion]:
     """Face meshes as heads with the source's canonical keypoints."""
-    source, driving = (mesh.motion(points) for mesh in meshes)
+    source, driving = (mesh.motion() for mesh in meshes)
     return source, dataclasses.replace(driving, canonical=source.canonical)
 
 
@@ -188,7 +187,7 @@ def _mesh_heads(config: face_vid2vid.FaceVid2VidConfig, meshes: tuple[MeshHead, 
         seen = jnp.isfinite(head.positions).all((1, 2))
         return jax.tree.map(lambda x, none: _where(seen, x, jnp.broadcast_to(none, x.shape)), head, nothing)
 
-    return dict(zip(("source", "driving"), map(known, _mesh_motion(meshes, config.mesh_points)), strict=True))
+    return dict(zip(("source", "driving"), map(known, _mesh_motion(meshes)), strict=True))
 
 
 def sample(config: face_vid2vid.FaceVid2VidConfig, key: Array, size: int) -> dict[str, Any]:
