@@ -20,7 +20,14 @@ from avfr_jax.models.canonical_keypoints import CanonicalDetector, CanonicalDete
 from avfr_jax.models.dense_motion_3d import VolumeDenseMotion, VolumeMotion, VolumeMotionConfig
 from avfr_jax.models.discriminators import DiscriminatorConfig, MultiScaleDiscriminator
 from avfr_jax.models.head_pose import HeadPose, HeadPoseConfig, HeadPoseEstimator
-from avfr_jax.models.volume_generators import Painter, PlainDecoder, Projection, SpadeDecoder, VolumeGeneratorConfig
+from avfr_jax.models.volume_generators import (
+    Painter,
+    PlainDecoder,
+    Projection,
+    SpadeDecoder,
+    VolumeGeneratorConfig,
+    reduced,
+)
 from avfr_jax.motion import HeadMotion, HeadSpec
 from avfr_jax.motion.view import LARGEST_TURN
 from avfr_jax.ops.resize import resize_linear
@@ -91,6 +98,10 @@ class FaceVid2VidConfig:
             raise ConfigError("mesh_driven needs keypoints='composed'.")
         if (self.mesh_driven or self.keypoints == "mesh") and self.num_keypoints > len(HEAD_KEYPOINTS):
             raise ConfigError(f"The face mesh has {len(HEAD_KEYPOINTS)} keypoints, not {self.num_keypoints}.")
+        if self.generator.reduce < 1 or self.image_size % self.generator.reduce:
+            raise ConfigError(f"generator.reduce must divide image_size, not be {self.generator.reduce}.")
+        if self.generator.reduce > 1 and not self.generator.source_skip:
+            raise ConfigError("generator.reduce needs generator.source_skip: nothing else has the frames' size.")
         if self.keypoint_dropout and self.keypoints == "direct":
             raise ConfigError("keypoint_dropout needs composed keypoints: without expression those have a place.")
 
@@ -265,7 +276,7 @@ class Generator(nn.Module):
 
     def encode(self, source: Float[Array, "n h w c"], train: bool = False) -> SourceFeatures:
         """Everything that depends on the source alone."""
-        volume = self.appearance(source, train)
+        volume = self.appearance(reduced(source, self.config.generator.reduce), train)
         return SourceFeatures(source, volume, self.dense_motion.compress(volume, train))
 
     def motion(

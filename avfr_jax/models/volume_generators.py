@@ -13,7 +13,7 @@ from avfr_jax.nn.layers import Conv
 from avfr_jax.nn.spade import SpadeResBlock
 from avfr_jax.ops.grids import pixel_grid
 from avfr_jax.ops.precision import widen
-from avfr_jax.ops.resize import resize_linear, upsample_nearest
+from avfr_jax.ops.resize import average_pool, resize_linear, upsample_nearest
 from avfr_jax.ops.sampling import grid_sample_2d
 from avfr_jax.ops.volumes import to_image
 from avfr_jax.typing import Array, Float
@@ -36,6 +36,8 @@ class VolumeGeneratorConfig:
       estimate_occlusion_map: multiply the features by an estimated occlusion map.
       source_skip: mix the picture decoded with the source itself, warped at full resolution by the flow projected onto
         the image, so that the decoder need only paint what the source does not show.
+      reduce: the networks see the source and paint at 1 / reduce of the frames' size; the warped source of
+        `source_skip` alone has the whole size. Weights fit any value.
     """
 
     kind: Literal["plain", "spade"] = "plain"
@@ -49,6 +51,7 @@ class VolumeGeneratorConfig:
     spade_hidden: int = 128
     estimate_occlusion_map: bool = True
     source_skip: bool = False
+    reduce: int = 1
 
     @property
     def decoder_width(self) -> int:
@@ -125,6 +128,11 @@ class SpadeDecoder(nn.Module):
         return nn.leaky_relu(x, 0.2)
 
 
+def reduced(image: Float[Array, "n h w c"], factor: int) -> Float[Array, "n h2 w2 c"]:
+    """Means over squares of `factor` pixels."""
+    return image if factor == 1 else average_pool(image, (factor, factor))
+
+
 class Painted(NamedTuple):
     """N pictures `[N, H, W, C]` in [0, 1]: the `prediction`; and where the source is mixed in, the source `warped` and
     its `share` `[N, H, W, 1]` in the prediction, else None."""
@@ -157,15 +165,16 @@ class Painter(nn.Module):
             self.share = Conv(1, size, pad, spectral=self.spectral, bias_init=bias, dtype=self.dtype)
 
     def __call__(
-        self, x: Float[Array, "n h w c"], source: Float[Array, "m h w c2"], motion: VolumeMotion, train: bool = False
+        self, x: Float[Array, "n h w c"], source: Float[Array, "m h2 w2 c2"], motion: VolumeMotion, train: bool = False
     ) -> Painted:
         if not self.source_skip:
             return Painted(nn.sigmoid(widen(self.colours(x, train))))
-        n, h, w, _ = x.shape
-        flow = pixel_grid(h, w) + resize_linear(motion.displacement, (h, w))
-        source = jnp.broadcast_to(source, (n, *source.shape[1:]))
+        size = source.shape[1:3]
+        flow = pixel_grid(*size) + resize_linear(motion.displacement, size)
+        source = jnp.broadcast_to(source, (len(x), *source.shape[1:]))
         warped = grid_sample_2d(source, flow, padding="border")
-        x = jnp.concatenate([x, warped.astype(x.dtype)], axis=-1)
-        share = nn.sigmoid(widen(self.share(x, train)))
-        colours = nn.sigmoid(widen(self.colours(x, train)))
+        seen = reduced(warped, size[0] // x.shape[1])
+        x = jnp.concatenate([x, seen.astype(x.dtype)], axis=-1)
+        share = resize_linear(nn.sigmoid(widen(self.share(x, train))), size)
+        colours = resize_linear(nn.sigmoid(widen(self.colours(x, train))), size)
         return Painted(share * warped + (1 - share) * colours, warped, share)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avfr_jax.convert import face_vid2vid as convert
-from avfr_jax.errors import MissingBackendError
+from avfr_jax.errors import ConfigError, MissingBackendError
 from avfr_jax.landmarks import canonical_face
 from avfr_jax.models import face_vid2vid
 from avfr_jax.models.base import Priors
@@ -18,6 +18,7 @@ from avfr_jax.models.face_vid2vid import FaceVid2VidConfig, VolumeGeneratorConfi
 from avfr_jax.models.face_vid2vid_animator import FaceVid2VidAnimator, detect, encode_source, generate
 from avfr_jax.models.head_pose import HeadPoseConfig
 from avfr_jax.motion import HeadMotion, concatenate
+from avfr_jax.ops.resize import average_pool, resize_linear
 from avfr_jax.ops.rotations import binned_angles, euler_to_matrix, matrix_to_euler
 from avfr_jax.ops.volumes import to_image, to_volume
 from tests.models.test_fomm import weights
@@ -246,6 +247,31 @@ def test_animation_equals_the_networks_and_a_still_head_shows_the_source():
     _near(got.displacement[0], 0 * got.displacement[0], 1e-5)
     _near(want.skip[0], source)
     assert model.capabilities.free_view
+
+
+def test_networks_that_see_less_than_the_frames_keep_their_details():
+    """Twice the size with the same weights: motion and shares are the same, the warped source has all of its pixels."""
+    small_one = small(spectral=False, generator=dataclasses.replace(_GENERATOR, source_skip=True))
+    config = dataclasses.replace(small_one, image_size=64, generator=dataclasses.replace(small_one.generator, reduce=2))
+    variables = weights(small_one, init=face_vid2vid.init)["generator"]
+    source = jax.random.uniform(jax.random.key(4), (1, 64, 64, 3))
+    heads = _head(3), _head(5)
+    got = run(face_vid2vid.generator(config), variables, source, *heads)
+    want = run(face_vid2vid.generator(small_one), variables, average_pool(source, (2, 2)), *heads)
+    _near(got.motion.displacement, want.motion.displacement)
+    assert got.prediction.shape == got.skip.shape == (1, 64, 64, 3)
+    still = run(face_vid2vid.generator(config), variables, source, heads[0], heads[0])
+    _near(still.skip, source)
+    # A plain picture has no details to lose: both sizes show the same.
+    plain = jnp.broadcast_to(jnp.asarray([0.2, 0.5, 0.7]), (1, 64, 64, 3))
+    large = run(face_vid2vid.generator(config), variables, plain, *heads)
+    little = run(face_vid2vid.generator(small_one), variables, plain[:, ::2, ::2], *heads)
+    colours = (little.prediction - little.share * little.skip) / (1 - little.share)
+    share, colours = (resize_linear(x, (64, 64)) for x in (little.share, colours))
+    _near(large.prediction, share * plain + (1 - share) * colours)
+    for broken in ({"image_size": 63}, {"generator": dataclasses.replace(config.generator, source_skip=False)}):
+        with pytest.raises(ConfigError, match=r"generator\.reduce"):
+            dataclasses.replace(config, **broken)
 
 
 def test_volumes_and_images_hold_the_same():
