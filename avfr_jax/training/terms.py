@@ -298,6 +298,7 @@ ImageTerm = (
     | FaceParts
     | WarpedL1
     | MeshFlow
+    | TurnedFlow
     | MouthOpening
 )
 KeypointTerm = KeypointSpread | KeypointPrior | EquivarianceValue | EquivarianceJacobian

@@ -1,11 +1,14 @@
 """`face_vid2vid128` for frames of 256 × 256, whose details come from the source picture.
 
-    python -m experiments.train --config experiments/configs/face_vid2vid256.py --init_from runs/face_vid2vid128/model \\
-        --data.path clips,stills,heads --held_out.path held_out
+    python -m experiments.train --config experiments/configs/face_vid2vid256.py --data.path clips,stills,heads \\
+        --held_out.path held_out --init_from runs/face_vid2vid128/model
 
 The networks see the frames at half their size and paint at that; the source that is warped into the output has its
 whole size (`generator.reduce`). The weights are those of `face_vid2vid128`, and a few hundred steps suffice for the
 shares of both to become right.
+
+Expected: the L1 on held-out people that `face_vid2vid128` ended with.
+Time: 97 GFLOP a step of eight pairs, as `face_vid2vid128`.
 """
 
 import dataclasses
