@@ -115,14 +115,26 @@ def _average(points: tuple[int, ...]) -> np.ndarray:
 
 
 @functools.cache
-def _model() -> tuple[np.ndarray, np.ndarray]:
-    """The rigid points around their centre with a root-mean-square distance of 1, and the transposed rotation of the
-    average face as `FaceMesh` defines it, which is the first guess's frame."""
+def _model() -> np.ndarray:
+    """The rigid points of the average face around their centre, with a root-mean-square distance of 1."""
     points = canonical_face()[list(RIGID)].astype(np.float64)
     points -= points.mean(0)
-    with jax.ensure_compile_time_eval():
-        frame = np.asarray(FaceMesh.from_landmarks(canonical_face()[None]).rotation[0])
-    return (points / np.sqrt((points**2).sum(1).mean())).astype(np.float32), frame.T
+    return (points / np.sqrt((points**2).sum(1).mean())).astype(np.float32)
+
+
+def _first_guess(rigid: Float[Array, "n k 3"]) -> Float[Array, "n 3 3"]:
+    """Rotations whose first two rows are those of the least-squares affine map of the average face to the mesh, made
+    orthonormal: without a singular value decomposition, which accelerators compute slowly."""
+    points = _model().astype(np.float64)
+    inverse = (points @ np.linalg.inv(points.T @ points)).astype(np.float32)
+    affine = jnp.einsum("nki,kj->nij", rigid - rigid.mean(1, keepdims=True), jnp.asarray(inverse, rigid.dtype))
+    right = _unit(affine[:, 0])
+    down = _unit(affine[:, 1] - (affine[:, 1] * right).sum(-1, keepdims=True) * right)
+    return jnp.stack([right, down, jnp.cross(right, down)], 1)
+
+
+def _unit(vector: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
+    return vector / jnp.linalg.norm(vector, axis=-1, keepdims=True)
 
 
 @jax.jit
@@ -130,10 +142,9 @@ def mesh_rotations(landmarks: Float[Array, "n 478 3"]) -> Float[Array, "n 3 3"]:
     """Rotations of heads from normalised landmarks of square frames: those of `faces.pose.head_pose` with a focal
     length of `FOCAL`, the least-squares solution of the perspective-n-point problem with its points and face, by Gauss
     and Newton's method from a weak-perspective fit. NaN where there is no face."""
-    seen = widen(landmarks)[:, np.array(RIGID), :2]
-    model, frame = (jnp.asarray(x, seen.dtype) for x in _model())
-    guess = FaceMesh.from_landmarks(landmarks)
-    rotation = guess.rotation.astype(seen.dtype) @ frame
+    rigid = widen(landmarks)[:, np.array(RIGID)]
+    seen, model = rigid[..., :2], jnp.asarray(_model(), rigid.dtype)
+    rotation = _first_guess(rigid)
     spread = jnp.sqrt(((seen - seen.mean(1, keepdims=True)) ** 2).sum((1, 2)) / (model[:, :2] ** 2).sum())
     away = _LENS / spread[:, None]
     translation = jnp.concatenate([seen.mean(1) * away / _LENS, away], axis=1)

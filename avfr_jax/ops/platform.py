@@ -48,6 +48,8 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def by_platform(*arguments: Any, cpu: Callable[..., Any], default: Callable[..., Any]) -> Any:
-    """One of two equal functions of the arguments, by the platform for which the program is lowered."""
-    return jax.lax.platform_dependent(*arguments, cpu=cpu, default=default)
+def by_platform(
+    *arguments: Any, cpu: Callable[..., Any], default: Callable[..., Any], tpu: Callable[..., Any] | None = None
+) -> Any:
+    """One of equal functions of the arguments, by the platform for which the program is lowered."""
+    return jax.lax.platform_dependent(*arguments, cpu=cpu, default=default, **({} if tpu is None else {"tpu": tpu}))

@@ -1,6 +1,8 @@
 """Convolutions for training: on a CPU each way of computing them equals the plain operation, gradients included."""
 
 import contextvars
+import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -166,3 +168,38 @@ def test_volumes_equal_the_plain_operation(case, purpose):
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max()))
     assert (program != other) == (case != "small planes")
+
+
+@pytest.mark.parametrize("case", ["planes", "large kernel, few outputs", "shallow volume", "one tap"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_volumes_on_a_tpu_are_convolutions_of_planes(case, dtype, monkeypatch):
+    n, (depth, side), c, o, size, padding = VOLUMES[case]
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(n, depth, side, side + 2, c)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(*size, c, o)), jnp.float32)
+    plain = functools.partial(train_conv._plain, strides=(1, 1, 1), padding=padding)
+
+    def everything(f, x, kernel):
+        y, pull = jax.vjp(f, x, kernel)
+        return y, *pull(jnp.cos(y))
+
+    want = everything(plain, x, kernel)
+    for channels in (1, 1000):  # one tap after the other, and all at once
+        monkeypatch.setattr(train_conv, "_TPU_CHANNELS", channels)
+        got = everything(functools.partial(train_conv._volumes_on_tpu, padding), x, kernel)
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max()))
+
+    def ours(x, kernel):
+        with kernels_for("training"):
+            return everything(lambda x, k: train_conv.convolution(x, k, (1, 1, 1), padding), x, kernel)
+
+    def axes(platform):
+        """Spatial axes of the convolutions in the program for a platform."""
+        traced = jax.jit(ours).trace(x.astype(dtype), kernel.astype(dtype))
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        return {order.count(",") - 1 for order in re.findall(r"dim_numbers = \[([^\]]*)\]", text)}
+
+    assert axes("tpu") == {2}
+    assert axes("cuda") == {3}
+    assert axes("cpu") == ({2} if dtype == jnp.float32 else {3})
