@@ -226,7 +226,7 @@ class SourceFeatures(NamedTuple):
 class Generated(NamedTuple):
     """The generator's output: `prediction [N, H, W, C]` in [0, 1], the `motion` behind it, the `warped` volume, and the
     source warped at full resolution (`skip`) with its `share [N, H, W, 1]`, None without `source_skip`; `turned` is the
-    motion of other heads, where they were given."""
+    motion of other heads, where they were given, and `turned_share` as `share`, where their frames were wanted."""
 
     prediction: Any
     motion: VolumeMotion
@@ -234,6 +234,7 @@ class Generated(NamedTuple):
     skip: Any = None
     share: Any = None
     turned: VolumeMotion | None = None
+    turned_share: Any = None
 
 
 class Generator(nn.Module):
@@ -311,23 +312,35 @@ class Generator(nn.Module):
         driving_head: HeadMotion,
         train: bool = False,
         turned_head: HeadMotion | None = None,
+        paint_turned: bool = False,
     ) -> Generated:
         """Source images in [0, 1] and both heads -> N generated frames; with other heads of the N sources, their motion
-        too, which is not decoded."""
+        too, which is decoded with `paint_turned` alone."""
         encoded = self.encode(source, train)
         if turned_head is None:
             return self.decode(encoded, self.motion(encoded, source_head, driving_head, train), train)
         # One pass over both, so that batch statistics are those of both.
-        twice = encoded._replace(compressed=_interleaved(encoded.compressed, encoded.compressed))
+        twice = jax.tree.map(_interleaved, encoded, encoded)
         heads = jax.tree.map(_interleaved, (source_head, driving_head), (source_head, turned_head))
         both = self.motion(twice, *heads, train)
-        motion, turned = jax.tree.map(lambda x: x[::2], both), jax.tree.map(lambda x: x[1::2], both)
-        return self.decode(encoded, motion, train)._replace(turned=turned)
+        motion, turned = (jax.tree.map(part, both) for part in (_even, _odd))
+        if not paint_turned:
+            return self.decode(encoded, motion, train)._replace(turned=turned)
+        painted = self.decode(twice, both, train)
+        return jax.tree.map(_even, painted)._replace(turned=turned, turned_share=jax.tree.map(_odd, painted.share))
 
 
 def _interleaved(a: Array, b: Array) -> Array:
     """Rows of both in turn: a batch that is divided over devices stays where it is."""
     return jnp.stack([a, b], 1).reshape(2 * len(a), *a.shape[1:])
+
+
+def _even(rows: Array) -> Array:
+    return rows[::2]
+
+
+def _odd(rows: Array) -> Array:
+    return rows[1::2]
 
 
 # --- the networks of a config -------------------------------------------------------------------------------------

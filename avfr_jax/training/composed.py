@@ -6,7 +6,7 @@ discriminator from another, and the discriminator judges each image once.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ class Mode(NamedTuple):
       dtype: of the computation.
       remat: recompute the generator's activations in the backward pass.
       transform: detect keypoints of randomly warped driving frames too.
-      turn: estimate the motion of randomly turned sources too.
+      turn: of randomly turned sources too, estimate the `motion` or generate the `picture`.
       generate: a loss term reads the generated images. A family may leave its generator out otherwise.
     """
 
@@ -39,7 +39,7 @@ class Mode(NamedTuple):
     remat: bool = False
     transform: bool = False
     generate: bool = True
-    turn: bool = False
+    turn: Literal["", "motion", "picture"] = ""
 
     def apply(
         self, module: Any, variables: Any, *arguments: Any, remat: bool = False, method: Any = None, **named: Any
@@ -163,7 +163,8 @@ class ComposedObjective:
     ) -> Gradients:
         """See `Objective.gradients`."""
         generate = any(getattr(term, "GENERATED", True) for term in self.terms)
-        transform, turn = (name in self._read for name in ("transformed", "turned"))
+        transform = "transformed" in self._read
+        turn = "picture" if "turned_share" in self._read else "motion" if "turned" in self._read else ""
         mode = Mode(True, axis_name, self.dtype, self.remat, transform, generate, turn)
 
         def generator_side(params: dict[str, Any]) -> Any:

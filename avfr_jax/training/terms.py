@@ -3,8 +3,8 @@
 `NAME` is a term's name in metrics (`loss/NAME`) and settings (`--losses.NAME.weight`). `READS` names the parts of
 `Forward` beyond prediction and target that it needs: `landmarks`, `keypoints`, `jacobians`, `heads` (face-vid2vid's),
 `mesh_points` (a point of the face mesh for each of its keypoints), `motion` (of the generator), `turned` (its motion of
-sources that are turned at random), `warped`, `mouth_opening`, or `judgement`, for the terms that read the
-discriminator's output instead.
+sources that are turned at random), `turned_share` (of the warped source in these frames), `warped`, `mouth_opening`, or
+`judgement`, for the terms that read the discriminator's output instead.
 """
 
 import dataclasses
@@ -200,6 +200,22 @@ class TurnedFlow:
 
 
 @dataclasses.dataclass(frozen=True)
+class TurnedShare:
+    """What the warped source lacks to the whole picture at the landmarks in view of sources turned at random: no target
+    shows large turns, and what a generator paints there is blurred. It doubles the cost of generation."""
+
+    NAME: ClassVar[str] = "turned_share"
+    READS: ClassVar[Reads] = ("landmarks", "turned", "turned_share")
+    weight: float = 1.0
+
+    def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
+        share, rotation = forward.outputs["turned_share"]
+        turned = turned_landmarks(forward.batch["source_landmarks"], rotation)
+        sampled = grid_sample_2d(share, jnp.nan_to_num(turned)[:, None], padding="border")[:, 0]
+        return losses.known_l1(sampled, jnp.where(jnp.isfinite(turned[..., :1]), 1.0, jnp.nan))
+
+
+@dataclasses.dataclass(frozen=True)
 class MouthOpening:
     """Distance of the mean of the audio encoder's first channel from the opening of the driving mouth, where there is
     sound and a face: a direct signal of what the audio is about."""
@@ -299,6 +315,7 @@ ImageTerm = (
     | WarpedL1
     | MeshFlow
     | TurnedFlow
+    | TurnedShare
     | MouthOpening
 )
 KeypointTerm = KeypointSpread | KeypointPrior | EquivarianceValue | EquivarianceJacobian

@@ -22,7 +22,7 @@ import dataclasses
 from avfr_jax.models.dense_motion_3d import VolumeMotionConfig
 from avfr_jax.models.face_vid2vid import FaceVid2VidConfig
 from avfr_jax.models.volume_generators import VolumeGeneratorConfig
-from avfr_jax.training.terms import FaceParts, MeshFlow, PyramidL1, Structural, TurnedFlow, WarpedL1
+from avfr_jax.training.terms import FaceParts, MeshFlow, PyramidL1, Structural, TurnedFlow, TurnedShare, WarpedL1
 from experiments.configs.mesh_fomm128 import CONFIG as MESH
 
 MODEL = FaceVid2VidConfig(
@@ -55,6 +55,7 @@ CONFIG = dataclasses.replace(
         WarpedL1(5.0),
         MeshFlow(20.0),
         TurnedFlow(20.0),
+        TurnedShare(0.0),
     ),
     optimiser=dataclasses.replace(MESH.optimiser, learning_rate=5e-4, b1=0.9),
     data=dataclasses.replace(MESH.data, priors=False),

@@ -19,7 +19,7 @@ from avfr_jax.training.composed import ComposedObjective
 from avfr_jax.training.forward import Forward
 from avfr_jax.training.head_terms import Deformation, MeshKeypoints
 from avfr_jax.training.objectives.face_vid2vid import TASK, _for_generator
-from avfr_jax.training.terms import MeshFlow, PyramidL1, TurnedFlow
+from avfr_jax.training.terms import MeshFlow, PyramidL1, TurnedFlow, TurnedShare
 from tests.training.networks import FACE_VID2VID
 
 CONFIG = dataclasses.replace(FACE_VID2VID, keypoint_dropout=0.0)
@@ -188,9 +188,28 @@ def test_sources_are_turned_beside_the_pairs():
     pairs, alone = _gradients(terms[:1], config)
     assert cost > alone  # without the term sources are not turned
     np.testing.assert_allclose(gradients.metrics["l1"], pairs.metrics["l1"], rtol=0.2)
+    with pytest.raises(ConfigError, match="turned_share reads turned_share"):
+        generator = dataclasses.replace(config.generator, source_skip=False)
+        _gradients((*terms, TurnedShare(1.0)), dataclasses.replace(config, generator=generator))
     with pytest.raises(ConfigError, match="turned_flow reads turned"):
         _gradients(terms, dataclasses.replace(config, turned=0.0))
     with pytest.raises(ConfigError, match="from 0 to 60"):
         dataclasses.replace(config, turned=61.0)
     with pytest.raises(ConfigError, match="no pose"):
         dataclasses.replace(CONFIG, turned=10.0, keypoints="direct")
+
+
+def test_the_share_of_turned_sources_is_learned_from_their_frames():
+    generator = dataclasses.replace(CONFIG.generator, source_skip=True)
+    config = dataclasses.replace(CONFIG, keypoints="mesh", turned=40.0, generator=generator)
+    gradients, cost = _gradients((TurnedFlow(20.0), TurnedShare(1.0)), config)
+    # The share starts out with nine tenths, of the landmarks in view.
+    assert 0.02 < float(gradients.metrics["loss/turned_share"]) < 0.12
+    assert float(jnp.abs(gradients.grads["generator"]["painter"]["share"]["kernel"]).max()) > 0
+    without, less = _gradients((TurnedFlow(20.0),), config)
+    assert float(jnp.abs(without.grads["generator"]["painter"]["share"]["kernel"]).max()) == 0
+    assert cost > less
+    rotation = jnp.broadcast_to(jnp.eye(3), (3, 3, 3))
+    batch = {"source_landmarks": _meshes()[1]}  # the last has no face
+    whole = Forward(None, None, {}, batch, outputs={"turned_share": (jnp.ones((3, 8, 8, 1)), rotation)})
+    np.testing.assert_allclose(TurnedShare()(whole, {}), 0, atol=1e-6)

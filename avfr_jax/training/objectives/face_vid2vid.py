@@ -125,10 +125,11 @@ def forward(
         module = face_vid2vid.generator(config, axis_name=mode.axis_name, dtype=mode.dtype)
         given = _pair(heads) if random is None else _for_generator(_pair(heads), meshes, random)
         turn = None if random is None or not mode.turn else random["turned"]
-        named = {} if turn is None else {"turned_head": _turned(given, turn)}
+        named = {} if turn is None else {"turned_head": _turned(given, turn), "paint_turned": mode.turn == "picture"}
         generated, new = mode.apply(module, variables["generator"], frames["source"], *given, remat=mode.remat, **named)
         prediction, statistics = generated.prediction, statistics | {"generator": new}
         outputs |= {"motion": generated.motion, "warped": generated.skip, "turned": (generated.turned, turn)}
+        outputs |= {"turned_share": (generated.turned_share, turn)}
     return Forward(
         prediction,
         frames["driving"],
@@ -223,6 +224,7 @@ def provides(config: face_vid2vid.FaceVid2VidConfig) -> tuple[str, ...]:
         *(("mesh_points",) if composed and config.num_keypoints <= len(HEAD_KEYPOINTS) else ()),
         "motion",
         *(("turned",) if config.turned else ()),
+        *(("turned_share",) if config.turned and config.generator.source_skip else ()),
         *(("warped",) if config.generator.source_skip else ()),
     )
 
