@@ -188,9 +188,9 @@ def test_sources_are_turned_beside_the_pairs():
     pairs, alone = _gradients(terms[:1], config)
     assert cost > alone  # without the term sources are not turned
     np.testing.assert_allclose(gradients.metrics["l1"], pairs.metrics["l1"], rtol=0.2)
+    painted = dataclasses.replace(config, generator=dataclasses.replace(config.generator, source_skip=False))
     with pytest.raises(ConfigError, match="turned_share reads turned_share"):
-        generator = dataclasses.replace(config.generator, source_skip=False)
-        _gradients((*terms, TurnedShare(1.0)), dataclasses.replace(config, generator=generator))
+        _gradients((*terms, TurnedShare(1.0)), painted)
     with pytest.raises(ConfigError, match="turned_flow reads turned"):
         _gradients(terms, dataclasses.replace(config, turned=0.0))
     with pytest.raises(ConfigError, match="from 0 to 60"):
