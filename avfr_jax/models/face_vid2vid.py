@@ -321,8 +321,8 @@ class Generator(nn.Module):
             return self.decode(encoded, self.motion(encoded, source_head, driving_head, train), train)
         # One pass over both, so that batch statistics are those of both.
         twice = jax.tree.map(_interleaved, encoded, encoded)
-        heads = jax.tree.map(_interleaved, (source_head, driving_head), (source_head, turned_head))
-        both = self.motion(twice, *heads, train)
+        sources = jax.tree.map(_interleaved, source_head, source_head)
+        both = self.motion(twice, sources, jax.tree.map(_interleaved, driving_head, turned_head), train)
         motion, turned = (jax.tree.map(part, both) for part in (_even, _odd))
         if not paint_turned:
             return self.decode(encoded, motion, train)._replace(turned=turned)

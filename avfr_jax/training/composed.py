@@ -19,6 +19,8 @@ from avfr_jax.training.objective import Gradients, Variables
 from avfr_jax.training.terms import Adversarial, DiscriminatorTerm, Term
 from avfr_jax.typing import Array
 
+Turn = Literal["", "motion", "picture"]
+
 
 class Mode(NamedTuple):
     """How a forward pass is run.
@@ -39,7 +41,7 @@ class Mode(NamedTuple):
     remat: bool = False
     transform: bool = False
     generate: bool = True
-    turn: Literal["", "motion", "picture"] = ""
+    turn: Turn = ""
 
     def apply(
         self, module: Any, variables: Any, *arguments: Any, remat: bool = False, method: Any = None, **named: Any
@@ -164,7 +166,7 @@ class ComposedObjective:
         """See `Objective.gradients`."""
         generate = any(getattr(term, "GENERATED", True) for term in self.terms)
         transform = "transformed" in self._read
-        turn = "picture" if "turned_share" in self._read else "motion" if "turned" in self._read else ""
+        turn: Turn = "picture" if "turned_share" in self._read else "motion" if "turned" in self._read else ""
         mode = Mode(True, axis_name, self.dtype, self.remat, transform, generate, turn)
 
         def generator_side(params: dict[str, Any]) -> Any:

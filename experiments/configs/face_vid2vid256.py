@@ -14,13 +14,12 @@ Time: 97 GFLOP a step of eight pairs, as `face_vid2vid128`.
 import dataclasses
 
 from experiments.configs.face_vid2vid128 import CONFIG as AT_128
+from experiments.configs.face_vid2vid128 import MODEL
 
 CONFIG = dataclasses.replace(
     AT_128,
     name="face_vid2vid256",
-    model=dataclasses.replace(
-        AT_128.model, image_size=256, generator=dataclasses.replace(AT_128.model.generator, reduce=2)
-    ),
+    model=dataclasses.replace(MODEL, image_size=256, generator=dataclasses.replace(MODEL.generator, reduce=2)),
     optimiser=dataclasses.replace(AT_128.optimiser, learning_rate=2e-4, warmup_steps=20),
     data=dataclasses.replace(AT_128.data, size=256),
     loop=dataclasses.replace(AT_128.loop, steps=300),
