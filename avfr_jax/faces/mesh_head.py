@@ -15,7 +15,7 @@ import numpy as np
 
 from avfr_jax.landmarks import NUM_LANDMARKS, RIGID, canonical_face
 from avfr_jax.motion import FaceMesh, HeadMotion
-from avfr_jax.motion.face_mesh import SKULL_CENTRE, SKULL_RADII
+from avfr_jax.motion.face_mesh import skull_normals
 from avfr_jax.ops.precision import widen
 from avfr_jax.typing import Array, Float
 
@@ -100,12 +100,10 @@ def turned_landmarks(landmarks: Float[Array, "n 478 3"], rotation: Float[Array, 
 
 @functools.cache
 def _normals() -> np.ndarray:
-    """Outward unit normals of the average face at its landmarks, whose skull is taken for an ellipsoid."""
+    """Outward unit normals of the average face at its landmarks, in its own frame."""
     with jax.ensure_compile_time_eval():
         mesh = FaceMesh.from_landmarks(canonical_face()[None])
-        shape, frame = np.asarray(mesh.shape[0]), np.asarray(mesh.rotation[0])
-    normal = (shape - SKULL_CENTRE) / SKULL_RADII**2 @ frame.T
-    return normal / np.linalg.norm(normal, axis=-1, keepdims=True)
+        return np.asarray(skull_normals(mesh.shape[0]) @ mesh.rotation[0].T)
 
 
 def _average(points: tuple[int, ...]) -> np.ndarray:

@@ -327,7 +327,7 @@ class Generator(nn.Module):
         if not paint_turned:
             return self.decode(encoded, motion, train)._replace(turned=turned)
         painted = self.decode(twice, both, train)
-        return jax.tree.map(_even, painted)._replace(turned=turned, turned_share=jax.tree.map(_odd, painted.share))
+        return jax.tree.map(_even, painted)._replace(turned=turned, turned_share=_odd(painted.share))
 
 
 def _interleaved(a: Array, b: Array) -> Array:

@@ -21,7 +21,7 @@ import numpy as np
 from avfr_jax import landmarks as points
 from avfr_jax.models._apertures import Palette, measure_palette, paint_apertures
 from avfr_jax.motion import FaceMesh
-from avfr_jax.motion.face_mesh import SKULL_CENTRE, SKULL_RADII
+from avfr_jax.motion.face_mesh import skull_normals
 from avfr_jax.ops import tps
 from avfr_jax.ops.grids import pixel_grid
 from avfr_jax.typing import Array, Float
@@ -308,12 +308,9 @@ def _anchors(
 def _hidden(driving: FaceMesh) -> Float[Array, "n k"]:
     """1 for control points on the side of the head that is turned away, 0 for those in view.
 
-    Hidden points pile up behind the face's edge, where no unfolded map can follow them. The skull is taken for an
-    ellipsoid.
+    Hidden points pile up behind the face's edge, where no unfolded map can follow them.
     """
-    shape = driving.shape[:, np.array(points.CONTROL)]
-    normal = (shape - SKULL_CENTRE) / SKULL_RADII**2
-    normal /= jnp.linalg.norm(normal, axis=-1, keepdims=True)
+    normal = skull_normals(driving.shape[:, np.array(points.CONTROL)])
     towards_camera = -jnp.einsum("nj,nkj->nk", driving.rotation[:, 2], normal)
     return 1 - jnp.clip(towards_camera / 0.2, 0, 1)
 

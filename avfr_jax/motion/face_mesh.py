@@ -22,6 +22,12 @@ SKULL_RADII = np.array([1.35, 1.75, 1.5], np.float32)
 """Its radii about that frame's axes."""
 
 
+def skull_normals(shape: Float[np.ndarray | Array, "*n 3"]) -> Float[Array, "*n 3"]:
+    """Outward unit normals at points of a head, in the frame of `FaceMesh.shape`; the skull counts as an ellipsoid."""
+    normal = (shape - SKULL_CENTRE) / SKULL_RADII**2
+    return normal / jnp.linalg.norm(normal, axis=-1, keepdims=True)
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FaceMesh(Frames):

@@ -48,8 +48,7 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def by_platform(
-    *arguments: Any, cpu: Callable[..., Any], default: Callable[..., Any], tpu: Callable[..., Any] | None = None
-) -> Any:
-    """One of equal functions of the arguments, by the platform for which the program is lowered."""
-    return jax.lax.platform_dependent(*arguments, cpu=cpu, default=default, **({} if tpu is None else {"tpu": tpu}))
+def by_platform(*arguments: Any, default: Callable[..., Any], **platforms: Callable[..., Any]) -> Any:
+    """One of equal functions of the arguments, by the platform (`cpu`, `tpu`, `cuda`) for which the program is
+    lowered."""
+    return jax.lax.platform_dependent(*arguments, default=default, **platforms)

@@ -49,6 +49,20 @@ class Heads(NamedTuple):
     meshes: tuple[Any, Any] | None = None
 
 
+class TurnedSources(NamedTuple):
+    """`Forward.outputs["turned"]` of face-vid2vid: the sources turned at random.
+
+    Attributes:
+      landmarks: `[N, 478, 2]` where the face mesh has them then; NaN where they are not in view.
+      motion: `VolumeMotion` to these heads.
+      share: `[N, H, W, 1]` of the warped source in their frames; None unless a term reads it.
+    """
+
+    landmarks: Any
+    motion: Any
+    share: Any = None
+
+
 class Judgement(NamedTuple):
     """Discriminator outputs: feature maps (of each scale's layers in turn) and one map of logits a scale, of targets
     (`real`) and predictions (`fake`)."""

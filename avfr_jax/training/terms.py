@@ -23,12 +23,11 @@ from avfr_jax.backbones.perceptual import (
 )
 from avfr_jax.errors import MissingBackendError
 from avfr_jax.faces.face_parts import face_part_masks
-from avfr_jax.faces.mesh_head import turned_landmarks
 from avfr_jax.metrics import image
 from avfr_jax.ops.precision import widen
 from avfr_jax.ops.resize import upsample_nearest
 from avfr_jax.ops.sampling import grid_sample_2d
-from avfr_jax.training.forward import Forward, Frozen, Judgement, Reads
+from avfr_jax.training.forward import Forward, Frozen, Judgement, Reads, TurnedSources
 from avfr_jax.training.head_terms import (
     Deformation,
     HeadPose,
@@ -37,6 +36,7 @@ from avfr_jax.training.head_terms import (
     MeshKeypoints,
     MeshTranslation,
 )
+from avfr_jax.typing import Array, Float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +166,11 @@ class WarpedL1:
         return losses.pyramid_l1(forward.outputs["warped"], forward.target, scales=self.scales)
 
 
+def _at_points(maps: Float[Array, "n h w c"], points: Float[Array, "n k 2"]) -> Float[Array, "n k c"]:
+    """Values of maps at points in [-1, 1]; anything for points of NaN."""
+    return grid_sample_2d(maps, jnp.nan_to_num(points)[:, None], padding="border")[:, 0]
+
+
 @dataclasses.dataclass(frozen=True)
 class MeshFlow:
     """Distance of the dense flow at the driving face's landmarks from the displacement to the source's, in half frames:
@@ -178,8 +183,7 @@ class MeshFlow:
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
         source, driving = (widen(forward.batch[f"{name}_landmarks"])[..., :2] for name in ("source", "driving"))
         flow = forward.outputs["motion"].displacement
-        sampled = grid_sample_2d(flow, jnp.nan_to_num(driving)[:, None], padding="border")[:, 0]
-        return losses.known_l1(sampled, source - driving)
+        return losses.known_l1(_at_points(flow, driving), source - driving)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,11 +196,10 @@ class TurnedFlow:
     weight: float = 20.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
-        motion, rotation = forward.outputs["turned"]
-        source = widen(forward.batch["source_landmarks"])
-        turned = turned_landmarks(source, rotation)
-        sampled = grid_sample_2d(motion.displacement, jnp.nan_to_num(turned)[:, None], padding="border")[:, 0]
-        return losses.known_l1(sampled, source[..., :2] - turned)
+        turned: TurnedSources = forward.outputs["turned"]
+        source = widen(forward.batch["source_landmarks"])[..., :2]
+        flow = _at_points(turned.motion.displacement, turned.landmarks)
+        return losses.known_l1(flow, source - turned.landmarks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,10 +212,9 @@ class TurnedShare:
     weight: float = 1.0
 
     def __call__(self, forward: Forward, frozen: Frozen) -> jax.Array:
-        share, rotation = forward.outputs["turned_share"]
-        turned = turned_landmarks(forward.batch["source_landmarks"], rotation)
-        sampled = grid_sample_2d(share, jnp.nan_to_num(turned)[:, None], padding="border")[:, 0]
-        return losses.known_l1(sampled, jnp.where(jnp.isfinite(turned[..., :1]), 1.0, jnp.nan))
+        turned: TurnedSources = forward.outputs["turned"]
+        whole = jnp.where(jnp.isfinite(turned.landmarks[..., :1]), 1.0, jnp.nan)
+        return losses.known_l1(_at_points(turned.share, turned.landmarks), whole)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from avfr_jax.models.head_pose import HeadPoseConfig, HeadPoseEstimator
 from avfr_jax.motion import HeadMotion
 from avfr_jax.ops.rotations import euler_to_matrix
 from avfr_jax.training.composed import ComposedObjective
-from avfr_jax.training.forward import Forward
+from avfr_jax.training.forward import Forward, TurnedSources
 from avfr_jax.training.head_terms import Deformation, MeshKeypoints
 from avfr_jax.training.objectives.face_vid2vid import TASK, _for_generator
 from avfr_jax.training.terms import MeshFlow, PyramidL1, TurnedFlow, TurnedShare
@@ -169,9 +169,8 @@ def test_turned_flow_is_met_by_the_rigid_turn_alone():
 
     def loss(flow):
         motion = VolumeMotion(None, None, None, flow)
-        return TurnedFlow(1.0)(
-            Forward(None, None, {}, {"source_landmarks": landmarks}, outputs={"turned": (motion, rotation)}), {}
-        )
+        outputs = {"turned": TurnedSources(turned, motion)}
+        return TurnedFlow(1.0)(Forward(None, None, {}, {"source_landmarks": landmarks}, outputs=outputs), {})
 
     still = loss(jnp.zeros((3, 8, 8, 2)))
     np.testing.assert_allclose(still, jnp.nan_to_num(jnp.abs(landmarks[..., :2] - turned)).mean(), rtol=1e-5)
@@ -210,6 +209,6 @@ def test_the_share_of_turned_sources_is_learned_from_their_frames():
     assert float(jnp.abs(without.grads["generator"]["painter"]["share"]["kernel"]).max()) == 0
     assert cost > less
     rotation = jnp.broadcast_to(jnp.eye(3), (3, 3, 3))
-    batch = {"source_landmarks": _meshes()[1]}  # the last has no face
-    whole = Forward(None, None, {}, batch, outputs={"turned_share": (jnp.ones((3, 8, 8, 1)), rotation)})
+    landmarks = turned_landmarks(_meshes()[1], rotation)  # the last has no face
+    whole = Forward(None, None, {}, outputs={"turned": TurnedSources(landmarks, None, jnp.ones((3, 8, 8, 1)))})
     np.testing.assert_allclose(TurnedShare()(whole, {}), 0, atol=1e-6)

@@ -12,14 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from avfr_jax.faces.mesh_head import MeshHead, mesh_head
+from avfr_jax.faces.mesh_head import MeshHead, mesh_head, turned_landmarks
 from avfr_jax.landmarks import HEAD_KEYPOINTS
 from avfr_jax.models import face_vid2vid
 from avfr_jax.motion import HeadMotion, Keypoints
 from avfr_jax.ops.rotations import euler_to_matrix
 from avfr_jax.ops.tps import RandomWarp, control_grid, warp_frames
 from avfr_jax.training.composed import Mode
-from avfr_jax.training.forward import Forward, Heads
+from avfr_jax.training.forward import Forward, Heads, TurnedSources
 from avfr_jax.training.objective import Variables
 from avfr_jax.training.objectives import animation
 from avfr_jax.typing import Array
@@ -128,8 +128,10 @@ def forward(
         named = {} if turn is None else {"turned_head": _turned(given, turn), "paint_turned": mode.turn == "picture"}
         generated, new = mode.apply(module, variables["generator"], frames["source"], *given, remat=mode.remat, **named)
         prediction, statistics = generated.prediction, statistics | {"generator": new}
-        outputs |= {"motion": generated.motion, "warped": generated.skip, "turned": (generated.turned, turn)}
-        outputs |= {"turned_share": (generated.turned_share, turn)}
+        outputs |= {"motion": generated.motion, "warped": generated.skip}
+        if turn is not None:
+            landmarks = turned_landmarks(batch["source_landmarks"], turn)
+            outputs["turned"] = TurnedSources(landmarks, generated.turned, generated.turned_share)
     return Forward(
         prediction,
         frames["driving"],
