@@ -62,7 +62,7 @@ class MeshHead:
         expression moves, are the average face's at the person's size.
         """
         own, rigid = self.canonical, np.isin(self.points, RIGID)
-        average = _average(self.points).astype(own.dtype)
+        average = average_face()[list(self.points)].astype(own.dtype)
         among = average[rigid]
         size = jnp.einsum("nkd,kd->n", own[:, rigid], among) / (among**2).sum()
         canonical = jnp.where(rigid[:, None], own, size[:, None, None] * average)
@@ -106,10 +106,10 @@ def _normals() -> np.ndarray:
         return np.asarray(skull_normals(mesh.shape[0]) @ mesh.rotation[0].T)
 
 
-def _average(points: tuple[int, ...]) -> np.ndarray:
-    """Points of the average face around its centre."""
+def average_face() -> Float[np.ndarray, "478 3"]:
+    """The average face around its centre, with the depth of `MeshHead.positions`."""
     face = canonical_face().astype(np.float64)
-    return (face[list(points)] - face[list(RIGID)].mean(0)) * [1, 1, DEPTH_SCALE]
+    return (face - face[list(RIGID)].mean(0)) * [1, 1, DEPTH_SCALE]
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from avfr_jax.faces.face_surface import with_face
 from avfr_jax.motion import HeadMotion
 from avfr_jax.nn.blocks import Hourglass, SameBlock
 from avfr_jax.nn.layers import Conv
@@ -32,6 +33,10 @@ class VolumeMotionConfig:
       scale_factor: motion is estimated at this fraction of the feature volume's height and width.
       keypoint_variance: of the Gaussian heatmaps.
       kernel: side of the kernels that estimate the shares of the flows and the occlusion.
+      surface: side of the grid on which the projected displacement of a face is that of its surface through the
+        keypoints, which are points of the face mesh (`faces.face_surface`); 0 leaves it as it is estimated. Where a
+        nose turns before a cheek the flow has an edge, which the cells of a coarse motion cannot hold: at 16 x 16 cells
+        the best of them misses the tip of a nose turned by 30 degrees by a quarter of its displacement.
     """
 
     block_expansion: int = 32
@@ -41,6 +46,7 @@ class VolumeMotionConfig:
     scale_factor: float = 1.0
     keypoint_variance: float = 0.01
     kernel: int = 7
+    surface: int = 0
 
 
 class VolumeMotion(NamedTuple):
@@ -51,7 +57,8 @@ class VolumeMotion(NamedTuple):
         driving position, the corresponding position in the source.
       occlusion_map: `[N, h, w, 1]` in [0, 1], 0 where the source is occluded; None if not estimated.
       mask: `[N, D, h, w, K + 1]` share of each candidate flow, the background's first.
-      displacement: `[N, h, w, 2]` the flow relative to each position, projected onto the image.
+      displacement: `[N, h, w, 2]` the flow relative to each position, projected onto the image; at the size of
+        `VolumeMotionConfig.surface` where there is one.
     """
 
     deformation: Any
@@ -82,6 +89,7 @@ class VolumeDenseMotion(nn.Module):
       corners: ±1 are the centres of the outermost cells in the grid of positions (the unofficial program), not their
         edges.
       align_corners: the same of the sampling.
+      points: landmarks of the face mesh that the keypoints are, for `VolumeMotionConfig.surface`.
     """
 
     config: VolumeMotionConfig
@@ -95,6 +103,7 @@ class VolumeDenseMotion(nn.Module):
     spectral: bool = False
     axis_name: str | None = None
     dtype: Any = None
+    points: tuple[int, ...] = ()
 
     def setup(self) -> None:
         c, shared = self.config, (self.axis_name, self.dtype, self.spectral)
@@ -145,7 +154,11 @@ class VolumeDenseMotion(nn.Module):
         mask = jax.nn.softmax(widen(self.mask(features, train)), axis=-1, where=used)
         flow = mask[..., :1] * grid + (1 - mask[..., :1]) * moved
         flow = flow + jnp.einsum("n...k,nkd->n...d", mask[..., 1:], offsets)
-        return VolumeMotion(flow, self._occlusion(features, train), mask, self._project(flow, grid, mask, features))
+        displacement = self._project(flow, grid, mask, features)
+        if self.config.surface:
+            heads = source.positions, driving.positions
+            displacement = with_face(displacement, *heads, self.points, self.config.surface)
+        return VolumeMotion(flow, self._occlusion(features, train), mask, displacement)
 
     def _candidates(
         self, source: HeadMotion, driving: HeadMotion, grid: Float[Array, "*space d"]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from avfr_jax.errors import ConfigError
+from avfr_jax.faces.face_surface import LEAST_KEYPOINTS
 from avfr_jax.landmarks import HEAD_KEYPOINTS
 from avfr_jax.models.appearance import AppearanceExtractor
 from avfr_jax.models.canonical_keypoints import CanonicalDetector, CanonicalDetectorConfig
@@ -102,6 +103,12 @@ class FaceVid2VidConfig:
             raise ConfigError(f"generator.reduce must divide image_size, not be {self.generator.reduce}.")
         if self.generator.reduce > 1 and not self.generator.source_skip:
             raise ConfigError("generator.reduce needs generator.source_skip: nothing else has the frames' size.")
+        if (side := self.dense_motion.surface) < 0:
+            raise ConfigError(f"dense_motion.surface is the side of a grid, not {side}.")
+        if side and (self.keypoints != "mesh" or self.warp != "3d" or self.num_keypoints < LEAST_KEYPOINTS):
+            raise ConfigError(
+                f"dense_motion.surface needs warp 3d and {LEAST_KEYPOINTS} keypoints or more of the face mesh."
+            )
         if self.keypoint_dropout and self.keypoints == "direct":
             raise ConfigError("keypoint_dropout needs composed keypoints: without expression those have a place.")
 
@@ -269,6 +276,7 @@ class Generator(nn.Module):
             estimate_depth=g.source_skip,
             corners=c.corners,
             align_corners=c.align_corners,
+            points=c.mesh_points if c.keypoints == "mesh" else (),
             **normed,
         )
         self.projection = Projection(g.decoder_width, **normed)

@@ -8,6 +8,8 @@ import pytest
 
 from avfr_jax.convert import face_vid2vid as convert
 from avfr_jax.errors import ConfigError, MissingBackendError
+from avfr_jax.faces.face_surface import with_face
+from avfr_jax.faces.mesh_head import mesh_head
 from avfr_jax.landmarks import canonical_face
 from avfr_jax.models import face_vid2vid
 from avfr_jax.models.base import Priors
@@ -272,6 +274,31 @@ def test_networks_that_see_less_than_the_frames_keep_their_details():
     for broken in ({"image_size": 63}, {"generator": dataclasses.replace(config.generator, source_skip=False)}):
         with pytest.raises(ConfigError, match=r"generator\.reduce"):
             dataclasses.replace(config, **broken)
+
+
+def test_faces_move_by_their_surface_and_a_still_head_shows_the_source():
+    motion = VolumeMotionConfig(4, 1, 8, 2, surface=16)
+    skip = dataclasses.replace(_GENERATOR, source_skip=True)
+    config = small(spectral=False, keypoints="mesh", num_keypoints=12, dense_motion=motion, generator=skip)
+    variables = weights(config, init=face_vid2vid.init)["generator"]
+    plain = dataclasses.replace(config, dense_motion=dataclasses.replace(motion, surface=0))
+    source = jax.random.uniform(jax.random.key(4), (1, 32, 32, 3))
+    face = canonical_face()[None] / 16
+    head = mesh_head(jnp.asarray(face), config.mesh_points).motion()
+    turned = dataclasses.replace(head, rotation=euler_to_matrix(*jnp.asarray([[20.0], [0.0], [0.0]])) @ head.rotation)
+    got = run(face_vid2vid.generator(config), variables, source, head, turned)
+    want = run(face_vid2vid.generator(plain), variables, source, head, turned).motion
+    _near(got.motion.deformation, want.deformation, 1e-6)
+    expected = with_face(want.displacement, head.positions, turned.positions, config.mesh_points, 16)
+    _near(got.motion.displacement, expected, 1e-5)
+    assert float(jnp.abs(expected - resize_linear(want.displacement, (16, 16))).max()) > 0.05
+    still = run(face_vid2vid.generator(config), variables, source, head, head)
+    _near(still.skip, source)
+    for broken in ({"keypoints": "composed"}, {"num_keypoints": 7}, {"warp": "2d"}):
+        with pytest.raises(ConfigError, match=r"dense_motion\.surface"):
+            dataclasses.replace(config, **broken)
+    with pytest.raises(ConfigError, match=r"dense_motion\.surface"):
+        small(dense_motion=dataclasses.replace(motion, surface=-1))
 
 
 def test_volumes_and_images_hold_the_same():
