@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -21,6 +22,8 @@ from avfr_jax.media.geometry import Geometry
 from avfr_jax.media.image import is_image
 from avfr_jax.typing import UInt8
 
+_WALK_UP_TO = 5.0
+"""Seconds before a part of a clip that are decoded rather than sought over."""
 _SEEK_ABOVE = 60.0
 """Seconds above which a clip is sampled by seeking instead of decoding it through."""
 _WALKED = 200_000_000
@@ -120,12 +123,56 @@ class VideoReader:
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """Decode from the start; a repeated frame is a copy, so that each may be changed in place."""
         with _open_video(self.path) as (container, stream):
-            convert = _Converter(self._geometry, self._colour)
-            previous, picture = None, None
-            for _, frame in self._ticks(self._timed(container, stream)):
-                if frame is not previous or picture is None:
-                    previous, picture = frame, convert(frame)
-                yield picture.copy()
+            frames = deinterlaced(decode(container, stream))
+            yield from self._pictures(frame for _, frame in self._ticks(self._timed(frames, stream)))
+
+    def part(self, first: int, stop: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Frames `first` to `stop - 1`, fewer if the clip ends before, as an iteration yields them. What lies before is
+        sought over where the file allows it, else decoded.
+
+        Raises:
+            ValueError: not 0 <= first <= stop.
+        """
+        if not 0 <= first <= stop:
+            raise ValueError(f"a part of a video is from 0 <= first <= stop, not from {first} to {stop}")
+        with _open_video(self.path) as (container, stream):
+            frames = self._sought(container, stream, first / self.fps)
+            if frames is not None:
+                yield from self._pictures(self._between(self._timed(frames, stream, sought=True), first, stop))
+                return
+        with _open_video(self.path) as (container, stream):
+            frames = deinterlaced(decode(container, stream))
+            yield from self._pictures(self._between(self._timed(frames, stream), first, stop))
+
+    def _pictures(self, frames: Iterable[Any]) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        convert = _Converter(self._geometry, self._colour)
+        previous, picture = None, None
+        for frame in frames:
+            if frame is not previous or picture is None:
+                previous, picture = frame, convert(frame)
+            yield picture.copy()
+
+    def _between(self, timed: Iterator[tuple[Fraction, Fraction, Any]], first: int, stop: int) -> Iterator[Any]:
+        for index, frame in self._ticks(timed):
+            if index >= stop:
+                return
+            if index >= first:
+                yield frame
+
+    def _sought(self, container: Any, stream: Any, begin: Fraction) -> Iterator[Any] | None:
+        """Decoded frames from the key frame before a time on; None where that is near, or cannot be sought."""
+        if begin <= _WALK_UP_TO:
+            return None
+        try:
+            container.seek(int((self._origin + begin) / stream.time_base), stream=stream, backward=True)
+            frames = deinterlaced(decode(container, stream))
+            first = next(frames, None)
+        except (av.error.FFmpegError, OSError):
+            return None
+        time = None if first is None else frame_time(first)
+        if time is None or time - self._origin > begin:
+            return None
+        return itertools.chain([first], frames)
 
     def sample(self, count: int) -> list[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
         """`count` frames spread evenly from the first to the last, with their indices, ascending; fewer if the clip has
@@ -141,7 +188,8 @@ class VideoReader:
         with _open_video(self.path) as (container, stream):
             convert = _Converter(self._geometry, self._colour)
             samples: list[tuple[int, UInt8[np.ndarray, "h w 3"]]] = []
-            for index, frame in self._ticks(self._timed(container, stream)):
+            frames = deinterlaced(decode(container, stream))
+            for index, frame in self._ticks(self._timed(frames, stream)):
                 if index == wanted[len(samples)]:
                     samples.append((index, convert(frame)))
                     if len(samples) == len(wanted):
@@ -167,8 +215,10 @@ class VideoReader:
                     samples.append((index, convert(chosen)))
         return samples
 
-    def _timed(self, container: Any, stream: Any) -> Iterator[tuple[Fraction, Fraction, Any]]:
-        """Frames with their time since the first and their duration, in seconds, in ascending order of time.
+    def _timed(
+        self, frames: Iterable[Any], stream: Any, sought: bool = False
+    ) -> Iterator[tuple[Fraction, Fraction, Any]]:
+        """Frames with their time since the clip's first and their duration, in seconds, in ascending order of time.
 
         A missing time stamp continues at the average rate. A step back by more than a second, or a jump beyond the
         stated end, is a discontinuity and is closed up.
@@ -176,10 +226,10 @@ class VideoReader:
         nominal = 1 / _nominal_rate(stream)
         end = Fraction(self.info.duration).limit_denominator(10**6)
         shift, last = Fraction(0), None
-        for frame in deinterlaced(decode(container, stream)):
+        for frame in frames:
             time = frame_time(frame)
             if last is None:
-                time = Fraction(0)
+                time = time - self._origin if sought and time is not None else Fraction(0)
             elif time is None:
                 time = last + nominal
             else:

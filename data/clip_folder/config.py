@@ -21,7 +21,8 @@ class ClipConfig:
       seconds: maximal length used of each video, from its beginning; None for all.
       identities: CSV with the columns `file` and `identity`; None derives identities from file names.
       min_frames: shorter clips are rejected.
-      crop: "auto" cuts one square around the face per clip; "none" keeps the whole frame, which must be square.
+      crop: "auto" cuts one square around the face per clip; "none" keeps the whole frame, which must be square. Of
+        published clips with a box: "box" squeezes it to a square, "square" grows it to one around its middle.
       priors: also store mesh image and person mask.
       max_enlarge: clips whose crop would have to be enlarged more than this many times are rejected.
       max_outside: clips are rejected if more than this share of the crop lies outside the picture.
@@ -37,7 +38,7 @@ class ClipConfig:
     seconds: float | None = None
     identities: pathlib.Path | None = None
     min_frames: int = 25
-    crop: Literal["auto", "none"] = "auto"
+    crop: Literal["auto", "none", "box", "square"] = "auto"
     priors: bool = True
     max_enlarge: float = 2.0
     max_outside: float = 0.15
@@ -48,8 +49,8 @@ class ClipConfig:
     def __post_init__(self) -> None:
         if self.storage not in get_args(Storage):
             raise ConfigError(f'storage must be "folder" or "arrayrecord", not "{self.storage}"')
-        if self.crop not in ("auto", "none"):
-            raise ConfigError(f'crop must be "auto" or "none", not "{self.crop}"')
+        if self.crop not in ("auto", "none", "box", "square"):
+            raise ConfigError(f'crop must be "auto", "none", "box" or "square", not "{self.crop}"')
         if not 32 <= self.size <= 2048:
             raise ConfigError(f"size must be 32 to 2048 pixels, not {self.size}")
         if not 1 <= self.fps <= 120:

@@ -17,7 +17,7 @@ from typing import Any
 
 from avfr_jax.errors import ConfigError, FaceError, InputError, MissingBackendError, OutputError
 from data.clip_folder.config import ClipConfig, Report, TooManyRejectedError
-from data.clip_folder.store import Store
+from data.clip_folder.store import SourceWriter, Store
 from data.processes import worker_pool
 
 _COMMON = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv")
@@ -30,14 +30,25 @@ _LONGEST_NAME = 120  # characters of a clip's name
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One source to prepare. key: its unique name. stamp: its state."""
+    """One source to prepare.
+
+    Attributes:
+      key: its unique name.
+      source: the file.
+      stamp: its state.
+      spec: what else its preparation depends on.
+      label: how rejections name it; the file's name by default.
+    """
 
     key: str
     source: pathlib.Path
     stamp: list[int]
+    spec: Any = None
+    label: str = ""
 
 
 Work = Callable[[Job, pathlib.Path, ClipConfig], Any]
+Write = Callable[[Job, ClipConfig, Any, SourceWriter], None]
 
 
 def prepare(videos: str | os.PathLike[str], out: str | os.PathLike[str], config: ClipConfig | None = None) -> Report:
@@ -57,6 +68,8 @@ def prepare(videos: str | os.PathLike[str], out: str | os.PathLike[str], config:
       MissingBackendError: faces are needed and mediapipe is not installed.
     """
     config = config or ClipConfig()
+    if config.crop not in ("auto", "none"):
+        raise ConfigError(f"videos without a table of boxes are cropped by auto or none, not {config.crop}")
     root = pathlib.Path(videos)
     paths = find_videos(root, pathlib.Path(out), PICTURES if config.stills else VIDEOS)
     jobs = _jobs(root, paths)
@@ -179,14 +192,25 @@ def _open_priors() -> Any:
 
 
 def _prepare_one(job: Job, out: pathlib.Path, config: ClipConfig) -> None:
-    """Prepare one source. Faults of the source become rejections; faults of the machine are raised."""
+    prepare_guarded(job, out, config, _write_source)
+
+
+def _write_source(job: Job, config: ClipConfig, priors: Any, writer: SourceWriter) -> None:
     from data.clip_folder.clip import prepare_still, prepare_video
 
-    priors = _open_priors() if config.crop == "auto" or config.priors else None
+    (prepare_still if config.stills else prepare_video)(job.source, job.key, config, priors, writer)
+
+
+def prepare_guarded(job: Job, out: pathlib.Path, config: ClipConfig, write: Write) -> None:
+    """Prepare one source in a worker process. Faults of the source become rejections; faults of the machine are raised.
+
+    write: writes the clips of a job, with the process's face backend, or raises why there are none.
+    """
+    priors = _open_priors() if config.crop != "none" or config.priors else None
     store = Store(out, config)
     try:
         with store.source(job.key, job.stamp) as writer:
-            (prepare_still if config.stills else prepare_video)(job.source, job.key, config, priors, writer)
+            write(job, config, priors, writer)
     except (OutputError, ConfigError, MissingBackendError):
         raise
     except (InputError, FaceError) as error:
@@ -197,7 +221,7 @@ def _prepare_one(job: Job, out: pathlib.Path, config: ClipConfig) -> None:
 
 def _reject(job: Job, store: Store, reason: str) -> None:
     with store.source(job.key, job.stamp) as writer:
-        writer.reject(job.source.name, reason)
+        writer.reject(job.label or job.source.name, reason)
 
 
 def _results(jobs: list[Job], out: pathlib.Path, config: ClipConfig, work: Work) -> Iterator[None]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from avfr_jax.errors import InputError
+from avfr_jax.media.container import decode
 from avfr_jax.media.image import is_image, write_image
 from avfr_jax.media.video import VideoReader, is_video
 
@@ -134,6 +135,28 @@ def test_samples_are_spread_evenly(tmp_path, making, seconds):
         assert abs(float(frame.mean()) - (20 + 3 * (index // 25))) < 1.5
     assert len(reader.sample(1)) == 1
     assert reader.sample(0) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "seeks"), [("a.mp4", 25, True), ("b.mkv", 30, True), ("c.ts", 25, False), ("d.h264", 25, False)]
+)
+def test_parts_equal_the_whole(clip, monkeypatch, name, rate, seeks):
+    """From a key frame before the part on where the file can be sought in; transport and raw streams are decoded
+    through."""
+    path = clip(name, count=12 * rate, rate=rate, options={"g": "50", "bf": "2"})
+    reader, decoded = VideoReader(path), []
+    whole = list(reader)
+    note = lambda *where: (decoded.append(frame) or frame for frame in decode(*where))  # noqa: E731
+    monkeypatch.setattr("avfr_jax.media.video.decode", note)
+    for first, stop in ((0, 3), (100, 110), (221, 229)):
+        decoded.clear()
+        np.testing.assert_array_equal(np.stack(list(reader.part(first, stop))), whole[first:stop])
+    assert (len(decoded) < 100) == seeks
+    assert len(list(reader.part(len(whole) - 2, len(whole) + 5))) == 2
+    assert list(reader.part(len(whole) + 100, len(whole) + 105)) == []
+    assert list(reader.part(7, 7)) == []
+    with pytest.raises(ValueError, match="first <= stop"):
+        next(reader.part(5, 4))
 
 
 def test_more_samples_than_frames_gives_all(clip):
