@@ -223,6 +223,7 @@ NOT_RUN = {
 # Every command of a program, or of a program with a config.
 NOT_RUN_AT_ALL = {
     "benchmarks": "measures speed for minutes",
+    "data.prepare": "needs a published dataset; tests/data/voxceleb",
     "experiments.ablation": "five trainings; tests/experiments/test_ablation.py",
     "experiments.canonical_recognition": "needs a trained model; tests/experiments/test_free_view.py",
     "experiments.compile_check": "compiles for TPUs for minutes, with libtpu; tests/experiments/test_compile_check.py",

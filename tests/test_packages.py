@@ -33,7 +33,7 @@ def test_a_command_names_the_line():
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("program", ["data.clip_folder", "experiments.evaluate"])
+@pytest.mark.parametrize("program", ["data.clip_folder", "data.prepare", "experiments.evaluate"])
 def test_a_program_names_the_line(program):
     """As with the core alone: the import itself fails, before the program has parsed anything."""
     block = "import runpy, sys; sys.modules.update(dict.fromkeys(('av', 'cv2', 'numba')));"
