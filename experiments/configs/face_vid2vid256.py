@@ -7,7 +7,7 @@ The networks see the frames at half their size and paint at that; the source tha
 whole size (`generator.reduce`). The weights are those of `face_vid2vid128`. `TurnedShare` makes the warped source the
 whole of a turned face: no target shows large turns, and what is painted there is dark and blurred.
 
-Expected: `losses.turned_share` falls from 0.1 to 0.0004 within 80 steps, and the L1 on held-out people stays that of
+Expected: `losses.turned_share` falls from 0.1 to 0.001 within 80 steps, and the L1 on held-out people stays that of
 `face_vid2vid128`.
 Time: 141 GFLOP a step of eight pairs, 3.2 seconds on two cores of a server.
 """
