@@ -22,6 +22,7 @@ VERTICES = tuple(dict.fromkeys((*FACE_OVAL, *range(NUM_VERTICES))))
 """Landmarks that are the surface's vertices, the face's outline first."""
 
 _AXIS = 1.0  # depth of the axis around which the face is unrolled, in root-mean-square radii of the face
+_FINER = 4
 _NEAR, _REACH = 0.1, 0.25  # half frames: over which an outline's values mix, and fade out
 
 
@@ -93,7 +94,8 @@ def with_face(
       displacement: (x, y) in half frames.
       source, driving: keypoints (x, y, z) of the heads; one source, or N.
       points: the keypoints' landmarks.
-      size: of the grid of the result.
+      size: of the grid on which the face is rasterised. The result is four times as fine, with a smooth edge between
+        face and surroundings, which are interpolated apart.
     """
     surface, grid = face_surface(points), pixel_grid(size, size)
     there, here = (jnp.einsum("vk,nkd->nvd", surface.weights, widen(x)) for x in (source, driving))
@@ -102,7 +104,22 @@ def with_face(
     outline = here[:, : len(FACE_OVAL), :2]
     lacking = moved[:, : len(FACE_OVAL)] - grid_sample_2d(displacement, outline[:, None], padding="border")[:, 0]
     around = resize_linear(displacement, (size, size)) + _continued(lacking, outline, grid)
-    return jnp.where(face.covered[..., None], face.values, around)
+    covered = face.covered[..., None].astype(jnp.float32)
+    # The edge of the blurred cells is smooth, where that of the cells themselves has steps.
+    share, finer = _summed(_summed(covered)) / 81, (_FINER * size,) * 2
+    on_face, around, share = (resize_linear(x, finer) for x in (_grown(face.values, covered), around, share))
+    return jnp.where(share > 0.5, on_face, around)
+
+
+def _summed(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """Sums over 3 x 3 cells."""
+    return jax.lax.reduce_window(x, np.float32(0), jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
+
+
+def _grown(values: Float[Array, "n h w c"], covered: Float[Array, "n h w 1"]) -> Float[Array, "n h w c"]:
+    """Values of covered cells, and in the cells beside them the mean of their covered neighbours."""
+    mean = _summed(values * covered) / jnp.maximum(_summed(covered), 1)
+    return jnp.where(covered > 0, values, mean)
 
 
 def _continued(

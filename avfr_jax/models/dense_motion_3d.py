@@ -57,8 +57,8 @@ class VolumeMotion(NamedTuple):
         driving position, the corresponding position in the source.
       occlusion_map: `[N, h, w, 1]` in [0, 1], 0 where the source is occluded; None if not estimated.
       mask: `[N, D, h, w, K + 1]` share of each candidate flow, the background's first.
-      displacement: `[N, h, w, 2]` the flow relative to each position, projected onto the image; at the size of
-        `VolumeMotionConfig.surface` where there is one.
+      displacement: `[N, h, w, 2]` the flow relative to each position, projected onto the image; of four times
+        `VolumeMotionConfig.surface` cells where there is one.
     """
 
     deformation: Any
