@@ -50,6 +50,7 @@ def test_turned_faces_move_as_their_mesh_does():
     turned = jnp.einsum("nij,nkj->nki", turn, head.positions - centre) + centre
     still = jnp.zeros((1, 16, 16, 2))
     flow = with_face(still, head.positions, turned, HEAD_KEYPOINTS, 128)
+    assert flow.shape == (1, 512, 512, 2)
     seen = np.isfinite(where[:, 0])
     read = grid_sample_2d(flow, jnp.nan_to_num(jnp.asarray(where))[None, None], padding="border")[0, 0]
     miss = np.abs(np.asarray(read) - (landmarks[:, :2] - where))[seen]
