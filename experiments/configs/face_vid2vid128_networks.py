@@ -29,6 +29,7 @@ CONFIG = dataclasses.replace(
     name="face_vid2vid128_networks",
     model=dataclasses.replace(
         MODEL,
+        dense_motion=dataclasses.replace(MODEL.dense_motion, surface=0),  # learned keypoints lie near the mesh's points
         keypoints="composed",
         mesh_driven=0.5,
         keypoint_detector=CanonicalDetectorConfig(block_expansion=16, num_blocks=3, max_features=128, depth=8),
