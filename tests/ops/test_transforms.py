@@ -18,6 +18,7 @@ from avfr_jax.ops import (
     matching,
     matrices,
     precision,
+    rasterise,
     resize,
     rotations,
     sampling,
@@ -87,6 +88,13 @@ CASES = {
     ],
     "matrices.small_inverse": _both(lambda d: (matrices.small_inverse, _near_identity(5, d, d))),
     "precision.widen": [(precision.widen, _floats(3))],
+    "rasterise.rasterise": [
+        (
+            lambda x, y: rasterise.rasterise(x, np.array([[0, 1, 2], [1, 2, 3]]), y, grids.pixel_grid(6, 5)).values,
+            _floats(2, 4, 3),
+            _floats(2, 4, 2),
+        )
+    ],
     "resize.resize_linear": _both(
         lambda d: (lambda x: resize.resize_linear(x, (7, 3, 5)[:d]), _floats(2, *_space(d), 3))
     ),
